@@ -1,0 +1,171 @@
+//! A backend that behaves like an asynchronous device: it records a step's operations, executes them late and in
+//! order (inside `wait`), and panics when the host reads back in the middle of a step.
+//!
+//! Wrapped around another backend in tests, it proves that nothing above the trait depends on early execution.
+
+use crate::{
+    Activation, AttentionSpec, Backend, BackendError, Batch, HeadLayout, KvSpec, Matrix, MatrixSource,
+    QkNorm, Rope, StepResult, Tensor, Ticket, WeightFormat,
+};
+
+type Op<B> = Box<dyn FnOnce(&mut B) + Send>;
+
+/// Records operations for `inner`.
+pub struct Recorder<B> {
+    inner: B,
+    ops: Vec<Op<B>>,
+    state: State,
+    steps: u64,
+    /// Operations recorded since the start.
+    recorded: u64,
+}
+
+#[derive(Debug, PartialEq, Eq)]
+enum State {
+    Idle,
+    Recording,
+    Submitted(Ticket),
+}
+
+impl<B: Backend> Recorder<B> {
+    /// Wraps a backend.
+    pub fn new(inner: B) -> Self {
+        Self { inner, ops: Vec::new(), state: State::Idle, steps: 0, recorded: 0 }
+    }
+
+    /// How many operations were recorded so far.
+    pub fn recorded(&self) -> u64 {
+        self.recorded
+    }
+
+    fn record(&mut self, op: impl FnOnce(&mut B) + Send + 'static) {
+        assert_eq!(self.state, State::Recording, "an operation outside of begin … submit");
+        self.recorded += 1;
+        self.ops.push(Box::new(op));
+    }
+
+    fn assert_idle(&self, what: &str) {
+        assert_eq!(self.state, State::Idle, "{what} in the middle of a step");
+    }
+}
+
+impl<B: Backend> Backend for Recorder<B> {
+    fn describe(&self) -> String {
+        format!("recording {}", self.inner.describe())
+    }
+    fn block_multiple(&self) -> usize {
+        self.inner.block_multiple()
+    }
+    fn alloc(&mut self, rows: usize, cols: usize) -> Result<Tensor, BackendError> {
+        self.assert_idle("an allocation");
+        self.inner.alloc(rows, cols)
+    }
+    fn load_vector(&mut self, values: &[f32]) -> Result<Tensor, BackendError> {
+        self.assert_idle("an upload");
+        self.inner.load_vector(values)
+    }
+    fn load_matrix(
+        &mut self,
+        source: &mut dyn MatrixSource,
+        format: WeightFormat,
+    ) -> Result<Matrix, BackendError> {
+        self.assert_idle("an upload");
+        self.inner.load_matrix(source, format)
+    }
+    fn alloc_kv(&mut self, spec: &KvSpec) -> Result<(), BackendError> {
+        self.assert_idle("an allocation");
+        self.inner.alloc_kv(spec)
+    }
+    fn begin(&mut self, batch: &Batch) {
+        self.assert_idle("a second begin");
+        self.state = State::Recording;
+        // The host may reuse its batch at once: a device has copied it by then, and so does this.
+        let batch = batch.clone();
+        self.record(move |b| b.begin(&batch));
+    }
+    fn embed(&mut self, table: Matrix, out: Tensor) {
+        self.record(move |b| b.embed(table, out));
+    }
+    fn rms_norm(&mut self, x: Tensor, weight: Tensor, eps: f32, out: Tensor) {
+        self.record(move |b| b.rms_norm(x, weight, eps, out));
+    }
+    fn add_rms_norm(&mut self, residual: Tensor, x: Tensor, weight: Tensor, eps: f32, out: Tensor) {
+        self.record(move |b| b.add_rms_norm(residual, x, weight, eps, out));
+    }
+    fn linear(&mut self, x: Tensor, weight: Matrix, bias: Option<Tensor>, out: Tensor) {
+        self.record(move |b| b.linear(x, weight, bias, out));
+    }
+    fn qk_norm_rope(&mut self, qkv: Tensor, heads: HeadLayout, norm: Option<QkNorm>, rope: Option<Rope>) {
+        self.record(move |b| b.qk_norm_rope(qkv, heads, norm, rope));
+    }
+    fn kv_write(&mut self, layer: usize, qkv: Tensor, heads: HeadLayout) {
+        self.record(move |b| b.kv_write(layer, qkv, heads));
+    }
+    fn attention(&mut self, layer: usize, qkv: Tensor, spec: &AttentionSpec, out: Tensor) {
+        let spec = *spec;
+        self.record(move |b| b.attention(layer, qkv, &spec, out));
+    }
+    fn gated_activation(&mut self, gate_up: Tensor, act: Activation, out: Tensor) {
+        self.record(move |b| b.gated_activation(gate_up, act, out));
+    }
+    fn gather_rows(&mut self, x: Tensor, first: usize, out: Tensor) {
+        self.record(move |b| b.gather_rows(x, first, out));
+    }
+    fn sample(&mut self, logits: Tensor, first: usize) {
+        self.record(move |b| b.sample(logits, first));
+    }
+    fn submit(&mut self) -> Ticket {
+        assert_eq!(self.state, State::Recording, "submit without begin");
+        self.steps += 1;
+        self.state = State::Submitted(Ticket(self.steps));
+        Ticket(self.steps)
+    }
+    fn wait(&mut self, ticket: Ticket, result: &mut StepResult) -> Result<(), BackendError> {
+        assert_eq!(self.state, State::Submitted(ticket), "a read-back in the middle of a step");
+        for op in self.ops.drain(..) {
+            op(&mut self.inner);
+        }
+        self.state = State::Idle;
+        let inner = self.inner.submit();
+        self.inner.wait(inner, result)
+    }
+    fn read(&mut self, tensor: Tensor) -> Vec<f32> {
+        self.assert_idle("a read-back");
+        self.inner.read(tensor)
+    }
+    fn write(&mut self, tensor: Tensor, values: &[f32]) {
+        self.assert_idle("an upload");
+        self.inner.write(tensor, values);
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::reference::ReferenceBackend;
+
+    #[test]
+    fn executes_late_and_in_order() {
+        let mut device = Recorder::new(ReferenceBackend::new());
+        let (x, out) = (device.alloc(1, 2).unwrap(), device.alloc(1, 2).unwrap());
+        let (ones, twos) =
+            (device.load_vector(&[1.0, 1.0]).unwrap(), device.load_vector(&[2.0, 2.0]).unwrap());
+        device.write(x, &[3.0, 3.0]);
+        device.begin(&Batch::default());
+        device.rms_norm(x, ones, 0.0, out);
+        device.rms_norm(out, twos, 0.0, x);
+        let ticket = device.submit();
+        device.wait(ticket, &mut StepResult::default()).unwrap();
+        assert_eq!(device.read(out), [1.0, 1.0]);
+        assert_eq!(device.read(x), [2.0, 2.0]);
+    }
+
+    #[test]
+    #[should_panic(expected = "in the middle of a step")]
+    fn refuses_a_read_back_inside_a_step() {
+        let mut device = Recorder::new(ReferenceBackend::new());
+        let x = device.alloc(1, 2).unwrap();
+        device.begin(&Batch::default());
+        device.read(x);
+    }
+}
