@@ -1,0 +1,197 @@
+//! The ledger: a request is opened once and closed once, with exactly one finish reason. Usage is counted here.
+
+use std::{
+    collections::HashMap,
+    time::{Duration, Instant},
+};
+
+use millrace_types::{
+    Finish, FinishReason, Request, RequestId, RequestOutput, TokenId, TokenLogprobs, Usage,
+};
+use tokio::sync::mpsc::UnboundedSender;
+
+use crate::sampling::SamplingState;
+
+/// One open request.
+#[derive(Debug)]
+pub(crate) struct Entry {
+    pub(crate) sampling: SamplingState,
+    pub(crate) output: Vec<TokenId>,
+    pub(crate) usage: Usage,
+    pub(crate) deadline: Option<Instant>,
+    /// Prompt log-probabilities that were not sent yet (chunked prefill brings them piece by piece).
+    prompt_logprobs: Vec<Option<TokenLogprobs>>,
+    /// Prompt tokens that have theirs, the first one (which has none) included; 0 if nobody asked.
+    pub(crate) scored: usize,
+    arrival: Instant,
+    queue_time: Option<Duration>,
+    preemptions: u32,
+    outputs: UnboundedSender<RequestOutput>,
+}
+
+impl Entry {
+    /// Sampled rows of a prompt-scoring request are never drawn: `max_tokens` 0 only asks for the prompt.
+    pub(crate) fn scores_only(&self) -> bool {
+        self.sampling.params().max_tokens == 0
+    }
+
+    /// Notes the log-probability of the next prompt token.
+    pub(crate) fn push_score(&mut self, logprobs: TokenLogprobs) {
+        self.prompt_logprobs.push(Some(logprobs));
+        self.scored += 1;
+    }
+
+    fn report(&self) -> RequestOutput {
+        RequestOutput {
+            usage: self.usage,
+            queue_time: self.queue_time.unwrap_or_else(|| self.arrival.elapsed()),
+            preemptions: self.preemptions,
+            ..RequestOutput::default()
+        }
+    }
+}
+
+/// All open requests.
+#[derive(Debug, Default)]
+pub(crate) struct Ledger {
+    entries: HashMap<RequestId, Entry>,
+    /// Closed requests by reason, in the order of [`FinishReason`].
+    pub(crate) finished: [u64; 5],
+    pub(crate) generation_tokens: u64,
+    pub(crate) prompt_tokens: u64,
+}
+
+impl Ledger {
+    /// Opens a request.
+    pub(crate) fn open(
+        &mut self,
+        request: &Request,
+        sampling: SamplingState,
+        outputs: UnboundedSender<RequestOutput>,
+    ) {
+        let prompt_logprobs =
+            if sampling.params().prompt_logprobs.is_some() { vec![None] } else { Vec::new() };
+        let usage = Usage { prompt_tokens: request.prompt.len(), ..Usage::default() };
+        let entry = Entry {
+            sampling,
+            output: Vec::new(),
+            usage,
+            deadline: request.deadline,
+            scored: prompt_logprobs.len(),
+            prompt_logprobs,
+            arrival: request.arrival,
+            queue_time: None,
+            preemptions: 0,
+            outputs,
+        };
+        let before = self.entries.insert(request.id, entry);
+        debug_assert!(before.is_none(), "request ids are unique");
+    }
+
+    pub(crate) fn is_empty(&self) -> bool {
+        self.entries.is_empty()
+    }
+
+    pub(crate) fn get(&self, id: RequestId) -> Option<&Entry> {
+        self.entries.get(&id)
+    }
+
+    pub(crate) fn get_mut(&mut self, id: RequestId) -> Option<&mut Entry> {
+        self.entries.get_mut(&id)
+    }
+
+    /// Ids of open requests whose client has gone or whose deadline has passed, with the reason to close them.
+    pub(crate) fn expired(&self, now: Instant) -> Vec<(RequestId, FinishReason)> {
+        let reason = |entry: &Entry| {
+            if entry.outputs.is_closed() {
+                Some(FinishReason::Abort)
+            } else {
+                entry.deadline.is_some_and(|d| d <= now).then_some(FinishReason::Timeout)
+            }
+        };
+        self.entries.iter().filter_map(|(id, entry)| Some((*id, reason(entry)?))).collect()
+    }
+
+    /// Notes the first admission of a request (later ones follow a preemption). True the first time.
+    pub(crate) fn admitted(&mut self, id: RequestId, cached_tokens: usize) -> bool {
+        let Some(entry) = self.entries.get_mut(&id) else { return false };
+        if entry.queue_time.is_some() {
+            return false;
+        }
+        entry.queue_time = Some(entry.arrival.elapsed());
+        entry.usage.cached_tokens = cached_tokens;
+        self.prompt_tokens += entry.usage.prompt_tokens as u64;
+        true
+    }
+
+    pub(crate) fn preempted(&mut self, id: RequestId) {
+        if let Some(entry) = self.entries.get_mut(&id) {
+            entry.preemptions += 1;
+        }
+    }
+
+    /// Whether the request was ever admitted (it no longer counts as queued).
+    pub(crate) fn was_admitted(&self, id: RequestId) -> bool {
+        self.entries.get(&id).is_some_and(|e| e.queue_time.is_some())
+    }
+
+    /// Appends a sampled token and decides whether it ends the request (the order of checks is vLLM's).
+    /// `Some` means that the caller must close the request.
+    pub(crate) fn append(&mut self, id: RequestId, token: TokenId, max_model_len: usize) -> Option<Finish> {
+        let entry = self.entries.get_mut(&id)?;
+        entry.output.push(token);
+        entry.sampling.append(token);
+        entry.usage.completion_tokens += 1;
+        self.generation_tokens += 1;
+        let params = entry.sampling.params();
+        if params.eos_token_ids.contains(&token) {
+            return Some(Finish { reason: FinishReason::Stop, stop_token: None });
+        }
+        if params.stop_token_ids.contains(&token) {
+            return Some(Finish { reason: FinishReason::Stop, stop_token: Some(token) });
+        }
+        let total = entry.usage.prompt_tokens + entry.output.len();
+        (total >= max_model_len || entry.output.len() >= params.max_tokens)
+            .then_some(Finish { reason: FinishReason::Length, stop_token: None })
+    }
+
+    /// Sends a step's news. The last news of a request closes it.
+    pub(crate) fn send(
+        &mut self,
+        id: RequestId,
+        token: Option<TokenId>,
+        logprobs: Option<TokenLogprobs>,
+        finish: Option<Finish>,
+    ) {
+        let Some(entry) = self.entries.get_mut(&id) else { return };
+        let mut output = entry.report();
+        output.tokens.extend(token);
+        output.logprobs.extend(logprobs);
+        if !entry.prompt_logprobs.is_empty() {
+            output.prompt_logprobs = Some(std::mem::take(&mut entry.prompt_logprobs));
+        }
+        output.finish = finish;
+        // A closed channel is a client that left: the next sweep aborts the request.
+        let _ = entry.outputs.send(output);
+        if let Some(finish) = finish {
+            self.finished[finish.reason as usize] += 1;
+            self.entries.remove(&id);
+        }
+    }
+
+    /// Closes a request without a token; unknown ids are ignored. True if it was open.
+    pub(crate) fn close(&mut self, id: RequestId, reason: FinishReason, error: Option<String>) -> bool {
+        let Some(entry) = self.entries.remove(&id) else { return false };
+        self.finished[reason as usize] += 1;
+        let mut output = entry.report();
+        output.finish = Some(Finish { reason, stop_token: None });
+        output.error = error;
+        let _ = entry.outputs.send(output);
+        true
+    }
+
+    /// All open ids.
+    pub(crate) fn ids(&self) -> Vec<RequestId> {
+        self.entries.keys().copied().collect()
+    }
+}

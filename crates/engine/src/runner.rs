@@ -1,0 +1,104 @@
+//! The runner: lays out a planned step as one ragged batch and executes it.
+
+use millrace_backend::{Backend, BackendError, Batch, SampleKind, SeqSpan, Span, StepResult};
+use millrace_model::Decoder;
+use millrace_sched::{ScheduledSeq, Scheduler};
+use millrace_types::{BlockId, RequestId, TokenId, TokenLogprobs};
+
+use crate::{
+    ledger::{Entry, Ledger},
+    sampling,
+};
+
+/// Executes steps; owns the device.
+pub(crate) struct Runner {
+    backend: Box<dyn Backend>,
+    decoder: Decoder,
+    block_size: usize,
+    batch: Batch,
+    result: StepResult,
+    /// Whose each sampled row is, parallel to `batch.samples`.
+    owners: Vec<RequestId>,
+}
+
+/// What the step found out about one row.
+#[derive(Debug, Clone, PartialEq)]
+pub(crate) enum Row {
+    /// A new token of the sequence.
+    Sampled(TokenId, Option<TokenLogprobs>),
+    /// The log-probability of the next prompt token.
+    Scored(TokenLogprobs),
+}
+
+impl Runner {
+    pub(crate) fn new(backend: Box<dyn Backend>, decoder: Decoder, block_size: usize) -> Self {
+        let (batch, result) = (Batch::default(), StepResult::default());
+        Self { backend, decoder, block_size, batch, result, owners: Vec::new() }
+    }
+
+    /// Runs the scheduler's newest plan. Afterwards [`rows`](Self::rows) has the results.
+    pub(crate) fn step(&mut self, sched: &Scheduler, ledger: &Ledger) -> Result<(), BackendError> {
+        self.batch.clear();
+        self.owners.clear();
+        self.result.clear();
+        for seq in sched.batch() {
+            if let Some(entry) = ledger.get(seq.id) {
+                self.push(&seq, entry);
+            }
+        }
+        let ticket = self.decoder.forward(&mut *self.backend, &self.batch);
+        self.backend.wait(ticket, &mut self.result)
+    }
+
+    /// The last step's results in batch order.
+    pub(crate) fn rows(&self) -> impl Iterator<Item = (RequestId, Row)> {
+        self.owners.iter().zip(&self.batch.samples).zip(&self.result.rows).map(|((id, spec), row)| {
+            let logprobs = spec.logprobs.map(|_| TokenLogprobs {
+                token: row.token,
+                logprob: row.logprob,
+                rank: row.rank,
+                top: row.top.of(&self.result.top).to_vec(),
+            });
+            match (spec.kind, logprobs) {
+                (SampleKind::Score(_), Some(logprobs)) => (*id, Row::Scored(logprobs)),
+                (_, logprobs) => (*id, Row::Sampled(row.token, logprobs)),
+            }
+        })
+    }
+
+    fn push(&mut self, seq: &ScheduledSeq<'_>, entry: &Entry) {
+        let batch = &mut self.batch;
+        let first_row = batch.tokens.len() as u32;
+        let blocks = &seq.blocks[..seq.end.div_ceil(self.block_size)];
+        batch.tokens.extend_from_slice(&seq.tokens[seq.start..seq.end]);
+        batch.positions.extend((seq.start..seq.end).map(|p| p as u32));
+        batch.slots.extend((seq.start..seq.end).map(|p| slot(blocks, self.block_size, p)));
+        batch.seqs.push(SeqSpan {
+            query: Span { start: first_row, len: (seq.end - seq.start) as u32 },
+            kv_len: seq.end as u32,
+            blocks: Span { start: batch.block_tables.len() as u32, len: blocks.len() as u32 },
+        });
+        batch.block_tables.extend_from_slice(blocks);
+
+        let row_of = |position: usize| first_row + (position - seq.start) as u32;
+        if let Some(logprobs) = entry.sampling.params().prompt_logprobs {
+            // Row p predicts token p + 1; a chunk that is computed again after a preemption is not scored again.
+            let prompt_len = entry.usage.prompt_tokens;
+            for position in seq.start.max(entry.scored - 1)..seq.end.min(prompt_len - 1) {
+                let spec = sampling::score(row_of(position), seq.tokens[position + 1], logprobs);
+                batch.samples.push(spec);
+                self.owners.push(seq.id);
+            }
+        }
+        if seq.samples && !entry.scores_only() {
+            let spec = entry.sampling.sample(row_of(seq.end - 1), &entry.output, batch);
+            batch.samples.push(spec);
+            self.owners.push(seq.id);
+        }
+    }
+}
+
+/// Where the KV of the token at `position` goes.
+fn slot(blocks: &[BlockId], block_size: usize, position: usize) -> u32 {
+    blocks[position / block_size].0 * block_size as u32 + (position % block_size) as u32
+}

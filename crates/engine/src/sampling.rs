@@ -1,0 +1,206 @@
+//! A sequence's sampling state: turns its parameters and history into one [`SampleSpec`] per step.
+
+use std::collections::HashMap;
+
+use millrace_backend::{Batch, Penalties, SampleKind, SampleSpec, Span, TokenCount};
+use millrace_types::{SamplingParams, TokenId};
+
+/// What sampling remembers about one sequence.
+#[derive(Debug)]
+pub(crate) struct SamplingState {
+    params: SamplingParams,
+    seed: u64,
+    /// Tokens under a penalty; empty unless a penalty is on.
+    seen: Vec<TokenCount>,
+    /// Where each token stands in `seen`.
+    seen_index: HashMap<TokenId, usize>,
+    /// `allowed_token_ids` as a bit mask over the vocabulary; empty allows everything.
+    mask: Vec<u32>,
+}
+
+impl SamplingState {
+    /// `fallback_seed` is used if the request brings none.
+    pub(crate) fn new(
+        params: SamplingParams,
+        prompt: &[TokenId],
+        vocab_size: usize,
+        fallback_seed: u64,
+    ) -> Self {
+        let mut mask = Vec::new();
+        if let Some(allowed) = &params.allowed_token_ids {
+            mask.resize(vocab_size.div_ceil(32), 0u32);
+            for token in allowed {
+                mask[*token as usize / 32] |= 1 << (token % 32);
+            }
+        }
+        let seed = params.seed.unwrap_or(fallback_seed);
+        let mut state = Self { params, seed, seen: Vec::new(), seen_index: HashMap::new(), mask };
+        if state.params.repetition_penalty != 1.0 {
+            for token in prompt {
+                state.note(*token, 0);
+            }
+        }
+        state
+    }
+
+    pub(crate) fn params(&self) -> &SamplingParams {
+        &self.params
+    }
+
+    /// Counts a token that was appended to the output.
+    pub(crate) fn append(&mut self, token: TokenId) {
+        let p = &self.params;
+        if p.repetition_penalty != 1.0 || p.frequency_penalty != 0.0 || p.presence_penalty != 0.0 {
+            self.note(token, 1);
+        }
+    }
+
+    fn note(&mut self, token: TokenId, generated: u32) {
+        let index = *self.seen_index.entry(token).or_insert_with(|| {
+            self.seen.push(TokenCount { token, generated: 0 });
+            self.seen.len() - 1
+        });
+        self.seen[index].generated += generated;
+    }
+
+    /// The spec that samples the next token from logits row `row`; `output` is what was generated so far.
+    pub(crate) fn sample(&self, row: u32, output: &[TokenId], batch: &mut Batch) -> SampleSpec {
+        let p = &self.params;
+        let banned_from = batch.banned.len();
+        if output.len() < p.min_tokens {
+            batch.banned.extend(p.eos_token_ids.iter().chain(&p.stop_token_ids));
+        }
+        batch.banned.extend(p.bad_words.iter().filter_map(|word| {
+            let (last, prefix) = word.split_last()?;
+            output.ends_with(prefix).then_some(*last)
+        }));
+        SampleSpec {
+            kind: SampleKind::Sample,
+            temperature: p.temperature,
+            top_k: p.top_k,
+            top_p: p.top_p,
+            min_p: p.min_p,
+            typical_p: p.typical_p,
+            uniform: uniform(self.seed, output.len() as u64),
+            penalties: Penalties {
+                repetition: p.repetition_penalty,
+                frequency: p.frequency_penalty,
+                presence: p.presence_penalty,
+            },
+            banned: Span { start: banned_from as u32, len: (batch.banned.len() - banned_from) as u32 },
+            seen: append(&mut batch.seen, &self.seen),
+            bias: append(&mut batch.bias, &p.logit_bias),
+            mask: append(&mut batch.masks, &self.mask),
+            logprobs: p.logprobs.map(|n| n as u32),
+            ..raw(row)
+        }
+    }
+}
+
+/// The spec that reports the log-probability of a prompt token from the row before it.
+pub(crate) fn score(row: u32, token: TokenId, logprobs: usize) -> SampleSpec {
+    SampleSpec { kind: SampleKind::Score(token), logprobs: Some(logprobs as u32), ..raw(row) }
+}
+
+/// Greedy, nothing edited, nothing reported.
+fn raw(row: u32) -> SampleSpec {
+    SampleSpec {
+        row,
+        kind: SampleKind::Sample,
+        temperature: 0.0,
+        top_k: 0,
+        top_p: 1.0,
+        min_p: 0.0,
+        typical_p: 1.0,
+        uniform: 0.0,
+        penalties: Penalties { repetition: 1.0, frequency: 0.0, presence: 0.0 },
+        banned: Span::default(),
+        seen: Span::default(),
+        bias: Span::default(),
+        mask: Span::default(),
+        logprobs: None,
+    }
+}
+
+fn append<T: Clone>(array: &mut Vec<T>, part: &[T]) -> Span {
+    let start = array.len() as u32;
+    array.extend_from_slice(part);
+    Span { start, len: part.len() as u32 }
+}
+
+/// A number in [0, 1) with 24 random bits, a pure function of the seed and the output index.
+fn uniform(seed: u64, index: u64) -> f32 {
+    (mix(mix(seed).wrapping_add(index)) >> 40) as f32 / (1u64 << 24) as f32
+}
+
+/// SplitMix64's finaliser over one increment (Steele, Lea and Flood 2014).
+pub(crate) fn mix(x: u64) -> u64 {
+    let mut z = x.wrapping_add(0x9E37_79B9_7F4A_7C15);
+    z = (z ^ (z >> 30)).wrapping_mul(0xBF58_476D_1CE4_E5B9);
+    z = (z ^ (z >> 27)).wrapping_mul(0x94D0_49BB_1331_11EB);
+    z ^ (z >> 31)
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn state(params: SamplingParams, prompt: &[TokenId]) -> SamplingState {
+        SamplingState::new(params, prompt, 40, 0)
+    }
+
+    #[test]
+    fn the_same_seed_and_index_give_the_same_number() {
+        assert_eq!(uniform(7, 3).to_bits(), uniform(7, 3).to_bits());
+        assert_ne!(uniform(7, 3).to_bits(), uniform(7, 4).to_bits());
+        let mean: f32 = (0..4000).map(|i| uniform(1, i)).sum::<f32>() / 4000.0;
+        assert!((mean - 0.5).abs() < 0.02, "{mean}");
+    }
+
+    #[test]
+    fn multi_token_bad_words_ban_only_their_last_token_after_the_prefix() {
+        let params = SamplingParams { bad_words: vec![vec![9], vec![4, 5, 6]], ..SamplingParams::default() };
+        let state = state(params, &[1]);
+        let mut batch = Batch::default();
+        state.sample(0, &[4], &mut batch);
+        assert_eq!(batch.banned, [9]);
+        batch.clear();
+        state.sample(0, &[1, 4, 5], &mut batch);
+        assert_eq!(batch.banned, [9, 6]);
+    }
+
+    #[test]
+    fn stop_tokens_are_banned_until_min_tokens() {
+        let params = SamplingParams {
+            min_tokens: 2,
+            eos_token_ids: vec![3],
+            stop_token_ids: vec![8],
+            ..SamplingParams::default()
+        };
+        let state = state(params, &[1]);
+        let mut batch = Batch::default();
+        assert_eq!(state.sample(0, &[5], &mut batch).banned.of(&batch.banned), [3, 8]);
+        batch.clear();
+        assert_eq!(state.sample(0, &[5, 5], &mut batch).banned.len, 0);
+    }
+
+    #[test]
+    fn repetition_counts_prompt_and_output_the_others_output_only() {
+        let params =
+            SamplingParams { repetition_penalty: 1.2, presence_penalty: 1.0, ..SamplingParams::default() };
+        let mut both = state(params, &[1, 2, 1]);
+        both.append(2);
+        both.append(2);
+        let seen = [TokenCount { token: 1, generated: 0 }, TokenCount { token: 2, generated: 2 }];
+        assert_eq!(both.seen, seen);
+        let mut output = state(SamplingParams { frequency_penalty: 1.0, ..SamplingParams::default() }, &[1]);
+        output.append(2);
+        assert_eq!(output.seen, [TokenCount { token: 2, generated: 1 }]);
+    }
+
+    #[test]
+    fn allowed_tokens_become_a_bit_mask() {
+        let params = SamplingParams { allowed_token_ids: Some(vec![0, 33]), ..SamplingParams::default() };
+        assert_eq!(state(params, &[1]).mask, [1, 2]);
+    }
+}

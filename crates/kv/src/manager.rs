@@ -1,0 +1,199 @@
+//! The front door: prefix lookup, allocation, sealing and release for whole sequences.
+
+use crate::{BlockHash, BlockPool, BlockTable, HashChain, KvError};
+
+/// Size and mode of the cache.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub struct KvConfig {
+    /// Physical blocks, the reserved block 0 included; at least 2.
+    pub num_blocks: usize,
+    /// Tokens per block; at least 1.
+    pub block_size: usize,
+    /// Whether full blocks are kept and found again by content.
+    pub prefix_caching: bool,
+}
+
+/// Tokens looked up in the prefix index and found there.
+#[derive(Debug, Clone, Copy, Default, PartialEq, Eq)]
+pub struct PrefixStats {
+    /// Tokens of the sequences that were looked up and given blocks.
+    pub queries: u64,
+    /// Those of them whose KV was there.
+    pub hits: u64,
+}
+
+/// How much room a new sequence asks for, in tokens counted from its start.
+#[derive(Debug, Clone, Copy, Default, PartialEq, Eq)]
+pub struct Slots {
+    /// Tokens that need a place in the coming step: computed ones, new ones and lookahead (speculation).
+    pub now: usize,
+    /// The whole known sequence must fit into the pool now, though only `now` is allocated: a long prompt is not
+    /// let in chunk by chunk only to be thrown out halfway. 0 asks for `now` only.
+    pub whole: usize,
+    /// Free blocks that others have been promised.
+    pub reserved: usize,
+}
+
+/// Owns the pool and applies the rules of allocation and reuse to whole sequences.
+#[derive(Debug)]
+pub struct BlockManager {
+    pool: BlockPool,
+    config: KvConfig,
+    stats: PrefixStats,
+}
+
+impl BlockManager {
+    /// An empty cache.
+    ///
+    /// # Errors
+    /// [`KvError::NumBlocks`] or [`KvError::BlockSize`] if the configuration is impossible.
+    pub fn new(config: KvConfig) -> Result<Self, KvError> {
+        if !(1..=65536).contains(&config.block_size) {
+            return Err(KvError::BlockSize(config.block_size));
+        }
+        Ok(Self { pool: BlockPool::new(config.num_blocks)?, config, stats: PrefixStats::default() })
+    }
+
+    /// The longest cached prefix of a sequence of `num_tokens` tokens whose full blocks `chain` names.
+    ///
+    /// At most `(num_tokens - 1) / block_size` blocks: the last token is always computed, because its logits are
+    /// wanted. Nothing changes until [`PrefixHit::allocate`]. Without prefix caching the hit is empty.
+    pub fn lookup<'a>(&'a mut self, chain: &'a HashChain, num_tokens: usize) -> PrefixHit<'a> {
+        let limit = if self.config.prefix_caching {
+            num_tokens.saturating_sub(1) / self.config.block_size
+        } else {
+            0
+        };
+        let hashes = chain.hashes();
+        let found = hashes.iter().take(limit).take_while(|hash| self.pool.find(hash).is_some()).count();
+        PrefixHit { manager: self, hashes: &hashes[..found], queried: num_tokens }
+    }
+
+    /// A hit of length zero, for sequences that must compute everything.
+    pub fn no_prefix(&mut self) -> PrefixHit<'_> {
+        PrefixHit { manager: self, hashes: &[], queried: 0 }
+    }
+
+    /// Makes room in `table` for tokens `0..tokens`: all or nothing. Tables only grow.
+    ///
+    /// # Errors
+    /// [`KvError::OutOfBlocks`]; nothing was changed.
+    pub fn grow(&mut self, table: &mut BlockTable, tokens: usize) -> Result<(), KvError> {
+        let needed = self.blocks_for(tokens).saturating_sub(table.len());
+        self.check_room(needed, 0)?;
+        self.push_new(table, needed);
+        Ok(())
+    }
+
+    /// Publishes the table's full blocks under `chain`'s hashes, as far as the KV of tokens `0..computed` is
+    /// really in the cache. Unverified drafts must not be counted. Without prefix caching nothing happens.
+    pub fn seal(&mut self, table: &mut BlockTable, chain: &HashChain, computed: usize) {
+        if !self.config.prefix_caching {
+            return;
+        }
+        let full = computed / self.config.block_size;
+        let todo = chain.hashes().iter().take(full).skip(table.num_shared());
+        for hash in todo {
+            table.seal_next(|block| self.pool.seal(block, *hash));
+        }
+    }
+
+    /// Takes all blocks back, last one first, so that of one sequence the tail is evicted before the head.
+    /// The table is empty afterwards and keeps its memory.
+    pub fn release(&mut self, table: &mut BlockTable) {
+        while let Some(block) = table.pop_owned() {
+            self.pool.free_owned(block);
+        }
+        while let Some(block) = table.pop_shared() {
+            self.pool.free_shared(block);
+        }
+    }
+
+    /// Forgets all cached content if no sequence holds a block; returns whether it did.
+    pub fn reset_prefix_cache(&mut self) -> bool {
+        self.pool.reset_cache()
+    }
+
+    /// Blocks that hold `tokens` tokens.
+    pub fn blocks_for(&self, tokens: usize) -> usize {
+        tokens.div_ceil(self.config.block_size)
+    }
+
+    /// The pool, for its figures.
+    pub fn pool(&self) -> &BlockPool {
+        &self.pool
+    }
+
+    /// The configuration.
+    pub fn config(&self) -> &KvConfig {
+        &self.config
+    }
+
+    /// Lookups so far.
+    pub fn stats(&self) -> PrefixStats {
+        self.stats
+    }
+
+    /// Used blocks over usable ones, 0 to 1.
+    pub fn usage(&self) -> f64 {
+        self.pool.num_used() as f64 / self.pool.capacity() as f64
+    }
+
+    fn check_room(&self, needed: usize, reserved: usize) -> Result<(), KvError> {
+        let free = self.pool.num_free().saturating_sub(reserved);
+        if needed > free && needed > 0 { Err(KvError::OutOfBlocks { needed, free }) } else { Ok(()) }
+    }
+
+    /// The caller has checked that there is room.
+    fn push_new(&mut self, table: &mut BlockTable, count: usize) {
+        for block in std::iter::from_fn(|| self.pool.take()).take(count) {
+            table.push_owned(block);
+        }
+    }
+}
+
+/// A prefix that was found. It borrows the manager, so it cannot go stale before it is used.
+#[derive(Debug)]
+pub struct PrefixHit<'a> {
+    manager: &'a mut BlockManager,
+    hashes: &'a [BlockHash],
+    /// Tokens that count as looked up, if this hit is used.
+    queried: usize,
+}
+
+impl PrefixHit<'_> {
+    /// Tokens whose KV is in the cache; a multiple of the block size.
+    pub fn tokens(&self) -> usize {
+        self.hashes.len() * self.manager.config.block_size
+    }
+
+    /// Leaves this lookup out of the [`PrefixStats`]: a preempted sequence that finds its own blocks again
+    /// says nothing about how well prompts share prefixes.
+    pub fn uncounted(self) -> Self {
+        Self { queried: 0, ..self }
+    }
+
+    /// Gives an empty table the found blocks and new ones for the rest of `slots.now`: all or nothing.
+    ///
+    /// # Errors
+    /// [`KvError::OutOfBlocks`]; nothing was changed.
+    pub fn allocate(self, table: &mut BlockTable, slots: Slots) -> Result<(), KvError> {
+        debug_assert!(table.is_empty(), "a prefix hit starts a table");
+        let Self { manager, hashes, queried } = self;
+        let new = |tokens| manager.blocks_for(tokens).saturating_sub(hashes.len());
+        let (now, whole) = (new(slots.now), new(slots.now.max(slots.whole)));
+        // Found blocks that nobody holds are on the free queue and leave it too.
+        let idle = hashes.iter().filter(|h| manager.pool.find(h).is_some_and(|b| manager.pool.is_free(b)));
+        manager.check_room(whole + idle.count(), slots.reserved)?;
+        // First the found blocks, or the new ones could evict them.
+        for block in hashes.iter().filter_map(|hash| manager.pool.share(hash)) {
+            table.push_shared(block);
+        }
+        manager.push_new(table, now);
+        if queried > 0 {
+            manager.stats.queries += queried as u64;
+            manager.stats.hits += (hashes.len() * manager.config.block_size) as u64;
+        }
+        Ok(())
+    }
+}
