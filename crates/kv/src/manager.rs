@@ -141,7 +141,7 @@ impl BlockManager {
 
     fn check_room(&self, needed: usize, reserved: usize) -> Result<(), KvError> {
         let free = self.pool.num_free().saturating_sub(reserved);
-        if needed > free && needed > 0 { Err(KvError::OutOfBlocks { needed, free }) } else { Ok(()) }
+        if needed > free { Err(KvError::OutOfBlocks { needed, free }) } else { Ok(()) }
     }
 
     /// The caller has checked that there is room.

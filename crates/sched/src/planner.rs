@@ -109,10 +109,10 @@ impl Scheduler {
         self.kv.blocks_for(seq.tokens.len()).saturating_sub(seq.table.len())
     }
 
-    /// Computes the hashes that a prefix lookup needs.
+    /// Computes the hashes that its own lookup needs, and that others need to see what it will compute.
     fn name_blocks(&mut self, slot: usize) {
         let seq = &mut self.seqs[slot];
-        if self.config.enable_prefix_caching && seq.may_reuse() {
+        if self.config.enable_prefix_caching {
             seq.chain.extend(&seq.tokens);
         }
     }

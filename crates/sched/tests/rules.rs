@@ -96,6 +96,54 @@ fn priority_preempts_the_least_important_even_if_already_scheduled() {
 }
 
 #[test]
+fn a_victim_gives_its_tokens_back_to_the_budget() {
+    let policy = Policy::Priority;
+    let config = SchedulerConfig { num_blocks: 5, policy, max_num_batched_tokens: 4, ..config() };
+    let mut sched = Scheduler::new(config).unwrap();
+    let commit = |sched: &mut Scheduler, id, tokens: &[TokenId]| assert!(sched.commit(RequestId(id), tokens));
+    sched.add(SeqInit { priority: 9, max_tokens: 9, ..own(1, 3) }).unwrap();
+    step(&mut sched);
+    sched.add(SeqInit { max_tokens: 8, ..own(2, 3) }).unwrap();
+    sched.add(SeqInit { max_tokens: 8, ..own(3, 2) }).unwrap();
+    assert_eq!(step(&mut sched), [(1, 3, 4, true), (2, 0, 3, true)]);
+    assert_eq!(chunks(sched.plan()), [(1, 4, 5, true), (2, 3, 4, true), (3, 0, 2, true)]);
+    commit(&mut sched, 1, &[7, 7, 7]);
+    commit(&mut sched, 2, &[7]);
+    commit(&mut sched, 3, &[7]);
+    // Three tokens for the first and one for the second are all; then the second takes the first one's blocks.
+    assert_eq!(chunks(sched.plan()), [(2, 4, 5, true), (3, 2, 3, true)]);
+    assert_eq!(sched.planned().preempted, [RequestId(1)]);
+}
+
+#[test]
+fn a_neighbour_is_not_waited_for_if_the_blocks_are_there() {
+    let mut sched = Scheduler::new(config()).unwrap();
+    sched.add(init(1, 0..20)).unwrap();
+    step(&mut sched);
+    sched.finish(RequestId(1));
+    sched.add(SeqInit { skip_prefix_lookup: true, ..init(2, 0..20) }).unwrap();
+    sched.add(init(3, 0..20)).unwrap();
+    assert_eq!(step(&mut sched), [(2, 0, 20, true), (3, 16, 20, true)]);
+}
+
+#[test]
+fn as_many_are_set_aside_as_may_run() {
+    let mut sched = Scheduler::new(SchedulerConfig { max_num_seqs: 3, ..config() }).unwrap();
+    for id in 1..=3 {
+        sched.add(init(id, 0..20)).unwrap();
+    }
+    sched.add(own(4, 3)).unwrap();
+    assert_eq!(step(&mut sched), [(1, 0, 20, true), (4, 0, 3, true)], "two wait for the first one's blocks");
+    let mut sched = Scheduler::new(SchedulerConfig { max_num_seqs: 3, ..config() }).unwrap();
+    for id in 1..=4 {
+        sched.add(init(id, 0..20)).unwrap();
+    }
+    sched.add(own(5, 3)).unwrap();
+    assert_eq!(step(&mut sched), [(1, 0, 20, true)]);
+    assert_eq!(step(&mut sched), [(1, 20, 21, true), (2, 16, 20, true), (3, 16, 20, true)]);
+}
+
+#[test]
 fn a_large_head_is_not_overtaken_and_not_let_in_by_halves() {
     let config = SchedulerConfig { num_blocks: 9, max_num_batched_tokens: 8, ..config() };
     let mut sched = Scheduler::new(config).unwrap();

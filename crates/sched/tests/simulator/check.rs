@@ -20,6 +20,10 @@ impl Sim<'_> {
         assert!(plan.preempted.is_empty() || plan.admitted.is_empty(), "nobody comes in while others go");
         if self.depth == 1 && self.sched.has_unfinished() {
             assert!(!plan.seqs.is_empty(), "a step without work");
+            let sits_out = |id: &u64| !ids.contains(&RequestId(*id)) && self.running(*id);
+            if plan.num_tokens() < config.max_num_batched_tokens {
+                assert_eq!(self.live.keys().find(|id| sits_out(id)), None, "budget left and work left");
+            }
         }
         for id in &plan.preempted {
             assert!(!ids.contains(id));
@@ -37,6 +41,10 @@ impl Sim<'_> {
                 assert!(seq.end - seq.start <= config.long_prefill_token_threshold);
             }
         }
+    }
+
+    fn running(&self, id: u64) -> bool {
+        self.sched.info(RequestId(id)).unwrap().running
     }
 
     fn check_admitted(&mut self) {
@@ -68,7 +76,7 @@ impl Sim<'_> {
             let job = &self.jobs[id as usize];
             (if policy == Policy::Priority { job.priority } else { 0 }, job.arrives, id)
         };
-        let waiting = self.live.keys().filter(|id| !self.sched.info(RequestId(**id)).unwrap().running);
+        let waiting = self.live.keys().filter(|id| !self.running(**id));
         let best_waiting = waiting.map(|id| rank(*id)).min();
         let worst_admitted = self.sched.planned().admitted.iter().map(|admitted| rank(admitted.id.0)).max();
         if let (Some(waiting), Some(admitted)) = (best_waiting, worst_admitted) {
