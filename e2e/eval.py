@@ -36,7 +36,7 @@ MODES = {
     "chunks of 64": (("--max-num-batched-tokens", "64"), ALL),
     "prefix cache off": (("--no-enable-prefix-caching",), ALL),
     # Holds the longest question (5,756 tokens), but by far not all at once.
-    PREEMPTION: (("--kv-cache-memory", "128M", "--max-model-len", "6144"), ALL),
+    PREEMPTION: (("--kv-cache-memory", "66M", "--max-model-len", "6144"), ALL),
 }
 
 

@@ -75,7 +75,7 @@ struct KvPlan {
 fn plan_kv(backend: &dyn Backend, spec: &ModelSpec, config: &EngineConfig) -> Result<KvPlan, EngineError> {
     let block_size = config.block_size;
     let multiple = backend.block_multiple();
-    if block_size == 0 || block_size % multiple != 0 {
+    if block_size == 0 || !block_size.is_multiple_of(multiple) {
         return Err(EngineError::BlockSize { block_size, multiple, backend: backend.describe() });
     }
     if let Some(asked) = config.max_model_len

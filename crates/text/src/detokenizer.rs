@@ -1,79 +1,111 @@
-//! Incremental detokenization: constant work per token, never half a character.
+//! Tokens to text, one at a time.
 
 use std::sync::Arc;
 
 use millrace_types::TokenId;
 
-use crate::Tokenizer;
+use crate::{Tokenizer, utf8::Utf8Stream};
 
-/// Turns a stream of tokens into a stream of text. Bytes that may still become a character are held back.
+/// Turns a stream of tokens into a stream of text; constant work per token.
+///
+/// A character is released with the token that completes it. For any tokens, the concatenated results of
+/// [`push`](Self::push) and [`finish`](Self::finish) equal [`Tokenizer::decode`] of all of them.
 #[derive(Debug, Clone)]
 pub struct Detokenizer {
     tokenizer: Arc<Tokenizer>,
     skip_special: bool,
-    /// The start of a character whose end has not arrived; at most 3 bytes.
-    pending: Vec<u8>,
-    /// The next byte is the first of the text, where SentencePiece puts a space that isn't there.
-    strip_space: bool,
+    state: DecodeState,
 }
 
 impl Detokenizer {
-    /// Continues a text: the first token follows a prompt, so its leading space is real.
+    /// For text that starts here. `skip_special`: special tokens leave no trace in the text.
     pub fn new(tokenizer: Arc<Tokenizer>, skip_special: bool) -> Self {
-        Self { tokenizer, skip_special, pending: Vec::new(), strip_space: false }
+        let state = DecodeState::new(&tokenizer);
+        Self { tokenizer, skip_special, state }
     }
 
-    /// Starts a text: a leading space that only the encoding put there is removed.
-    pub fn from_start(tokenizer: Arc<Tokenizer>, skip_special: bool) -> Self {
-        let strip_space = tokenizer.strips_leading_space();
-        Self { tokenizer, skip_special, pending: Vec::new(), strip_space }
+    /// For text that goes on after `prompt`: a leading space of the first token is a real one and stays, and a
+    /// character that the prompt begins is completed here.
+    pub fn after_prompt(tokenizer: Arc<Tokenizer>, skip_special: bool, prompt: &[TokenId]) -> Self {
+        let mut detokenizer = Self::new(tokenizer, skip_special);
+        // A character has at most 4 bytes, so it can't reach back further than 4 tokens that have any bytes.
+        let tail = prompt.len().saturating_sub(PROMPT_TAIL);
+        if prompt[..tail].iter().any(|token| detokenizer.shows(*token)) {
+            detokenizer.state.go_on();
+        }
+        for token in &prompt[tail..] {
+            detokenizer.push(*token);
+        }
+        detokenizer
     }
 
-    /// Appends to `text` what is certain once `token` has arrived.
-    pub fn push(&mut self, token: TokenId, text: &mut String) {
-        if self.skip_special && self.tokenizer.is_special(token) {
-            return;
+    /// The text that `token` makes certain; often empty in the middle of a character.
+    pub fn push(&mut self, token: TokenId) -> String {
+        let mut text = String::new();
+        if self.shows(token) {
+            self.state.push(&self.tokenizer, token, &mut text);
         }
-        let mut bytes = self.tokenizer.token_bytes(token);
-        if self.strip_space && !bytes.is_empty() {
-            self.strip_space = false;
-            bytes = bytes.strip_prefix(b" ").unwrap_or(bytes);
-        }
-        self.pending.extend_from_slice(bytes);
-        self.release(text);
+        text
     }
 
-    /// Ends the text: what is still pending is not a character.
-    pub fn finish(&mut self, text: &mut String) {
-        if !self.pending.is_empty() {
-            self.pending.clear();
-            text.push(char::REPLACEMENT_CHARACTER);
+    /// Ends the text: an incomplete character becomes U+FFFD.
+    pub fn finish(&mut self) -> String {
+        let mut text = String::new();
+        self.state.finish(&mut text);
+        text
+    }
+
+    fn shows(&self, token: TokenId) -> bool {
+        self.tokenizer.shows(token, self.skip_special)
+    }
+}
+
+const PROMPT_TAIL: usize = 8;
+
+/// What decoding must remember from one token to the next; [`Tokenizer::decode`] uses the same.
+#[derive(Debug, Clone)]
+pub(crate) struct DecodeState {
+    bytes: Utf8Stream,
+    /// Whether a token was decoded already (the first one loses the space that encoding put before it).
+    started: bool,
+    /// Spaces to remove at the very start of the text.
+    strip: usize,
+}
+
+impl DecodeState {
+    pub(crate) fn new(tokenizer: &Tokenizer) -> Self {
+        Self { bytes: Utf8Stream::default(), started: false, strip: tokenizer.pieces().strip_start() }
+    }
+
+    /// Says that text came before.
+    fn go_on(&mut self) {
+        self.started = true;
+        self.strip = 0;
+    }
+
+    /// Appends the text that `token` makes certain. The caller has dropped tokens that aren't to be shown.
+    pub(crate) fn push(&mut self, tokenizer: &Tokenizer, token: TokenId, out: &mut String) {
+        let pieces = tokenizer.pieces();
+        let start = out.len();
+        if self.started {
+            self.bytes.push(pieces.bytes(token), out);
+        } else {
+            self.started = true;
+            self.bytes.push(&tokenizer.first_bytes(token), out);
+        }
+        if self.strip > 0 && out.len() > start {
+            self.strip_from(start, pieces.strip_char(), out);
         }
     }
 
-    /// Moves complete characters out of `pending`; each maximal invalid part becomes one U+FFFD, as in
-    /// [`String::from_utf8_lossy`].
-    fn release(&mut self, text: &mut String) {
-        let mut rest = self.pending.as_slice();
-        loop {
-            match std::str::from_utf8(rest) {
-                Ok(valid) => {
-                    text.push_str(valid);
-                    self.pending.clear();
-                    return;
-                }
-                Err(error) => {
-                    let (valid, after) = rest.split_at(error.valid_up_to());
-                    text.push_str(&String::from_utf8_lossy(valid));
-                    let Some(invalid) = error.error_len() else {
-                        let kept = after.len();
-                        self.pending.drain(..self.pending.len() - kept);
-                        return;
-                    };
-                    text.push(char::REPLACEMENT_CHARACTER);
-                    rest = &after[invalid..];
-                }
-            }
-        }
+    pub(crate) fn finish(&mut self, out: &mut String) {
+        self.bytes.finish(out);
+    }
+
+    fn strip_from(&mut self, start: usize, strip_char: char, out: &mut String) {
+        let leading = out[start..].chars().take_while(|c| *c == strip_char).take(self.strip).count();
+        let reached_text = start + leading * strip_char.len_utf8() < out.len();
+        out.replace_range(start..start + leading * strip_char.len_utf8(), "");
+        self.strip = if reached_text { 0 } else { self.strip - leading };
     }
 }

@@ -1,141 +1,126 @@
-//! Stop strings over a stream of text.
+//! Stop strings in a stream of text.
 
-/// Finds stop strings wherever the stream is cut, and holds back only text that may still become one.
+/// Passes a text stream on until a stop string appears in it.
 ///
-/// The match that ends first wins; of two that end together, the longer one. So the result does not depend on how
-/// the text arrives.
+/// Text is held back only while it could still be the start of a stop string. The stop string that is complete
+/// first wins; of several that end at the same place, the longest. So the outcome depends on the text alone, not
+/// on how it was cut into pieces.
 #[derive(Debug, Clone)]
 pub struct StopChecker {
-    stops: Vec<String>,
+    stops: Vec<Matcher>,
     include: bool,
-    /// Text not released yet: a proper prefix of some stop string.
+    /// Pieces still exempt from the check.
+    exempt: usize,
+    /// Text not yet released; always the longest possible start of a stop string.
     held: String,
+    matched: Option<usize>,
 }
 
 impl StopChecker {
-    /// `include`: a matched stop string stays in the text. Empty stop strings are ignored.
-    pub fn new(stops: Vec<String>, include: bool) -> Self {
-        let stops = stops.into_iter().filter(|s| !s.is_empty()).collect();
-        Self { stops, include, held: String::new() }
+    /// `stops`: the stop strings; empty ones are ignored. `include`: whether the text is cut after the stop string
+    /// rather than before it. `min_tokens`: stop strings that end within this many first pieces don't count, which
+    /// is why [`push`](Self::push) wants exactly one piece per token if it isn't 0.
+    pub fn new<S: AsRef<str>>(stops: &[S], include: bool, min_tokens: usize) -> Self {
+        let stops =
+            stops.iter().map(AsRef::as_ref).filter(|stop| !stop.is_empty()).map(Matcher::new).collect();
+        Self { stops, include, exempt: min_tokens, held: String::new(), matched: None }
     }
 
-    /// Takes new text and appends to `out` what cannot be part of a stop string any more. Returns the stop string
-    /// that was found; then the text is over and nothing may be pushed after it.
-    ///
-    /// With `check` false (below `min_tokens`) the text passes and can't become part of a match.
-    pub fn push(&mut self, text: &str, check: bool, out: &mut String) -> Option<&str> {
-        if !check || self.stops.is_empty() {
-            out.push_str(&self.held);
-            out.push_str(text);
-            self.held.clear();
-            return None;
+    /// Takes the text of the next token (it may be empty) and returns what can be shown now. After a match there
+    /// is nothing more to show.
+    pub fn push(&mut self, piece: &str) -> String {
+        if self.matched.is_some() {
+            return String::new();
         }
-        // `held` has no match in itself, so a match ends inside `text`.
-        self.held.push_str(text);
-        if let Some((start, end, stop)) = self.first_match() {
-            out.push_str(&self.held[..if self.include { end } else { start }]);
-            self.held.clear();
-            return Some(&self.stops[stop]);
+        let exempt = self.exempt > 0;
+        self.exempt = self.exempt.saturating_sub(1);
+        if self.stops.is_empty() {
+            return piece.to_owned();
         }
-        let keep = self.open_suffix();
-        let release = self.held.len() - keep;
-        out.push_str(&self.held[..release]);
-        self.held.drain(..release);
-        None
+        self.held.push_str(piece);
+        let start = self.held.len() - piece.len();
+        for (at, byte) in piece.bytes().enumerate() {
+            if let Some(stop) = self.step(byte)
+                && !exempt
+            {
+                return self.cut(stop, start + at + 1);
+            }
+        }
+        let keep = self.stops.iter().map(|stop| stop.state).max().unwrap_or(0);
+        let rest = self.held.split_off(self.held.len() - keep);
+        std::mem::replace(&mut self.held, rest)
     }
 
-    /// Ends the stream: what was held back is text.
-    pub fn finish(&mut self, out: &mut String) {
-        out.push_str(&self.held);
-        self.held.clear();
+    /// Ends the stream: returns what was held back, as no stop string can come of it any more.
+    pub fn finish(&mut self) -> String {
+        std::mem::take(&mut self.held)
     }
 
-    /// Start, end and index of the match that ends first.
-    fn first_match(&self) -> Option<(usize, usize, usize)> {
-        let matches = self.stops.iter().enumerate().filter_map(|(index, stop)| {
-            let start = self.held.find(stop.as_str())?;
-            Some((start, start + stop.len(), index))
-        });
-        matches.min_by_key(|(start, end, _)| (*end, *start))
+    /// The stop string that was found.
+    pub fn matched(&self) -> Option<&str> {
+        self.matched.and_then(|index| self.stops.get(index)).map(|stop| stop.text.as_str())
     }
 
-    /// Length of the longest suffix of the held text that starts a stop string.
-    fn open_suffix(&self) -> usize {
-        let longest = self.stops.iter().map(String::len).max().unwrap_or(0);
-        let from = self.held.len().saturating_sub(longest.saturating_sub(1));
-        let tails = (from..self.held.len()).filter(|i| self.held.is_char_boundary(*i));
-        tails
-            .map(|i| &self.held[i..])
-            .find(|tail| self.stops.iter().any(|stop| stop.starts_with(tail)))
-            .map_or(0, str::len)
+    /// Advances all matchers; returns the longest stop string that this byte completes.
+    fn step(&mut self, byte: u8) -> Option<usize> {
+        let mut longest: Option<(usize, usize)> = None;
+        for (index, stop) in self.stops.iter_mut().enumerate() {
+            let length = stop.text.len();
+            if stop.step(byte) && longest.is_none_or(|(_, best)| length > best) {
+                longest = Some((index, length));
+            }
+        }
+        longest.map(|(index, _)| index)
+    }
+
+    fn cut(&mut self, stop: usize, end: usize) -> String {
+        let length = self.stops.get(stop).map_or(0, |stop| stop.text.len());
+        let mut text = std::mem::take(&mut self.held);
+        text.truncate(if self.include { end } else { end - length });
+        self.matched = Some(stop);
+        text
+    }
+}
+
+/// Finds one string in a stream of bytes (Knuth, Morris, Pratt 1977): amortised constant time per byte.
+#[derive(Debug, Clone)]
+struct Matcher {
+    text: String,
+    /// `fallback[n]`: length of the longest proper prefix of `text` that is also a suffix of `text[..n + 1]`.
+    fallback: Vec<usize>,
+    /// Length of the longest prefix of `text`, shorter than `text`, that the stream ends with.
+    state: usize,
+}
+
+impl Matcher {
+    fn new(text: &str) -> Self {
+        let bytes = text.as_bytes();
+        let mut fallback = vec![0; bytes.len()];
+        for end in 1..bytes.len() {
+            let mut length: usize = fallback[end - 1];
+            while length > 0 && bytes[length] != bytes[end] {
+                length = fallback[length - 1];
+            }
+            fallback[end] = length + usize::from(bytes[length] == bytes[end]);
+        }
+        Self { text: text.to_owned(), fallback, state: 0 }
+    }
+
+    /// Whether the stream now ends with the whole string.
+    fn step(&mut self, byte: u8) -> bool {
+        let bytes = self.text.as_bytes();
+        while self.state > 0 && bytes[self.state] != byte {
+            self.state = self.fallback[self.state - 1];
+        }
+        self.state += usize::from(bytes[self.state] == byte);
+        let complete = self.state == bytes.len();
+        if complete {
+            self.state = self.fallback[self.state - 1];
+        }
+        complete
     }
 }
 
 #[cfg(test)]
-mod tests {
-    use proptest::prelude::*;
-
-    use super::*;
-
-    /// Searches the whole text.
-    fn naive(text: &str, stops: &[String], include: bool) -> (String, Option<String>) {
-        let found = stops
-            .iter()
-            .filter(|s| !s.is_empty())
-            .filter_map(|s| text.find(s.as_str()).map(|start| (start + s.len(), start, s)))
-            .min_by_key(|(end, start, _)| (*end, *start));
-        match found {
-            Some((end, start, stop)) => {
-                (text[..if include { end } else { start }].to_owned(), Some(stop.clone()))
-            }
-            None => (text.to_owned(), None),
-        }
-    }
-
-    fn streamed(chunks: &[String], stops: &[String], include: bool) -> (String, Option<String>) {
-        let mut checker = StopChecker::new(stops.to_vec(), include);
-        let mut out = String::new();
-        for chunk in chunks {
-            if let Some(stop) = checker.push(chunk, true, &mut out) {
-                let stop = stop.to_owned();
-                return (out, Some(stop));
-            }
-        }
-        checker.finish(&mut out);
-        (out, None)
-    }
-
-    proptest! {
-        #[test]
-        fn any_split_finds_what_a_whole_search_finds(
-            chunks in prop::collection::vec("[abé]{0,4}", 0..12),
-            stops in prop::collection::vec("[abé]{1,5}", 0..4),
-            include: bool,
-        ) {
-            prop_assert_eq!(streamed(&chunks, &stops, include), naive(&chunks.concat(), &stops, include));
-        }
-
-        #[test]
-        fn nothing_is_held_that_cannot_become_a_stop(chunks in prop::collection::vec("[abc]{0,4}", 1..8)) {
-            let stops = ["abca".to_owned(), "cc".to_owned()];
-            let mut checker = StopChecker::new(stops.to_vec(), false);
-            let mut out = String::new();
-            for chunk in &chunks {
-                if checker.push(chunk, true, &mut out).is_some() {
-                    return Ok(());
-                }
-                prop_assert!(checker.held.is_empty() || stops.iter().any(|s| s.starts_with(&checker.held)));
-            }
-        }
-    }
-
-    #[test]
-    fn text_below_min_tokens_neither_stops_nor_starts_a_match() {
-        let mut checker = StopChecker::new(vec!["END".into()], false);
-        let mut out = String::new();
-        assert_eq!(checker.push("xEND yE", false, &mut out), None);
-        assert_eq!(checker.push("ND", true, &mut out), None);
-        assert_eq!(checker.push("END", true, &mut out), Some("END"));
-        assert_eq!(out, "xEND yEND");
-    }
-}
+#[path = "stop_tests.rs"]
+mod tests;

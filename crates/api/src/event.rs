@@ -1,0 +1,113 @@
+//! The neutral stream: what the pipeline yields and every vendor's encoder reads.
+
+use std::sync::Arc;
+
+use millrace_types::{TokenId, Usage};
+
+use crate::ApiError;
+
+/// One piece of news. The order is `Start`, then `Delta`s of all choices as they come, then `Done` or `Error`.
+#[derive(Debug, Clone)]
+pub enum ChatEvent {
+    /// Accepted and queued.
+    Start(Start),
+    /// More of one choice.
+    Delta(Box<Delta>),
+    /// All choices have ended. Counts of the whole request; a prompt counts once for its `n` choices.
+    Done(Usage),
+    /// The request failed; nothing follows.
+    Error(ApiError),
+}
+
+/// The prompts as the engine got them.
+#[derive(Debug, Clone)]
+pub struct Start {
+    /// Token ids of each prompt.
+    pub prompts: Vec<Arc<[TokenId]>>,
+    /// Choices of each prompt; choice `prompt * samples + i`.
+    pub samples: usize,
+}
+
+impl Start {
+    /// How many choices the request has.
+    pub fn choices(&self) -> usize {
+        self.prompts.len() * self.samples
+    }
+}
+
+/// News of one choice.
+#[derive(Debug, Clone, Default)]
+pub struct Delta {
+    /// Which choice.
+    pub choice: usize,
+    /// Text that is certain: whole characters that can't become part of a stop string. May be empty.
+    pub text: String,
+    /// Tokens sampled since the last delta; their text may come in a later one.
+    pub token_ids: Vec<TokenId>,
+    /// Parallel to the tokens if asked for. Echoed prompt tokens come here too, ahead of the sampled ones.
+    pub logprobs: Vec<Scored>,
+    /// Once, if asked for: one entry per prompt token, `None` for the first.
+    pub prompt_logprobs: Option<Vec<Option<Scored>>>,
+    /// Counts of this choice so far.
+    pub usage: Usage,
+    /// Set in the choice's last delta.
+    pub end: Option<End>,
+}
+
+/// A token as people see it.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct TokenText {
+    /// Its id.
+    pub id: TokenId,
+    /// Its bytes; a token may hold part of a character.
+    pub bytes: Vec<u8>,
+}
+
+impl TokenText {
+    /// The bytes as text, with U+FFFD where they aren't whole characters.
+    pub fn text(&self) -> String {
+        String::from_utf8_lossy(&self.bytes).into_owned()
+    }
+}
+
+/// A token with its probability.
+#[derive(Debug, Clone, PartialEq)]
+pub struct Scored {
+    /// The token.
+    pub token: TokenText,
+    /// Natural logarithm; `None` for the first token of a prompt.
+    pub logprob: Option<f32>,
+    /// 1 for the most likely token; 0 if there is no logprob.
+    pub rank: u32,
+    /// The most likely tokens, best first.
+    pub top: Vec<(TokenText, f32)>,
+}
+
+/// How a choice ended.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct End {
+    /// Why.
+    pub reason: EndReason,
+    /// The stop string or stop token that did it; `None` for the model's own end.
+    pub stop: Option<StopCause>,
+}
+
+/// Why a choice ended. A failure or a passed deadline ends the request instead: [`ChatEvent::Error`].
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum EndReason {
+    /// The model's end, a stop token or a stop string.
+    Stop,
+    /// `max_tokens` or the context length.
+    Length,
+    /// Cancelled by id, or the server is shutting down.
+    Abort,
+}
+
+/// What matched.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub enum StopCause {
+    /// One of `stop`.
+    Text(String),
+    /// One of `stop_token_ids`.
+    Token(TokenId),
+}

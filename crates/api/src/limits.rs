@@ -1,0 +1,46 @@
+//! How much one request may ask for.
+
+/// Bounds on the size and shape of requests. All are inclusive.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Limits {
+    /// Bytes of a request body.
+    pub max_body_bytes: usize,
+    /// Nested arrays and objects in a body.
+    pub max_json_depth: usize,
+    /// Values in a body (a parsed value takes far more memory than its text).
+    pub max_json_values: usize,
+    /// Messages of a conversation.
+    pub max_messages: usize,
+    /// Characters of one prompt, or of all messages of a conversation together.
+    pub max_prompt_chars: usize,
+    /// Tools of a conversation.
+    pub max_tools: usize,
+    /// Sequences of one request: prompts × `n`.
+    pub max_sequences: usize,
+    /// Stop strings.
+    pub max_stop: usize,
+    /// Characters of one stop string or bad word.
+    pub max_stop_chars: usize,
+    /// Entries of `bad_words` (in token sequences too), and of every other list of ids.
+    pub max_bad_words: usize,
+    /// `logprobs`, `top_logprobs` and `prompt_logprobs`.
+    pub max_logprobs: usize,
+}
+
+impl Default for Limits {
+    fn default() -> Self {
+        Self {
+            max_body_bytes: 16 << 20,
+            max_json_depth: 100,
+            max_json_values: 1 << 20,
+            max_messages: 4096,
+            max_prompt_chars: 8 << 20,
+            max_tools: 1024,
+            max_sequences: 1024,
+            max_stop: 4,
+            max_stop_chars: 1024,
+            max_bad_words: 128,
+            max_logprobs: 20,
+        }
+    }
+}

@@ -1,0 +1,24 @@
+//! `POST /v1/completions`.
+
+mod convert;
+mod prompt;
+mod stream;
+mod types;
+mod validate;
+
+use serde_json::Value;
+
+use super::{Call, body::CommonBody, unsupported::refuse_unsupported};
+use crate::{ApiError, Limits, read};
+
+/// Reads a parsed body.
+///
+/// # Errors
+/// A 400 for whatever can be told without the model.
+pub fn parse(body: &Value, limits: &Limits) -> Result<Call, ApiError> {
+    refuse_unsupported(body)?;
+    let common: CommonBody = read(body)?;
+    let own: types::CompletionBody = read(body)?;
+    common.validate()?;
+    convert::to_call(&common, own, limits)
+}

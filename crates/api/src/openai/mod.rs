@@ -1,0 +1,30 @@
+//! OpenAI's API as vLLM extends it.
+//!
+//! Each endpoint: `types` (wire shapes), `validate` (refusals), `convert` (to the neutral request, and from the
+//! collected answer), `stream` (chunks). What both generation endpoints share is in `body`, `stream` and `reply`.
+
+mod body;
+pub mod chat;
+pub mod completions;
+mod error;
+pub mod models;
+mod reply;
+mod stream;
+pub mod tokenize;
+mod unsupported;
+
+pub use error::error_body;
+pub use reply::UsageBody;
+pub use stream::StreamOptions;
+
+use crate::{Encoder, GenerationRequest};
+
+/// A parsed call: what to generate and how to answer.
+pub struct Call {
+    /// For the pipeline.
+    pub request: GenerationRequest,
+    /// For the answer.
+    pub encoder: Box<dyn Encoder>,
+    /// Whether the client wants server-sent events.
+    pub stream: bool,
+}

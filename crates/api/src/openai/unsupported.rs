@@ -1,0 +1,134 @@
+//! Fields that mean something to clients and that Millrace can't honour yet: refused, never silently ignored.
+
+use serde_json::Value;
+
+use crate::{ApiError, error::shorten};
+
+/// A field and the values of it that change nothing.
+struct Field {
+    name: &'static str,
+    harmless: fn(&Value) -> bool,
+    /// What to do instead.
+    advice: &'static str,
+}
+
+const fn never(name: &'static str, advice: &'static str) -> Field {
+    Field { name, harmless: |_| false, advice }
+}
+
+const GRAMMAR: &str = "Constrained output is not available; describe the format in the prompt.";
+const REMOVE: &str = "Leave it out.";
+const USE_TOOLS: &str = "Use `tools` instead.";
+
+/// `null` is harmless for all of them.
+const FIELDS: &[Field] = &[
+    Field { name: "response_format", harmless: is_text_format, advice: GRAMMAR },
+    never("structured_outputs", GRAMMAR),
+    never("guided_json", GRAMMAR),
+    never("guided_regex", GRAMMAR),
+    never("guided_choice", GRAMMAR),
+    never("guided_grammar", GRAMMAR),
+    never("structural_tag", GRAMMAR),
+    never("functions", USE_TOOLS),
+    never("function_call", USE_TOOLS),
+    Field { name: "suffix", harmless: |v| v == "", advice: "Filling in the middle is not available." },
+    never("prompt_embeds", "Send `prompt` as text or token ids."),
+    never("audio", "This server answers in text only."),
+    Field { name: "modalities", harmless: is_text_only, advice: "This server answers in text only." },
+    never("prediction", REMOVE),
+    never("web_search_options", REMOVE),
+    never("logits_processors", REMOVE),
+    never("kv_transfer_params", REMOVE),
+    never("truncate_prompt_tokens", "Shorten the prompt before sending it."),
+    never("thinking_token_budget", REMOVE),
+    never("repetition_detection", REMOVE),
+    never("mm_processor_kwargs", "This model reads text only."),
+    never("chat_template", "The server uses the model's own template, or the one that it was started with."),
+    Field { name: "use_beam_search", harmless: is_false, advice: REMOVE },
+    Field { name: "store", harmless: is_false, advice: "This server stores no answers." },
+    Field { name: "service_tier", harmless: is_plain_tier, advice: "Only `auto` and `default` are known." },
+    Field { name: "verbosity", harmless: |v| v == "medium", advice: REMOVE },
+];
+
+/// Refuses the first field whose value would have to be ignored.
+pub(super) fn refuse_unsupported(body: &Value) -> Result<(), ApiError> {
+    for field in FIELDS {
+        let Some(value) = body.get(field.name).filter(|v| !v.is_null() && !(field.harmless)(v)) else {
+            continue;
+        };
+        let Field { name, advice, .. } = field;
+        if field.name == "response_format" {
+            check_response_format(value)?;
+        }
+        let value = shorten(&value.to_string(), 80);
+        let message = format!("`{name}` with the value {value} is not supported by this server. {advice}");
+        return Err(ApiError::invalid(*name, message));
+    }
+    Ok(())
+}
+
+/// A format that is wrong in itself gets the words for that.
+fn check_response_format(value: &Value) -> Result<(), ApiError> {
+    let refuse = |message: &str| Err(ApiError::invalid("response_format", message));
+    match value.get("type").and_then(Value::as_str) {
+        Some("json_schema") if value.get("json_schema").is_none_or(Value::is_null) => {
+            refuse("When response_format type is 'json_schema', the 'json_schema' field must be provided.")
+        }
+        Some(_) => Ok(()),
+        None => refuse("response_format must be an object with a `type`."),
+    }
+}
+
+fn is_false(value: &Value) -> bool {
+    value == false
+}
+
+fn is_text_format(value: &Value) -> bool {
+    value.get("type").is_some_and(|kind| kind == "text")
+}
+
+fn is_text_only(value: &Value) -> bool {
+    value.as_array().is_some_and(|list| list.iter().all(|item| item == "text"))
+}
+
+fn is_plain_tier(value: &Value) -> bool {
+    value == "auto" || value == "default"
+}
+
+#[cfg(test)]
+mod tests {
+    use serde_json::json;
+
+    use super::*;
+
+    #[test]
+    fn harmless_values_pass() {
+        let body = json!({
+            "response_format": {"type": "text"}, "suffix": "", "modalities": ["text"], "store": false,
+            "service_tier": "auto", "audio": null, "use_beam_search": false, "user": "me", "metadata": {"a": "b"},
+            "never_heard_of": 3,
+        });
+        refuse_unsupported(&body).unwrap();
+    }
+
+    #[test]
+    fn what_would_be_ignored_is_refused_by_name() {
+        for (name, value) in [
+            ("response_format", json!({"type": "json_object"})),
+            ("response_format", json!({"type": "json_schema", "json_schema": {}})),
+            ("response_format", json!({"type": "json_schema"})),
+            ("response_format", json!("json")),
+            ("structured_outputs", json!({"json": {}})),
+            ("guided_regex", json!("a+")),
+            ("functions", json!([])),
+            ("suffix", json!("}")),
+            ("modalities", json!(["text", "audio"])),
+            ("store", json!(true)),
+            ("service_tier", json!("flex")),
+            ("chat_template", json!("{{ x }}")),
+        ] {
+            let error = refuse_unsupported(&json!({ name: value })).unwrap_err();
+            assert_eq!(error.param.as_deref(), Some(name), "{error}");
+        }
+    }
+}

@@ -1,0 +1,69 @@
+//! The neutral request: what every vendor's body becomes.
+
+use millrace_types::TokenId;
+use serde_json::{Map, Value};
+
+use crate::GenerationOptions;
+
+/// One request for text. It yields prompts × `n` choices, in that order.
+#[derive(Debug, Clone)]
+pub struct GenerationRequest {
+    /// The model's name as the client wrote it; `None` is the server's first model.
+    pub model: Option<String>,
+    /// What to continue.
+    pub input: Input,
+    /// How to continue it.
+    pub options: GenerationOptions,
+}
+
+/// What a request continues.
+#[derive(Debug, Clone)]
+pub enum Input {
+    /// A conversation, rendered by the model's chat template.
+    Chat(Box<ChatInput>),
+    /// Raw prompts, at least one.
+    Prompts {
+        /// Each is continued on its own.
+        prompts: Vec<Prompt>,
+        /// Whether the tokenizer adds its begin-of-sequence tokens to text prompts.
+        add_special_tokens: bool,
+    },
+}
+
+/// A raw prompt.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub enum Prompt {
+    /// To be tokenized.
+    Text(String),
+    /// As it is. Ids are checked against the vocabulary later.
+    Tokens(Vec<TokenId>),
+}
+
+/// A conversation and what its template may look at.
+#[derive(Debug, Clone, Default)]
+pub struct ChatInput {
+    /// Message objects with `role` and `content` (a string); all other fields as the client sent them.
+    pub messages: Vec<Value>,
+    /// Tool definitions in OpenAI's shape; empty if there are none or the model must not call any.
+    pub tools: Vec<Value>,
+    /// Documents for retrieval templates.
+    pub documents: Vec<Value>,
+    /// Open the assistant's turn after the last message.
+    pub add_generation_prompt: bool,
+    /// Leave the last message open and go on writing it.
+    pub continue_final_message: bool,
+    /// Further template variables, such as `enable_thinking`.
+    pub template_kwargs: Map<String, Value>,
+    /// Whether the tokenizer adds its special tokens; templates usually write them themselves.
+    pub add_special_tokens: bool,
+    /// Open the answer with the text of the message that is continued.
+    pub echo: bool,
+}
+
+impl ChatInput {
+    /// The text of the last message, if it is the one to be continued.
+    pub fn open_text(&self) -> Option<&str> {
+        let last = self.continue_final_message.then(|| self.messages.last()).flatten()?;
+        last.get("content")?.as_str()
+    }
+}

@@ -1,0 +1,264 @@
+//! Times every operation on the shapes of Qwen3-0.6B, beside the ceiling that this machine allows.
+//!
+//! `cargo run --release -p millrace-backend-cpu --example kernels [-- THREADS [FILTER]]`
+
+#![allow(clippy::print_stdout)]
+
+#[path = "../tests/common/mod.rs"]
+mod common;
+
+use std::time::Instant;
+
+use common::{Random, tensor};
+use millrace_backend::{
+    Activation, AttentionSpec, Backend, BackendError, Batch, Encoding, HeadLayout, KvDtype, KvSpec,
+    MatrixSource, QkNorm, Rope, SeqSpan, Span, WeightFormat,
+};
+use millrace_backend_cpu::{CpuBackend, bandwidth, default_threads, peak};
+use millrace_types::BlockId;
+
+const HEADS: HeadLayout = HeadLayout { q_heads: 16, kv_heads: 8, head_dim: 128 };
+/// Name, inputs, outputs.
+const LAYERS: [(&str, usize, usize); 5] = [
+    ("qkv", 1024, 4096),
+    ("o", 2048, 1024),
+    ("gate_up", 1024, 6144),
+    ("down", 3072, 1024),
+    ("lm_head", 1024, 151_936),
+];
+const BATCHES: [usize; 8] = [1, 2, 4, 8, 16, 32, 64, 512];
+
+type Error = Box<dyn std::error::Error>;
+
+fn main() -> Result<(), Error> {
+    let mut arguments = std::env::args().skip(1);
+    let threads = arguments.next().map_or(Ok(default_threads()), |n| n.parse())?;
+    let filter = arguments.next().unwrap_or_default();
+    let backend = CpuBackend::new(Some(threads))?;
+    let bandwidth = bandwidth::read_bandwidth(backend.pool())?;
+    println!("{}: memory {:.1} GB/s", backend.describe(), bandwidth / 1e9);
+    let peaks = peak::measure(backend.level(), backend.pool())?;
+    for peak in &peaks {
+        println!("  {:5} {:7.1} Gop/s from cache", peak.name, peak.ops_per_second / 1e9);
+    }
+    drop(backend);
+    let int = |bits| WeightFormat::Quantize { bits, group: 32 };
+    for (name, encoding, format, peak) in [
+        ("f32", Encoding::F32, WeightFormat::Native, 0),
+        ("f16", Encoding::F16, WeightFormat::Native, 0),
+        ("bf16", Encoding::Bf16, WeightFormat::Native, 1),
+        ("q8", Encoding::F32, int(8), 2),
+        ("q4", Encoding::F32, int(4), 2),
+    ] {
+        if name.contains(&filter) {
+            linears(threads, name, encoding, format, bandwidth, peaks[peak].ops_per_second)?;
+        }
+    }
+    if "attention".contains(&filter) {
+        attention(threads, bandwidth)?;
+    }
+    if "others".contains(&filter) {
+        others(threads)?;
+    }
+    Ok(())
+}
+
+/// Time of a step with these operations, in seconds: the best of many, since other programs only ever slow it down.
+fn time(
+    backend: &mut CpuBackend,
+    batch: &Batch,
+    operations: impl Fn(&mut CpuBackend),
+) -> Result<f64, BackendError> {
+    let (mut times, start) = (Vec::new(), Instant::now());
+    while times.len() < 5 || start.elapsed().as_millis() < 200 {
+        backend.begin(batch);
+        let run = Instant::now();
+        operations(backend);
+        times.push(run.elapsed().as_secs_f64());
+        let ticket = backend.submit();
+        backend.wait(ticket, &mut Default::default())?;
+    }
+    Ok(times.into_iter().fold(f64::INFINITY, f64::min))
+}
+
+/// Cheap noise: the values don't matter for the time, but zeros and denormals might.
+struct Noise {
+    rows: usize,
+    cols: usize,
+    encoding: Encoding,
+    random: Random,
+}
+
+impl MatrixSource for Noise {
+    fn rows(&self) -> usize {
+        self.rows
+    }
+    fn cols(&self) -> usize {
+        self.cols
+    }
+    fn encoding(&self) -> Encoding {
+        self.encoding
+    }
+    fn read_dense(&mut self, _: usize, out: &mut [f32]) -> Result<(), BackendError> {
+        let mut bits = self.random.bits();
+        for out in out {
+            bits = bits.wrapping_mul(6_364_136_223_846_793_005).wrapping_add(1_442_695_040_888_963_407);
+            *out = ((bits >> 48) as f32 - 32768.0) / 1_000_000.0;
+        }
+        Ok(())
+    }
+    fn read_affine(
+        &mut self,
+        _: usize,
+        _: &mut [u8],
+        _: &mut [f32],
+        _: &mut [f32],
+    ) -> Result<(), BackendError> {
+        Err(BackendError::Weight("noise is dense".into()))
+    }
+}
+
+fn linears(
+    threads: usize,
+    name: &str,
+    encoding: Encoding,
+    format: WeightFormat,
+    bandwidth: f64,
+    peak: f64,
+) -> Result<(), Error> {
+    println!("\n{name}: µs (GB/s of weights, Gop/s; share of the nearer ceiling)");
+    for (layer, cols, rows) in LAYERS {
+        let mut backend = CpuBackend::new(Some(threads))?;
+        // Enough copies to leave the caches, as a model does.
+        let copies = (256 << 20) / (rows * cols) + 1;
+        let mut matrices = Vec::new();
+        for copy in 0..copies {
+            let mut source = Noise { rows, cols, encoding, random: Random(copy as u64) };
+            matrices.push(backend.load_matrix(&mut source, format)?);
+        }
+        let bytes = backend.matrix_bytes(matrices[0]) as f64;
+        print!("{layer:8}");
+        for batch in BATCHES {
+            if layer == "lm_head" && batch == 512 {
+                continue;
+            }
+            let x = tensor(&mut backend, batch, &Random(1).values(batch * cols));
+            let out = backend.alloc(batch, rows)?;
+            let next = std::cell::Cell::new(0);
+            let seconds = time(&mut backend, &Batch::default(), |b| {
+                next.set(next.get() + 1);
+                b.linear(x, matrices[next.get() % copies], None, out);
+            })?;
+            let operations = 2.0 * (batch * rows * cols) as f64;
+            let floor = (bytes / bandwidth).max(operations / peak);
+            print!(
+                " | {batch}: {:.0} ({:.1}, {:.0}; {:.0}%)",
+                seconds * 1e6,
+                bytes / seconds / 1e9,
+                operations / seconds / 1e9,
+                100.0 * floor / seconds
+            );
+        }
+        println!();
+    }
+    Ok(())
+}
+
+fn attention(threads: usize, bandwidth: f64) -> Result<(), Error> {
+    println!("\nattention over bf16 keys, 16 query heads, 8 KV heads of 128");
+    // Sequences, query rows each, context.
+    for (seqs, query, context) in [(1, 1, 512), (1, 1, 4096), (16, 1, 512), (16, 1, 4096), (1, 512, 512), (1, 512, 4096)]
+    {
+        let mut backend = CpuBackend::new(Some(threads))?;
+        let blocks = context / 16;
+        let layers = (64 << 20) / (seqs * context * 2048) + 1;
+        backend.alloc_kv(&KvSpec {
+            layers: vec![(HEADS.kv_heads, HEADS.head_dim); layers],
+            num_blocks: seqs * blocks + 1,
+            block_size: 16,
+            dtype: KvDtype::Bf16,
+        })?;
+        let mut batch = Batch::default();
+        let order = Random(2).shuffled(1..(seqs * blocks) as u32 + 1);
+        let tables: Vec<BlockId> = order.into_iter().map(BlockId).collect();
+        for position in 0..context {
+            for seq in 0..seqs {
+                let block = tables[seq * blocks + position / 16].0;
+                batch.slots.push(block * 16 + (position % 16) as u32);
+            }
+        }
+        // Fill the cache with something finite.
+        let filler = tensor(&mut backend, context * seqs, &vec![0.1; context * seqs * HEADS.fused_cols()]);
+        backend.begin(&batch);
+        (0..layers).for_each(|layer| backend.kv_write(layer, filler, HEADS));
+        batch.clear();
+        batch.block_tables = tables;
+        for seq in 0..seqs {
+            batch.tokens.extend(vec![0; query]);
+            batch.seqs.push(SeqSpan {
+                query: Span { start: (seq * query) as u32, len: query as u32 },
+                kv_len: context as u32,
+                blocks: Span { start: (seq * blocks) as u32, len: blocks as u32 },
+            });
+        }
+        let qkv = tensor(&mut backend, seqs * query, &Random(3).values(seqs * query * HEADS.fused_cols()));
+        let out = backend.alloc(seqs * query, HEADS.q_cols())?;
+        let spec = AttentionSpec { heads: HEADS, scale: 0.088, window: None };
+        let next = std::cell::Cell::new(0);
+        let seconds = time(&mut backend, &batch, |b| {
+            next.set(next.get() + 1);
+            b.attention(next.get() % layers, qkv, &spec, out);
+        })?;
+        let bytes = (seqs * context * 2 * HEADS.kv_heads * HEADS.head_dim * 2) as f64;
+        let pairs = seqs * query * (context - query / 2);
+        let operations = 4.0 * (pairs * HEADS.q_heads * HEADS.head_dim) as f64;
+        println!(
+            "{seqs:3} × {query:3} rows over {context:4}: {:8.0} µs, {:5.1} GB/s ({:.0}% of memory), {:5.1} GFLOP/s",
+            seconds * 1e6,
+            bytes / seconds / 1e9,
+            100.0 * bytes / seconds / bandwidth,
+            operations / seconds / 1e9
+        );
+    }
+    Ok(())
+}
+
+fn others(threads: usize) -> Result<(), Error> {
+    println!("\nothers, µs for 1, 16 and 512 rows");
+    let mut backend = CpuBackend::new(Some(threads))?;
+    backend.alloc_kv(&KvSpec { layers: vec![(8, 128)], num_blocks: 64, block_size: 16, dtype: KvDtype::Bf16 })?;
+    let embedding = backend.load_matrix(
+        &mut Noise { rows: 8192, cols: 1024, encoding: Encoding::Bf16, random: Random(4) },
+        WeightFormat::Native,
+    )?;
+    let weight = backend.load_vector(&[1.0; 1024])?;
+    let head = backend.load_vector(&[1.0; 128])?;
+    let inv_freq = backend.load_vector(&[0.01; 64])?;
+    let mut buffer = |cols: usize| tensor(&mut backend, 512, &Random(5).values(512 * cols));
+    let (hidden, normed, qkv, gate_up, act) = (buffer(1024), buffer(1024), buffer(4096), buffer(6144), buffer(3072));
+    type Operation<'a> = (&'a str, Box<dyn Fn(&mut CpuBackend, usize) + 'a>);
+    let norm = QkNorm { q: head, k: head, eps: 1e-6 };
+    let rope = Rope { inv_freq, magnitude: 1.0 };
+    let operations: [Operation<'_>; 6] = [
+        ("embed", Box::new(move |b, n| b.embed(embedding, hidden.first(n)))),
+        ("rms_norm", Box::new(move |b, n| b.rms_norm(hidden, weight, 1e-6, normed.first(n)))),
+        ("add_rms_norm", Box::new(move |b, n| b.add_rms_norm(hidden, normed, weight, 1e-6, normed.first(n)))),
+        ("qk_norm_rope", Box::new(move |b, _| b.qk_norm_rope(qkv, HEADS, Some(norm), Some(rope)))),
+        ("kv_write", Box::new(move |b, _| b.kv_write(0, qkv, HEADS))),
+        ("gated_activation", Box::new(move |b, n| b.gated_activation(gate_up, Activation::Silu, act.first(n)))),
+    ];
+    for (name, operation) in operations {
+        print!("{name:18}");
+        for rows in [1usize, 16, 512] {
+            let batch = Batch {
+                tokens: (0..rows as u32).collect(),
+                positions: (0..rows as u32).collect(),
+                slots: (16..16 + rows as u32).collect(),
+                ..Batch::default()
+            };
+            print!(" {:8.1}", time(&mut backend, &batch, |b| operation(b, rows))? * 1e6);
+        }
+        println!();
+    }
+    Ok(())
+}

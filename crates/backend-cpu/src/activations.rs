@@ -1,0 +1,287 @@
+//! Inputs of a linear layer in the form that the weight's kernel reads, in scratch memory that is kept.
+
+use bytemuck::{Pod, Zeroable};
+use millrace_backend::{BackendError, GROUP};
+
+use crate::level::Isa;
+use crate::pool::Pool;
+use crate::region::Region;
+use crate::shared::SharedMut;
+use crate::simd::{Kernel, Simd};
+
+/// Rows of an AMX tile.
+pub(crate) const TILE_ROWS: usize = 16;
+/// bf16 elements in a row of an AMX tile.
+pub(crate) const TILE_COLS: usize = 32;
+/// Elements below which a conversion is not worth waking threads for.
+const PARALLEL: usize = 16 * 1024;
+
+/// Thirty-two quantized activations of one row ([`millrace_backend::quantize_activations`]) and what their products
+/// with a weight group need.
+#[derive(Debug, Clone, Copy, PartialEq, Pod, Zeroable)]
+#[repr(C)]
+pub(crate) struct QuantGroup {
+    /// Four signed bytes each, little endian.
+    pub(crate) q: [i32; GROUP / 4],
+    /// Value of one unit.
+    pub(crate) scale: f32,
+    /// Where the integer sum starts: −(the weight's zero point) · Σq.
+    pub(crate) start: i32,
+    /// scale · Σq: multiplies a weight group's bias.
+    pub(crate) bias_factor: f32,
+    /// Keeps rows of groups aligned to 16 bytes.
+    pad: u32,
+}
+
+/// Scratch memory for converted activations; one form is in use at a time.
+#[derive(Default)]
+pub(crate) struct Activations {
+    f32: Region<f32>,
+    bf16: Region<u16>,
+    groups: Region<QuantGroup>,
+}
+
+/// Row-major activations `[rows, cols]` on their way into a linear layer.
+#[derive(Clone, Copy)]
+pub(crate) struct Input<'a> {
+    pub(crate) values: &'a [f32],
+    pub(crate) rows: usize,
+    pub(crate) cols: usize,
+}
+
+impl<'a> Input<'a> {
+    fn row(&self, index: usize) -> &'a [f32] {
+        &self.values[index * self.cols..][..self.cols]
+    }
+
+    /// Calls `convert(row, output row)` for every row, over threads if it pays.
+    fn convert<T: Send>(
+        &self,
+        pool: &Pool,
+        out: &mut [T],
+        out_cols: usize,
+        convert: &(dyn Fn(&[f32], &mut [T]) + Sync),
+    ) -> Result<(), BackendError> {
+        let out = SharedMut::new(out);
+        let rows_per_task = (PARALLEL / 4 / self.cols.max(1)).max(1);
+        pool.run(self.rows.div_ceil(rows_per_task), &|task, _| {
+            for row in task * rows_per_task..((task + 1) * rows_per_task).min(self.rows) {
+                // SAFETY: each row belongs to one task.
+                #[allow(unsafe_code)]
+                let out = unsafe { out.slice(row * out_cols, out_cols) };
+                convert(self.row(row), out);
+            }
+        })
+        .map_err(Into::into)
+    }
+}
+
+impl Activations {
+    /// Rows padded with zeros to `stride` columns.
+    pub(crate) fn padded(
+        &mut self,
+        pool: &Pool,
+        input: Input<'_>,
+        stride: usize,
+    ) -> Result<&[f32], BackendError> {
+        let len = input.rows * stride;
+        self.f32.reserve(len, "padded activations")?;
+        input.convert(pool, &mut self.f32[..len], stride, &|row, out| {
+            out[..row.len()].copy_from_slice(row);
+            out[row.len()..].fill(0.0);
+        })?;
+        Ok(&self.f32[..len])
+    }
+
+    /// Rounded to bf16 (ties to even), rows padded with zeros to `stride` columns.
+    pub(crate) fn bf16(
+        &mut self,
+        isa: Isa,
+        pool: &Pool,
+        input: Input<'_>,
+        stride: usize,
+    ) -> Result<&[u16], BackendError> {
+        let len = input.rows * stride;
+        self.bf16.reserve(len, "bf16 activations")?;
+        input.convert(pool, &mut self.bf16[..len], stride, &|row, out| isa.run(RoundRow { row, out }))?;
+        Ok(&self.bf16[..len])
+    }
+
+    /// Rounded to bf16 in the order of AMX tiles: `[⌈rows / 16⌉][stride / 32][16][32]`. Rows that pad the last tile
+    /// hold what an earlier batch left there.
+    pub(crate) fn bf16_tiles(
+        &mut self,
+        isa: Isa,
+        pool: &Pool,
+        input: Input<'_>,
+        stride: usize,
+    ) -> Result<&[u16], BackendError> {
+        let len = input.rows.next_multiple_of(TILE_ROWS) * stride;
+        self.bf16.reserve(len, "bf16 activations")?;
+        let tiles = SharedMut::new(&mut self.bf16[..len]);
+        let tile = TILE_ROWS * TILE_COLS;
+        pool.run(input.rows.div_ceil(TILE_ROWS), &|band, _| {
+            for row in band * TILE_ROWS..((band + 1) * TILE_ROWS).min(input.rows) {
+                let values = input.row(row);
+                for (index, from) in values.chunks(TILE_COLS).enumerate() {
+                    let at = band * TILE_ROWS * stride + index * tile + row % TILE_ROWS * TILE_COLS;
+                    // SAFETY: a band of rows belongs to one task.
+                    #[allow(unsafe_code)]
+                    let out = unsafe { tiles.slice(at, TILE_COLS) };
+                    isa.run(RoundRow { row: from, out });
+                }
+            }
+        })?;
+        Ok(&self.bf16[..len])
+    }
+
+    /// Quantized in groups of 32, rows padded with zeros to `groups` groups, for weights with this zero point (0 for
+    /// weights with explicit biases).
+    pub(crate) fn quantized(
+        &mut self,
+        isa: Isa,
+        pool: &Pool,
+        input: Input<'_>,
+        groups: usize,
+        zero_point: i32,
+    ) -> Result<&[QuantGroup], BackendError> {
+        let len = input.rows * groups;
+        self.groups.reserve(len, "quantized activations")?;
+        input.convert(pool, &mut self.groups[..len], groups, &|row, out| {
+            isa.run(QuantizeRow { row, out, zero_point });
+        })?;
+        Ok(&self.groups[..len])
+    }
+}
+
+/// bf16 bits of a value, ties to even; NaN stays NaN.
+#[inline(always)]
+pub(crate) fn bf16_bits(x: f32) -> u16 {
+    let bits = x.to_bits();
+    let rounded = bits.wrapping_add(0x7fff + (bits >> 16 & 1));
+    let quiet_nan = bits | 0x0040_0000;
+    ((if x.is_nan() { quiet_nan } else { rounded }) >> 16) as u16
+}
+
+struct RoundRow<'a> {
+    row: &'a [f32],
+    out: &'a mut [u16],
+}
+
+impl Kernel for RoundRow<'_> {
+    type Out = ();
+    #[inline(always)]
+    fn run<S: Simd>(self, _: S) {
+        for (out, x) in self.out.iter_mut().zip(self.row) {
+            *out = bf16_bits(*x);
+        }
+        self.out[self.row.len()..].fill(0);
+    }
+}
+
+struct QuantizeRow<'a> {
+    row: &'a [f32],
+    out: &'a mut [QuantGroup],
+    zero_point: i32,
+}
+
+impl Kernel for QuantizeRow<'_> {
+    type Out = ();
+    #[inline(always)]
+    fn run<S: Simd>(self, _: S) {
+        let (chunks, rest) = self.row.as_chunks::<GROUP>();
+        let (full, padding) = self.out.split_at_mut(chunks.len());
+        for (x, out) in chunks.iter().zip(full) {
+            *out = quantize_group(x, self.zero_point);
+        }
+        let mut last = [0.0; GROUP];
+        last[..rest.len()].copy_from_slice(rest);
+        for out in padding {
+            *out = quantize_group(&last, self.zero_point);
+            last = [0.0; GROUP];
+        }
+    }
+}
+
+/// Written so that the compiler vectorises it for each level; every step is exact or rounds once, so the bits are
+/// those of the definition.
+#[inline(always)]
+fn quantize_group(x: &[f32; GROUP], zero_point: i32) -> QuantGroup {
+    let mut lanes = [0.0f32; 16];
+    for half in x.as_chunks::<16>().0 {
+        for i in 0..16 {
+            let magnitude = half[i].abs();
+            lanes[i] = if magnitude > lanes[i] { magnitude } else { lanes[i] };
+        }
+    }
+    let mut width = 8;
+    while width > 0 {
+        for i in 0..width {
+            lanes[i] = if lanes[i + width] > lanes[i] { lanes[i + width] } else { lanes[i] };
+        }
+        width /= 2;
+    }
+    let max = lanes[0];
+    let inverse = if max == 0.0 { 0.0 } else { 127.0 / max };
+    let mut q = [0i8; GROUP];
+    let mut sum = 0;
+    for i in 0..GROUP {
+        q[i] = (x[i] * inverse).round_ties_even() as i8;
+        sum += i32::from(q[i]);
+    }
+    let scale = max / 127.0;
+    let words: [[i8; 4]; GROUP / 4] = bytemuck::cast(q);
+    QuantGroup {
+        q: words.map(|b| i32::from_le_bytes(b.map(i8::cast_unsigned))),
+        scale,
+        start: -zero_point * sum,
+        bias_factor: scale * sum as f32,
+        pad: 0,
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use millrace_backend::quantize_activations;
+    use proptest::prelude::*;
+
+    use super::*;
+    use crate::level::Level;
+
+    /// Values of all magnitudes, zeros, infinities and NaN.
+    fn value() -> impl Strategy<Value = f32> {
+        prop_oneof![
+            8 => -4.0f32..4.0,
+            1 => prop::num::f32::ANY,
+            1 => Just(0.0),
+        ]
+    }
+
+    proptest! {
+        #[test]
+        fn quantizes_like_the_definition(row in prop::collection::vec(value(), 1..130)) {
+            let groups = row.len().div_ceil(GROUP);
+            let (mut q, mut scales, mut sums) = (vec![0; groups * GROUP], vec![0.0; groups], vec![0; groups]);
+            quantize_activations(&row, &mut q, &mut scales, &mut sums);
+            let (pool, mut scratch) = (Pool::new(1), Activations::default());
+            for level in Level::supported() {
+                let input = Input { values: &row, rows: 1, cols: row.len() };
+                let isa = Isa::new(level).unwrap();
+                let got = scratch.quantized(isa, &pool, input, groups + 1, 8).unwrap();
+                for (g, got) in got[..groups].iter().enumerate() {
+                    let bytes: &[i8] = bytemuck::cast_slice(&got.q);
+                    prop_assert_eq!(bytes, &q[g * GROUP..][..GROUP]);
+                    prop_assert_eq!(got.scale.to_bits(), scales[g].to_bits());
+                    prop_assert_eq!(got.start, -8 * sums[g]);
+                }
+                prop_assert_eq!(got[groups], QuantGroup::zeroed());
+            }
+        }
+
+        #[test]
+        fn rounds_like_half(x in prop::num::f32::ANY) {
+            let expected = half::bf16::from_f32(x);
+            prop_assert_eq!(bf16_bits(x), expected.to_bits());
+        }
+    }
+}

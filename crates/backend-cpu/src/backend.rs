@@ -1,0 +1,339 @@
+//! [`CpuBackend`]: memory by handle, and each operation handed to its kernel.
+//!
+//! Operations run when they are called. A failure inside a step is kept for its `wait`; what follows it in the step
+//! is skipped.
+
+use millrace_backend::{
+    Activation, AttentionSpec, Backend, BackendError, Batch, HeadLayout, KvSpec, Matrix, MatrixSource,
+    QkNorm, Rope, StepResult, Tensor, Ticket, WeightFormat, sampling,
+};
+
+use crate::activations::{Activations, Input};
+use crate::attention::{self, Attention};
+use crate::elementwise::{AddAssign, Gated, RmsNorm, for_rows};
+use crate::kv::{KvCache, LayerKv};
+use crate::level::{Isa, Level};
+use crate::linear::{Linear, Output};
+use crate::pack::{self, Packed};
+use crate::pool::{Pool, TaskPanicked};
+use crate::region::Region;
+use crate::rope::{QkNormRope, RopeTables};
+use crate::sample::sample;
+use crate::shared::SharedMut;
+use crate::threads::default_threads;
+
+/// Executes operations on the CPU, each one on all threads.
+pub struct CpuBackend {
+    isa: Isa,
+    pool: Pool,
+    tensors: Vec<Region<f32>>,
+    matrices: Vec<Packed>,
+    kv: Option<KvCache>,
+    batch: Batch,
+    result: StepResult,
+    activations: Activations,
+    rope: RopeTables,
+    attention: attention::Scratch,
+    sampling: Vec<sampling::Scratch>,
+    failed: Option<BackendError>,
+    steps: u64,
+}
+
+impl From<TaskPanicked> for BackendError {
+    fn from(panic: TaskPanicked) -> Self {
+        Self::Device(panic.to_string())
+    }
+}
+
+impl CpuBackend {
+    /// The best level of this machine (see [`Level::detect`]), on `threads` threads
+    /// ([`default_threads`] if not given).
+    ///
+    /// # Errors
+    /// `MILLRACE_CPU` names no level.
+    pub fn new(threads: Option<usize>) -> Result<Self, BackendError> {
+        Self::with_level(Level::detect()?, threads.unwrap_or_else(default_threads))
+    }
+
+    /// A level of one's choice.
+    ///
+    /// # Errors
+    /// The machine does not execute it.
+    pub fn with_level(level: Level, threads: usize) -> Result<Self, BackendError> {
+        Ok(Self {
+            isa: Isa::new(level)?,
+            pool: Pool::new(threads),
+            tensors: Vec::new(),
+            matrices: Vec::new(),
+            kv: None,
+            batch: Batch::default(),
+            result: StepResult::default(),
+            activations: Activations::default(),
+            rope: RopeTables::default(),
+            attention: attention::Scratch::default(),
+            sampling: Vec::new(),
+            failed: None,
+            steps: 0,
+        })
+    }
+
+    /// The level in use.
+    pub fn level(&self) -> Level {
+        self.isa.level()
+    }
+
+    /// The threads that every operation runs on.
+    pub fn pool(&self) -> &Pool {
+        &self.pool
+    }
+
+    /// Bytes that a linear layer with this weight reads: what decoding streams.
+    pub fn matrix_bytes(&self, matrix: Matrix) -> usize {
+        let packed = &self.matrices[matrix.id as usize];
+        packed.panels() * packed.panel_bytes()
+    }
+
+    /// The first row of a tensor.
+    fn vector(&self, tensor: Tensor) -> &[f32] {
+        &self.tensors[tensor.id as usize][..tensor.cols]
+    }
+
+    /// The first `rows` rows of a tensor.
+    fn rows(&self, tensor: Tensor, rows: usize) -> &[f32] {
+        &self.tensors[tensor.id as usize][..rows * tensor.cols]
+    }
+
+    /// Runs an operation that writes the first `rows` rows of `out`, unless the step has already failed. The buffer
+    /// is taken out of the table meanwhile, so that the others can be read.
+    fn write_rows<E: Into<BackendError>>(
+        &mut self,
+        out: Tensor,
+        rows: usize,
+        operation: impl FnOnce(&mut Self, &mut [f32]) -> Result<(), E>,
+    ) {
+        if self.failed.is_some() {
+            return;
+        }
+        let mut buffer = std::mem::take(&mut self.tensors[out.id as usize]);
+        let done = operation(self, &mut buffer[..rows * out.cols]);
+        self.tensors[out.id as usize] = buffer;
+        self.failed = done.err().map(Into::into);
+    }
+
+    fn tensor(&mut self, values: Region<f32>, rows: usize, cols: usize) -> Tensor {
+        self.tensors.push(values);
+        Tensor { id: self.tensors.len() as u32 - 1, rows, cols }
+    }
+}
+
+/// Copies a batch into memory that is already there.
+fn copy_batch(from: &Batch, to: &mut Batch) {
+    to.clear();
+    to.tokens.extend_from_slice(&from.tokens);
+    to.positions.extend_from_slice(&from.positions);
+    to.slots.extend_from_slice(&from.slots);
+    to.seqs.extend_from_slice(&from.seqs);
+    to.block_tables.extend_from_slice(&from.block_tables);
+    to.samples.extend_from_slice(&from.samples);
+    to.seen.extend_from_slice(&from.seen);
+    to.bias.extend_from_slice(&from.bias);
+    to.banned.extend_from_slice(&from.banned);
+    to.masks.extend_from_slice(&from.masks);
+}
+
+impl Backend for CpuBackend {
+    fn describe(&self) -> String {
+        let threads = self.pool.threads();
+        format!("cpu ({}, {threads} thread{})", self.level().name(), if threads == 1 { "" } else { "s" })
+    }
+
+    fn alloc(&mut self, rows: usize, cols: usize) -> Result<Tensor, BackendError> {
+        let values = Region::zeroed(rows.saturating_mul(cols), "activations")?;
+        Ok(self.tensor(values, rows, cols))
+    }
+
+    fn load_vector(&mut self, values: &[f32]) -> Result<Tensor, BackendError> {
+        let mut region = Region::zeroed(values.len(), "a constant")?;
+        region.copy_from_slice(values);
+        Ok(self.tensor(region, 1, values.len()))
+    }
+
+    fn load_matrix(
+        &mut self,
+        source: &mut dyn MatrixSource,
+        format: WeightFormat,
+    ) -> Result<Matrix, BackendError> {
+        let packed = pack::load(&self.pool, source, format)?;
+        let (rows, cols) = (packed.rows, packed.cols);
+        self.matrices.push(packed);
+        Ok(Matrix { id: self.matrices.len() as u32 - 1, rows, cols })
+    }
+
+    fn alloc_kv(&mut self, spec: &KvSpec) -> Result<(), BackendError> {
+        self.kv = Some(KvCache::new(spec)?);
+        Ok(())
+    }
+
+    fn begin(&mut self, batch: &Batch) {
+        copy_batch(batch, &mut self.batch);
+        self.result.clear();
+        self.rope.forget();
+        self.failed = None;
+    }
+
+    fn embed(&mut self, table: Matrix, out: Tensor) {
+        self.write_rows(out, self.batch.tokens.len(), |me, values| {
+            let weights = &me.matrices[table.id as usize];
+            for_rows(&me.pool, values, out.cols, &|row, values| {
+                weights.read_row(me.batch.tokens[row] as usize, values);
+            })
+        });
+    }
+
+    fn rms_norm(&mut self, x: Tensor, weight: Tensor, eps: f32, out: Tensor) {
+        self.write_rows(out, out.rows, |me, values| {
+            let (x, weight) = (me.rows(x, out.rows), me.vector(weight));
+            for_rows(&me.pool, values, out.cols, &|row, out| {
+                let x = &x[row * weight.len()..][..weight.len()];
+                me.isa.run(RmsNorm { x, weight, eps, out });
+            })
+        });
+    }
+
+    fn add_rms_norm(&mut self, residual: Tensor, x: Tensor, weight: Tensor, eps: f32, out: Tensor) {
+        self.write_rows(residual, out.rows, |me, sums| {
+            let x = me.rows(x, out.rows);
+            for_rows(&me.pool, sums, residual.cols, &|row, sum| {
+                me.isa.run(AddAssign { x: &x[row * sum.len()..][..sum.len()], sum });
+            })
+        });
+        self.rms_norm(residual, weight, eps, out);
+    }
+
+    fn linear(&mut self, x: Tensor, weight: Matrix, bias: Option<Tensor>, out: Tensor) {
+        self.write_rows(out, out.rows, |me, values| {
+            let mut scratch = std::mem::take(&mut me.activations);
+            let output =
+                Output { values: SharedMut::new(values), cols: out.cols, bias: bias.map(|b| me.vector(b)) };
+            let layer = Linear {
+                isa: me.isa,
+                pool: &me.pool,
+                weight: &me.matrices[weight.id as usize],
+                input: Input { values: me.rows(x, out.rows), rows: out.rows, cols: x.cols },
+                out: output,
+            };
+            let done = layer.run(&mut scratch);
+            me.activations = scratch;
+            done
+        });
+    }
+
+    fn qk_norm_rope(&mut self, qkv: Tensor, heads: HeadLayout, norm: Option<QkNorm>, rope: Option<Rope>) {
+        self.write_rows(qkv, self.batch.positions.len(), |me, values| {
+            let mut tables = std::mem::take(&mut me.rope);
+            let table = rope.map(|rope| {
+                tables.get(&me.pool, &rope, me.vector(rope.inv_freq), &me.batch.positions)
+            });
+            let done = table.transpose().and_then(|table| {
+                let norm = norm.map(|norm| (me.vector(norm.q), me.vector(norm.k), norm.eps));
+                QkNormRope { heads, norm, table }.run(me.isa, &me.pool, values)
+            });
+            me.rope = tables;
+            done
+        });
+    }
+
+    fn kv_write(&mut self, layer: usize, qkv: Tensor, heads: HeadLayout) {
+        if self.failed.is_some() {
+            return;
+        }
+        let rows = &self.tensors[qkv.id as usize];
+        let Some(kv) = &mut self.kv else {
+            self.failed = Some(no_cache());
+            return;
+        };
+        let done = match &mut kv.layers[layer] {
+            LayerKv::F32(layer) => layer.write(&self.pool, rows, heads, &self.batch.slots),
+            LayerKv::Bf16(layer) => layer.write(&self.pool, rows, heads, &self.batch.slots),
+        };
+        self.failed = done.err();
+    }
+
+    fn attention(&mut self, layer: usize, qkv: Tensor, spec: &AttentionSpec, out: Tensor) {
+        self.write_rows(out, self.batch.tokens.len(), |me, values| {
+            let mut scratch = std::mem::take(&mut me.attention);
+            let attention = Attention {
+                isa: me.isa,
+                pool: &me.pool,
+                batch: &me.batch,
+                spec,
+                qkv: &me.tensors[qkv.id as usize],
+                out: values,
+            };
+            let done = match &me.kv {
+                Some(kv) => attention.run(&kv.layers[layer], &mut scratch),
+                None => Err(no_cache()),
+            };
+            me.attention = scratch;
+            done
+        });
+    }
+
+    fn gated_activation(&mut self, gate_up: Tensor, act: Activation, out: Tensor) {
+        self.write_rows(out, out.rows, |me, values| {
+            let both = me.rows(gate_up, out.rows);
+            for_rows(&me.pool, values, out.cols, &|row, out| {
+                let (gate, up) = both[row * 2 * out.len()..][..2 * out.len()].split_at(out.len());
+                me.isa.run(Gated { gate, up, act, out });
+            })
+        });
+    }
+
+    fn gather_rows(&mut self, x: Tensor, first: usize, out: Tensor) {
+        self.write_rows(out, out.rows, |me, values| {
+            let x = &me.tensors[x.id as usize];
+            for_rows(&me.pool, values, out.cols, &|row, values| {
+                let from = me.batch.samples[first + row].row as usize;
+                values.copy_from_slice(&x[from * values.len()..][..values.len()]);
+            })
+        });
+    }
+
+    fn sample(&mut self, logits: Tensor, first: usize) {
+        if self.result.rows.is_empty() {
+            sampling::prepare(&self.batch, logits.cols, &mut self.result);
+        }
+        self.write_rows(logits, logits.rows, |me, values| {
+            let (result, scratch) = (&mut me.result, &mut me.sampling);
+            sample(&me.pool, values, logits.cols, &me.batch, first, result, scratch)
+        });
+    }
+
+    fn submit(&mut self) -> Ticket {
+        self.steps += 1;
+        Ticket(self.steps)
+    }
+
+    fn wait(&mut self, ticket: Ticket, result: &mut StepResult) -> Result<(), BackendError> {
+        assert_eq!(ticket.0, self.steps, "steps are waited for in order");
+        match self.failed.take() {
+            Some(error) => Err(error),
+            None => {
+                std::mem::swap(result, &mut self.result);
+                Ok(())
+            }
+        }
+    }
+
+    fn read(&mut self, tensor: Tensor) -> Vec<f32> {
+        self.rows(tensor, tensor.rows).to_vec()
+    }
+
+    fn write(&mut self, tensor: Tensor, values: &[f32]) {
+        self.tensors[tensor.id as usize][..values.len()].copy_from_slice(values);
+    }
+}
+
+fn no_cache() -> BackendError {
+    BackendError::Unsupported { device: "cpu", what: "attention before alloc_kv".into() }
+}

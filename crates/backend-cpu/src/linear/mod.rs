@@ -1,0 +1,224 @@
+//! `out = x · weightᵀ + bias`: which kernel, cut into which tasks.
+//!
+//! A task is a run of panels times a block of rows. Inside, a kernel takes a few rows and panels at a time, with one
+//! accumulator per output that runs over the input features in order. So the arithmetic of an output depends on
+//! neither the number of rows nor the number of threads.
+
+#[cfg(target_arch = "x86_64")]
+pub(crate) mod amx;
+mod dense;
+mod int;
+
+use std::ops::Range;
+
+use millrace_backend::{BackendError, GROUP};
+
+use crate::activations::{Activations, Input};
+use crate::level::{Isa, Level};
+use crate::pack::{IntPanels, Packed, Panels};
+use crate::pool::Pool;
+use crate::shared::SharedMut;
+use crate::simd::{Bf16Dot, Bf16Kernel, Kernel, LANES, Simd};
+use dense::{Bf16Pairs, Bf16Wide, DenseJob, F16Wide, F32Wide, WideWeights};
+use int::IntJob;
+
+/// Panels that are worked on together.
+const MAX_PANELS: usize = 4;
+/// Up to so many rows, weights come from memory as fast as it goes, and are asked for in advance.
+const STREAMING_ROWS: usize = 2;
+/// How far in advance: hardware prefetchers stop at the ends of 4 KiB pages.
+const PREFETCH_BYTES: usize = 4 << 10;
+/// Row blocks are multiples of this: the rows of an AMX tile.
+const ROW_STEP: usize = 16;
+/// Runs of panels per thread, for balance, and panels in a run at most.
+const CHUNKS_PER_THREAD: usize = 16;
+const MAX_CHUNK: usize = 64;
+/// Bytes of activations that a task goes through for each run of panels: about half of a core's L2.
+const ROW_BLOCK_BYTES: usize = 512 << 10;
+
+/// Where results go: row-major `[rows, cols]`, plus a bias.
+#[derive(Clone, Copy)]
+pub(crate) struct Output<'a> {
+    pub(crate) values: SharedMut<'a, f32>,
+    pub(crate) cols: usize,
+    pub(crate) bias: Option<&'a [f32]>,
+}
+
+impl Output<'_> {
+    /// Adds the bias and stores sixteen outputs of a row (fewer in the last panel).
+    #[inline(always)]
+    pub(crate) fn store<S: Simd>(&self, s: S, row: usize, panel: usize, v: S::V) {
+        let first = panel * LANES;
+        let count = LANES.min(self.cols - first);
+        let v = match self.bias {
+            Some(bias) => s.add(v, s.load_partial(&bias[first..first + count])),
+            None => v,
+        };
+        // SAFETY: this part of the row belongs to the task that computes it.
+        #[allow(unsafe_code)]
+        let out = unsafe { self.values.slice(row * self.cols + first, count) };
+        match out.as_mut_array::<LANES>() {
+            Some(out) => s.store(v, out),
+            None => s.store_partial(v, out),
+        }
+    }
+}
+
+/// A linear layer whose inputs are ready.
+pub(crate) trait Job<S: Simd>: Sync {
+    /// Computes some rows for at most [`MAX_PANELS`] panels.
+    fn rows(&self, s: S, rows: Range<usize>, panels: Range<usize>);
+}
+
+/// A task: these rows and panels of a job.
+struct Task<'a, J> {
+    job: &'a J,
+    rows: Range<usize>,
+    panels: Range<usize>,
+}
+
+impl<J> Task<'_, J> {
+    #[inline(always)]
+    fn go<S: Simd>(self, s: S)
+    where
+        J: Job<S>,
+    {
+        for first in self.panels.clone().step_by(MAX_PANELS) {
+            let panels = first..(first + MAX_PANELS).min(self.panels.end);
+            self.job.rows(s, self.rows.clone(), panels);
+        }
+    }
+}
+
+/// Jobs that every level has a kernel for.
+macro_rules! any_level {
+    ($($job:ty),*) => {$(
+        impl Kernel for Task<'_, $job> {
+            type Out = ();
+            #[inline(always)]
+            fn run<S: Simd>(self, s: S) {
+                self.go(s);
+            }
+        }
+    )*};
+}
+
+any_level!(
+    DenseJob<'_, F32Wide>,
+    DenseJob<'_, F16Wide>,
+    DenseJob<'_, Bf16Wide>,
+    IntJob<'_, false, false>,
+    IntJob<'_, false, true>,
+    IntJob<'_, true, false>,
+    IntJob<'_, true, true>
+);
+
+impl Bf16Kernel for Task<'_, DenseJob<'_, Bf16Pairs>> {
+    type Out = ();
+    #[inline(always)]
+    fn run<S: Bf16Dot>(self, s: S) {
+        self.go(s);
+    }
+}
+
+/// Where a linear layer runs and what it reads and writes.
+pub(crate) struct Linear<'a> {
+    pub(crate) isa: Isa,
+    pub(crate) pool: &'a Pool,
+    pub(crate) weight: &'a Packed,
+    pub(crate) input: Input<'a>,
+    pub(crate) out: Output<'a>,
+}
+
+impl Linear<'_> {
+    /// Converts the inputs and computes the outputs.
+    pub(crate) fn run(self, scratch: &mut Activations) -> Result<(), BackendError> {
+        let isa = self.isa;
+        match &self.weight.data {
+            Panels::F32(w) => {
+                let job = self.wide_job::<F32Wide>(scratch, w)?;
+                self.tasks(8, |rows, panels| isa.run(Task { job: &job, rows, panels }))
+            }
+            Panels::F16(w) => {
+                let job = self.wide_job::<F16Wide>(scratch, w)?;
+                self.tasks(8, |rows, panels| isa.run(Task { job: &job, rows, panels }))
+            }
+            #[cfg(target_arch = "x86_64")]
+            Panels::Bf16(w) if isa.level() == Level::Amx => {
+                let x = scratch.bf16_tiles(isa, self.pool, self.input, self.weight.k)?;
+                let job = amx::Bf16Job { isa, weights: w, k: self.weight.k, x, out: self.out };
+                self.tasks(4, |rows, panels| job.run(rows, panels))
+            }
+            Panels::Bf16(w) if isa.has_bf16_dot() => {
+                let x = scratch.bf16(isa, self.pool, self.input, self.weight.k)?;
+                let x = x.as_chunks::<2>().0;
+                let job = DenseJob::<Bf16Pairs>::new(w, self.weight, x, self.weight.k / 2, self.out);
+                self.tasks(4, |rows, panels| isa.run_bf16(Task { job: &job, rows, panels }))
+            }
+            Panels::Bf16(w) => {
+                let job = self.wide_job::<Bf16Wide>(scratch, w)?;
+                self.tasks(8, |rows, panels| isa.run(Task { job: &job, rows, panels }))
+            }
+            Panels::Int(int) => match (int.bits == 4, int.biases.is_some()) {
+                (false, false) => self.integers::<false, false>(int, scratch),
+                (false, true) => self.integers::<false, true>(int, scratch),
+                (true, false) => self.integers::<true, false>(int, scratch),
+                (true, true) => self.integers::<true, true>(int, scratch),
+            },
+        }
+    }
+
+    /// A job with float32 activations: the caller's own, or a copy with an even number of columns.
+    fn wide_job<'b, D: WideWeights>(
+        &'b self,
+        scratch: &'b mut Activations,
+        weights: &'b [D::Stored],
+    ) -> Result<DenseJob<'b, D>, BackendError> {
+        let cols = self.input.cols;
+        let stride = cols.next_multiple_of(2);
+        let x = if stride == cols {
+            &self.input.values[..self.input.rows * cols]
+        } else {
+            scratch.padded(self.pool, self.input, stride)?
+        };
+        Ok(DenseJob::new(weights, self.weight, x.as_chunks::<2>().0, stride / 2, self.out))
+    }
+
+    fn integers<const FOUR: bool, const AFFINE: bool>(
+        &self,
+        int: &IntPanels,
+        scratch: &mut Activations,
+    ) -> Result<(), BackendError>
+    where
+        for<'b> Task<'b, IntJob<'b, FOUR, AFFINE>>: Kernel<Out = ()>,
+    {
+        let (isa, groups) = (self.isa, self.weight.k / GROUP);
+        let x = scratch.quantized(isa, self.pool, self.input, groups, int.zero_point())?;
+        let job = IntJob::<FOUR, AFFINE>::new(int, groups, x, self.out);
+        #[cfg(target_arch = "x86_64")]
+        if isa.level() == Level::Amx && self.input.rows >= amx::MIN_INT_ROWS {
+            return self.tasks(3, |rows, panels| amx::int_task(isa, &job, rows, panels));
+        }
+        self.tasks(3, |rows, panels| isa.run(Task { job: &job, rows, panels }))
+    }
+
+    /// Cuts the layer into tasks; an input row has about `half_bytes / 2` bytes per column.
+    fn tasks(
+        &self,
+        half_bytes: usize,
+        task: impl Fn(Range<usize>, Range<usize>) + Sync,
+    ) -> Result<(), BackendError> {
+        let (rows, panels) = (self.input.rows, self.weight.panels());
+        let fitting = ROW_BLOCK_BYTES * 2 / (self.weight.k * half_bytes);
+        let block = (fitting / ROW_STEP).max(2) * ROW_STEP;
+        let blocks = rows.div_ceil(block);
+        let chunk = panels.div_ceil(self.pool.threads() * CHUNKS_PER_THREAD);
+        let chunk = chunk.next_multiple_of(MAX_PANELS).min(MAX_CHUNK);
+        let chunks = panels.div_ceil(chunk);
+        self.pool.run(blocks * chunks, &|index, _| {
+            let (row, panel) = (index / chunks * block, index % chunks * chunk);
+            task(row..(row + block).min(rows), panel..(panel + chunk).min(panels));
+        })?;
+        Ok(())
+    }
+}

@@ -1,0 +1,134 @@
+//! Weights in memory: panels of sixteen output features, one layout per element type for every level.
+//!
+//! * f32, f16: `[panel][k][16]`
+//! * bf16: `[panel][k / 2][16][2]`, the order of `vdpbf16ps` and of an AMX B tile
+//! * int8: `[panel][k / 32]` groups of `[8][16][4]`, the order of `vpdpbusd` and of an AMX B tile
+//! * int4: groups of `[4][16][4]` bytes; byte vector j holds step j in its low and step j + 4 in its high nibbles
+//!
+//! Integers have scales (and biases) `[panel][k / group][16]`. Outputs and inputs are padded with zeros.
+
+mod load;
+
+use millrace_backend::GROUP;
+
+use crate::region::Region;
+use crate::simd::LANES;
+
+pub(crate) use load::load;
+
+/// A packed weight `[rows, cols]` (out features, in features).
+pub(crate) struct Packed {
+    pub(crate) rows: usize,
+    pub(crate) cols: usize,
+    /// Columns including padding.
+    pub(crate) k: usize,
+    pub(crate) data: Panels,
+}
+
+/// The elements.
+pub(crate) enum Panels {
+    F32(Region<f32>),
+    F16(Region<u16>),
+    Bf16(Region<u16>),
+    Int(IntPanels),
+}
+
+/// Grouped integers: value = scale · q + bias.
+pub(crate) struct IntPanels {
+    /// 4 or 8.
+    pub(crate) bits: u32,
+    /// Columns per scale; a multiple of [`GROUP`].
+    pub(crate) group: usize,
+    pub(crate) q: Region<u8>,
+    pub(crate) scales: Region<f32>,
+    /// `None` if every bias is −2^(bits−1) · scale: a constant zero point.
+    pub(crate) biases: Option<Region<f32>>,
+}
+
+impl IntPanels {
+    /// What q stands for zero, if biases don't say; else 0.
+    pub(crate) fn zero_point(&self) -> i32 {
+        if self.biases.is_none() { zero_point(self.bits) } else { 0 }
+    }
+}
+
+fn zero_point(bits: u32) -> i32 {
+    1 << (bits - 1)
+}
+
+/// Bytes of thirty-two columns of a panel.
+pub(crate) fn group_bytes(bits: u32) -> usize {
+    GROUP * LANES * bits as usize / 8
+}
+
+/// Where a bf16 element lies in its panel.
+#[inline(always)]
+fn pair_index(k: usize, lane: usize) -> usize {
+    k / 2 * 2 * LANES + lane * 2 + k % 2
+}
+
+/// Byte and shift of an integer in its panel.
+#[inline(always)]
+fn int_index(bits: u32, k: usize, lane: usize) -> (usize, u32) {
+    let (group, step, byte) = (k / GROUP, k % GROUP / 4, k % 4);
+    let base = group * group_bytes(bits) + lane * 4 + byte;
+    if bits == 8 { (base + step * 64, 0) } else { (base + step % 4 * 64, 4 * (step / 4) as u32) }
+}
+
+impl Packed {
+    /// Number of panels.
+    pub(crate) fn panels(&self) -> usize {
+        self.rows.div_ceil(LANES)
+    }
+
+    /// Bytes of one panel, scales included: what a kernel streams for sixteen outputs.
+    pub(crate) fn panel_bytes(&self) -> usize {
+        match &self.data {
+            Panels::F32(_) => self.k * LANES * 4,
+            Panels::F16(_) | Panels::Bf16(_) => self.k * LANES * 2,
+            Panels::Int(int) => {
+                let constants = 1 + usize::from(int.biases.is_some());
+                self.k / GROUP * group_bytes(int.bits) + self.k / int.group * LANES * 4 * constants
+            }
+        }
+    }
+
+    /// Row `index` as floats.
+    pub(crate) fn read_row(&self, index: usize, out: &mut [f32]) {
+        let (panel, lane) = (index / LANES, index % LANES);
+        let base = panel * self.k * LANES;
+        match &self.data {
+            Panels::F32(w) => {
+                for (k, out) in out.iter_mut().enumerate() {
+                    *out = w[base + k * LANES + lane];
+                }
+            }
+            Panels::F16(w) => {
+                for (k, out) in out.iter_mut().enumerate() {
+                    *out = half::f16::from_bits(w[base + k * LANES + lane]).to_f32();
+                }
+            }
+            Panels::Bf16(w) => {
+                for (k, out) in out.iter_mut().enumerate() {
+                    *out = half::bf16::from_bits(w[base + pair_index(k, lane)]).to_f32();
+                }
+            }
+            Panels::Int(int) => self.read_int_row(int, panel, lane, out),
+        }
+    }
+
+    fn read_int_row(&self, int: &IntPanels, panel: usize, lane: usize, out: &mut [f32]) {
+        let q = &int.q[panel * (self.k / GROUP) * group_bytes(int.bits)..];
+        let constants = panel * (self.k / int.group) * LANES + lane;
+        let mask = (1u32 << int.bits) - 1;
+        for (index, out) in out.chunks_mut(int.group).enumerate() {
+            let at = constants + index * LANES;
+            let scale = int.scales[at];
+            let bias = int.biases.as_ref().map_or(-(zero_point(int.bits) as f32) * scale, |b| b[at]);
+            for (offset, out) in out.iter_mut().enumerate() {
+                let (byte, shift) = int_index(int.bits, index * int.group + offset, lane);
+                *out = scale * (u32::from(q[byte]) >> shift & mask) as f32 + bias;
+            }
+        }
+    }
+}

@@ -1,0 +1,47 @@
+//! Vector versions of the functions that kernels need.
+
+use super::Simd;
+
+/// e^x, relative error below 2.5e-7 (two units in the last place).
+///
+/// 0 for x < −87.3 (no denormals), saturates at e^88.3, NaN stays NaN. Cody–Waite reduction by ln 2 and a polynomial
+/// of degree 7 (coefficients of Cephes' `expf`).
+#[inline(always)]
+pub(crate) fn exp<S: Simd>(s: S, x: S::V) -> S::V {
+    let low = s.splat(-87.3);
+    // In this order of operands a NaN in x survives both.
+    let clamped = s.max(low, s.min(s.splat(88.3), x));
+    let n = s.round(s.mul(clamped, s.splat(std::f32::consts::LOG2_E)));
+    let r = s.fma(n, s.splat(-0.693_359_4), clamped);
+    let r = s.fma(n, s.splat(2.121_944_4e-4), r);
+    let mut p = s.splat(1.987_569_1e-4);
+    for coefficient in [1.398_199_9e-3, 8.333_452e-3, 4.166_579_6e-2, 1.666_666_5e-1, 0.5, 1.0, 1.0] {
+        p = s.fma(p, r, s.splat(coefficient));
+    }
+    let value = s.scale_exp2(p, n);
+    // Below the limit, zero; for NaN the comparison is false too, but 0 · NaN is NaN.
+    s.select_ge(x, low, value, s.mul(s.splat(0.0), clamped_nan(s, x)))
+}
+
+/// x where it is NaN, else something finite.
+#[inline(always)]
+fn clamped_nan<S: Simd>(s: S, x: S::V) -> S::V {
+    s.max(s.splat(0.0), s.min(s.splat(0.0), x))
+}
+
+/// x · sigmoid(x).
+#[inline(always)]
+pub(crate) fn silu<S: Simd>(s: S, x: S::V) -> S::V {
+    let one = s.splat(1.0);
+    s.div(x, s.add(one, exp(s, s.sub(s.splat(0.0), x))))
+}
+
+/// GELU by the tanh approximation, with x · (1 + tanh u) / 2 = x · sigmoid(2u).
+#[inline(always)]
+pub(crate) fn gelu_tanh<S: Simd>(s: S, x: S::V) -> S::V {
+    // 2 · √(2/π).
+    let slope = s.splat(1.595_769_1);
+    let cube = s.mul(s.mul(x, x), x);
+    let twice = s.mul(slope, s.fma(s.splat(0.044_715), cube, x));
+    s.div(x, s.add(s.splat(1.0), exp(s, s.sub(s.splat(0.0), twice))))
+}

@@ -1,0 +1,208 @@
+use proptest::prelude::*;
+
+use super::*;
+use crate::level::{Isa, Level};
+
+fn every_isa() -> Vec<Isa> {
+    Level::supported().into_iter().map(|level| Isa::new(level).unwrap()).collect()
+}
+
+/// Applies every operation once and returns all results as bits.
+struct Everything<'a> {
+    a: &'a [f32; LANES],
+    b: &'a [f32; LANES],
+    c: &'a [f32; LANES],
+    halves: &'a [u16; 2 * LANES],
+    bytes: &'a [u8; 64],
+    x: i32,
+}
+
+struct Results {
+    /// The same at every level.
+    exact: Vec<u32>,
+    /// The same where `fma` rounds once.
+    fused: Vec<u32>,
+}
+
+impl Kernel for Everything<'_> {
+    type Out = Results;
+    #[inline(always)]
+    fn run<S: Simd>(self, s: S) -> Results {
+        let (a, b, c) = (s.load(self.a), s.load(self.b), s.load(self.c));
+        let (even, odd) = s.load_bf16_pairs(self.halves);
+        let (low, high) = self.halves.split_at(LANES);
+        let (low, high): (&[u16; LANES], &[u16; LANES]) = (low.try_into().unwrap(), high.try_into().unwrap());
+        let n = s.round(s.min(s.max(a, s.splat(-126.0)), s.splat(127.0)));
+        let start = s.splat_i32(self.x);
+        let (low_nibbles, high_nibbles) = s.nibbles(self.bytes);
+        let vectors = [
+            s.add(a, b),
+            s.sub(a, b),
+            s.mul(a, b),
+            s.div(a, b),
+            s.max(a, b),
+            s.min(a, b),
+            s.round(a),
+            s.scale_exp2(s.splat(1.5), n),
+            s.select_ge(a, b, b, c),
+            even,
+            odd,
+            s.load_bf16(low),
+            s.load_f16(high),
+            s.load_partial(&self.a[..5]),
+            s.to_f32(start),
+            s.to_f32(s.load_add_i32(&[-7; LANES], self.x >> 8)),
+            s.to_f32(s.dot4(start, s.bytes(self.bytes), self.x)),
+            s.to_f32(s.dot4(start, low_nibbles, self.x)),
+            s.to_f32(s.dot4(start, high_nibbles, self.x)),
+        ];
+        let mut exact = Vec::new();
+        let mut lanes = [0.0; LANES];
+        for v in vectors {
+            s.store(v, &mut lanes);
+            exact.extend(lanes.map(canonical));
+        }
+        exact.push(canonical(s.sum(b)));
+        exact.push(canonical(s.max_lane(b)));
+        let mut fused = Vec::new();
+        for v in [s.fma(a, b, c), math::exp(s, a), math::silu(s, a), math::gelu_tanh(s, b)] {
+            s.store(v, &mut lanes);
+            fused.extend(lanes.map(canonical));
+        }
+        Results { exact, fused }
+    }
+}
+
+/// All NaNs are one: their payloads are nobody's business.
+fn canonical(x: f32) -> u32 {
+    if x.is_nan() { f32::NAN.to_bits() } else { x.to_bits() }
+}
+
+proptest! {
+    #[test]
+    fn levels_agree(
+        a in prop::array::uniform16(-200.0f32..200.0),
+        b in prop::array::uniform16(-3.0f32..3.0),
+        c in prop::array::uniform16(prop::num::f32::ANY),
+        halves in prop::array::uniform32(prop::num::u16::ANY),
+        bytes in prop::collection::vec(prop::num::u8::ANY, 64),
+        x in prop::num::i32::ANY,
+    ) {
+        let bytes: &[u8; 64] = bytes.as_slice().try_into().unwrap();
+        let all = |isa: Isa| isa.run(Everything { a: &a, b: &b, c: &c, halves: &halves, bytes, x: x >> 4 });
+        let isas = every_isa();
+        let portable = all(isas[0]);
+        let mut first_fused = None;
+        for isa in &isas[1..] {
+            let results = all(*isa);
+            prop_assert_eq!(&results.exact, &portable.exact, "{:?}", isa.level());
+            let fused = first_fused.get_or_insert(results.fused.clone());
+            prop_assert_eq!(&results.fused, fused, "{:?}", isa.level());
+        }
+    }
+}
+
+#[test]
+fn dot4_is_exact_at_the_extremes() {
+    struct Dot(u8, i32);
+    impl Kernel for Dot {
+        type Out = f32;
+        #[inline(always)]
+        fn run<S: Simd>(self, s: S) -> f32 {
+            let mut lanes = [0.0; LANES];
+            s.store(s.to_f32(s.dot4(s.splat_i32(5), s.bytes(&[self.0; 64]), self.1)), &mut lanes);
+            lanes[15]
+        }
+    }
+    for isa in every_isa() {
+        assert_eq!(isa.run(Dot(255, 0x8080_8080u32.cast_signed())), (5 - 4 * 255 * 128) as f32);
+        assert_eq!(isa.run(Dot(255, 0x7f7f_7f7f)), (5 + 4 * 255 * 127) as f32);
+    }
+}
+
+/// A function of one vector, lane by lane.
+struct Map<F>(F, [f32; LANES]);
+
+macro_rules! map {
+    ($name:ident, $function:path) => {
+        struct $name;
+        impl Kernel for Map<$name> {
+            type Out = [f32; LANES];
+            #[inline(always)]
+            fn run<S: Simd>(self, s: S) -> [f32; LANES] {
+                let mut lanes = [0.0; LANES];
+                s.store($function(s, s.load(&self.1)), &mut lanes);
+                lanes
+            }
+        }
+    };
+}
+
+map!(Exp, math::exp);
+map!(Silu, math::silu);
+map!(Gelu, math::gelu_tanh);
+
+fn sweep(from: f32, to: f32) -> impl Iterator<Item = [f32; LANES]> {
+    (0..20_000).map(move |i| {
+        std::array::from_fn(|lane| from + (to - from) * (i * LANES + lane) as f32 / (20_000 * LANES) as f32)
+    })
+}
+
+#[test]
+fn exp_is_accurate() {
+    for isa in every_isa() {
+        for x in sweep(-87.2, 88.2) {
+            for (x, y) in x.iter().zip(isa.run(Map(Exp, x))) {
+                let exact = f64::from(*x).exp();
+                let error = (f64::from(y) - exact).abs() / exact;
+                assert!(error < 2.5e-7, "{:?}: exp({x}) is off by {error:e}", isa.level());
+            }
+        }
+        let special = [0.0, -0.0, f32::NEG_INFINITY, -1e30, -87.4, f32::INFINITY, f32::NAN, f32::MIN];
+        let mut x = [0.0; LANES];
+        x[..8].copy_from_slice(&special);
+        let y = isa.run(Map(Exp, x));
+        assert_eq!(y[..5], [1.0, 1.0, 0.0, 0.0, 0.0]);
+        assert!(y[5] > 1e38 && y[5].is_finite() && y[6].is_nan() && y[7] == 0.0);
+    }
+}
+
+#[test]
+fn activations_are_accurate() {
+    for isa in every_isa() {
+        for x in sweep(-30.0, 30.0) {
+            let (silu, gelu) = (isa.run(Map(Silu, x)), isa.run(Map(Gelu, x)));
+            for (i, x) in x.iter().map(|x| f64::from(*x)).enumerate() {
+                let exact = x / (1.0 + (-x).exp());
+                assert!((f64::from(silu[i]) - exact).abs() <= 1e-6 * exact.abs() + 1e-11, "silu({x})");
+                let inner = (2.0 / std::f64::consts::PI).sqrt() * (x + 0.044_715 * x * x * x);
+                let exact = 0.5 * x * (1.0 + inner.tanh());
+                // The tail amplifies the rounding of the exponent.
+                assert!((f64::from(gelu[i]) - exact).abs() <= 2e-6 * exact.abs() + 1e-6, "gelu({x})");
+            }
+        }
+    }
+}
+
+#[test]
+fn every_half_widens_exactly() {
+    struct Widen([u16; LANES]);
+    impl Kernel for Widen {
+        type Out = [f32; LANES];
+        #[inline(always)]
+        fn run<S: Simd>(self, s: S) -> [f32; LANES] {
+            let mut lanes = [0.0; LANES];
+            s.store(s.load_f16(&self.0), &mut lanes);
+            lanes
+        }
+    }
+    for isa in every_isa() {
+        for start in (0..=u16::MAX).step_by(LANES) {
+            let bits = std::array::from_fn(|lane| start + lane as u16);
+            let wide = isa.run(Widen(bits));
+            for (bits, wide) in bits.iter().zip(wide) {
+                assert_eq!(canonical(wide), canonical(half::f16::from_bits(*bits).to_f32()), "{bits:#x}");
+            }
+        }
+    }
+}

@@ -1,0 +1,44 @@
+//! Which model, and how it is read.
+
+use clap::{Args, ValueEnum};
+
+/// What every command that loads a model takes, besides its name.
+#[derive(Debug, Clone, Args)]
+#[command(next_help_heading = "Model")]
+pub(crate) struct ModelArgs {
+    /// Branch, tag or commit on the Hub
+    #[arg(long, default_value = "main")]
+    pub(crate) revision: String,
+    /// Take the tokenizer from this folder or Hub id instead of the model's own
+    #[arg(long, value_name = "MODEL")]
+    pub(crate) tokenizer: Option<String>,
+    /// Chat template to use instead of the model's own: a file, or the template itself
+    #[arg(long, value_name = "FILE|TEXT")]
+    pub(crate) chat_template: Option<String>,
+    /// Keep dense weights as 8- or 4-bit integers in memory (about a half or a quarter of bf16)
+    #[arg(long, value_enum, default_value_t = QuantizeFormat::None, value_name = "FORMAT")]
+    pub(crate) quantize: QuantizeFormat,
+    /// `dummy` makes random weights from a `config.json` alone, to time a shape without its weights
+    #[arg(long, value_enum, default_value_t = LoadFormat::Auto, value_name = "FORMAT")]
+    pub(crate) load_format: LoadFormat,
+}
+
+/// `--quantize`.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, ValueEnum)]
+pub(crate) enum QuantizeFormat {
+    /// As in the checkpoint
+    None,
+    /// 8-bit integers, one scale per 32 values
+    Q8,
+    /// 4-bit integers, one scale per 32 values; embedding and output head stay at 8
+    Q4,
+}
+
+/// `--load-format`.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, ValueEnum)]
+pub(crate) enum LoadFormat {
+    /// The weights of the checkpoint
+    Auto,
+    /// Random weights
+    Dummy,
+}

@@ -1,0 +1,65 @@
+//! `millrace serve`.
+
+use std::time::Duration;
+
+use clap::Args;
+
+use super::{ConfigArgs, EngineArgs, ModelArgs, units};
+
+/// `millrace serve`.
+#[derive(Debug, Args)]
+#[command(after_help = "\
+The first line on standard output is `listening on http://HOST:PORT`. Ctrl-C (or SIGTERM) takes no new requests and \
+finishes the running ones; a second one aborts them.
+
+Tokens for the Hub come from HF_TOKEN or the login of Hugging Face's own tools; HF_HOME, HF_ENDPOINT and \
+HF_HUB_OFFLINE are honoured.
+
+Examples:
+  millrace serve                                    The built-in demo model
+  millrace serve ~/models/qwen3-0.6b --quantize q8  A folder, weights as 8-bit integers
+  millrace serve Qwen/Qwen3-0.6B --host 0.0.0.0 --api-key SECRET
+  millrace serve --config server.yaml --port 9000   Settings from a file")]
+pub(crate) struct ServeArgs {
+    /// Model folder, or ORG/NAME on the Hub [default: the built-in demo model]
+    pub(crate) model: Option<String>,
+    #[command(flatten)]
+    pub(crate) config: ConfigArgs,
+    #[command(flatten)]
+    pub(crate) server: ServerArgs,
+    #[command(flatten)]
+    pub(crate) model_args: ModelArgs,
+    #[command(flatten)]
+    pub(crate) engine: EngineArgs,
+}
+
+/// The HTTP side.
+#[derive(Debug, Clone, Args)]
+#[command(next_help_heading = "Server")]
+pub(crate) struct ServerArgs {
+    /// Address to listen on; 0.0.0.0 is every IPv4 network of this machine
+    #[arg(long, default_value = "127.0.0.1")]
+    pub(crate) host: String,
+    /// Port to listen on; 0 takes a free one
+    #[arg(long, default_value_t = 8000)]
+    pub(crate) port: u16,
+    /// Names that requests may use for the model; the first one is reported [default: MODEL as written]
+    #[arg(long, value_name = "NAME", num_args = 1..)]
+    pub(crate) served_model_name: Vec<String>,
+    /// Keys that clients must show (`Authorization: Bearer …` or `x-api-key`) [default: open to all]
+    #[arg(long, value_name = "KEY", num_args = 1.., env = "MILLRACE_API_KEY", hide_env_values = true)]
+    #[arg(value_delimiter = ',')]
+    pub(crate) api_key: Vec<String>,
+    /// Longest time for one request in seconds; 0 means no limit
+    #[arg(long, value_name = "SECONDS", default_value = "0", value_parser = units::seconds)]
+    pub(crate) request_timeout: Duration,
+    /// Seconds of silence in a stream before a comment keeps the connection open; 0 means never
+    #[arg(long, value_name = "SECONDS", default_value = "15", value_parser = units::seconds)]
+    pub(crate) sse_keep_alive_interval: Duration,
+    /// Largest request body
+    #[arg(long, value_name = "BYTES", default_value = "16M", value_parser = units::bytes)]
+    pub(crate) max_body_size: u64,
+    /// Web origins whose pages may call this server, such as https://example.org; `*` is any [default: none]
+    #[arg(long, value_name = "ORIGIN", num_args = 1..)]
+    pub(crate) allowed_origins: Vec<String>,
+}

@@ -1,0 +1,181 @@
+//! Random prompts through the engine's front door, with a clock at the other end.
+
+use std::time::{Duration, Instant};
+
+use anyhow::{Context, Result, bail};
+use millrace_engine::{EngineHandle, ResponseStream, SubmitOptions};
+use millrace_types::{FinishReason, SamplingParams, TokenId};
+use tokio::runtime::Runtime;
+use tokio::task::JoinSet;
+
+/// How much work.
+#[derive(Debug, Clone, Copy)]
+pub(super) struct Shape {
+    /// Tokens per prompt.
+    pub(super) input_len: usize,
+    /// Tokens per answer.
+    pub(super) output_len: usize,
+    /// Requests of one run.
+    pub(super) num_prompts: usize,
+    /// Requests that run at the same time.
+    pub(super) batch_size: usize,
+    /// Measured runs.
+    pub(super) num_iters: usize,
+}
+
+/// The work, and where to do it.
+pub(super) struct Workload {
+    handle: EngineHandle,
+    pub(super) shape: Shape,
+    /// Counts up over all random tokens, so that no run finds its prompts in the prefix cache.
+    counter: u64,
+    runtime: Runtime,
+}
+
+/// What one run took.
+#[derive(Debug, Default)]
+pub(super) struct Run {
+    /// From the first submission to the last token.
+    pub(super) wall: Duration,
+    /// Per request, from submission to the first token.
+    pub(super) first_tokens: Vec<Duration>,
+    /// Between one token of a request and the next.
+    pub(super) gaps: Vec<Duration>,
+    /// Per request, from submission to the last token.
+    pub(super) totals: Vec<Duration>,
+}
+
+impl Workload {
+    pub(super) fn new(handle: EngineHandle, shape: Shape, seed: u64) -> Result<Self> {
+        let runtime =
+            tokio::runtime::Builder::new_current_thread().build().context("no threads to be had")?;
+        Ok(Self { handle, shape, counter: seed.wrapping_mul(0x9e37_79b9_7f4a_7c15), runtime })
+    }
+
+    /// Submits all requests at once and waits for all answers.
+    pub(super) fn run(&mut self) -> Result<Run> {
+        let prompts: Vec<Vec<TokenId>> = (0..self.shape.num_prompts).map(|_| self.prompt()).collect();
+        let start = Instant::now();
+        let mut streams = Vec::with_capacity(prompts.len());
+        for prompt in prompts {
+            streams.push(self.handle.submit(prompt, self.sampling(), SubmitOptions::default())?);
+        }
+        self.runtime.block_on(async {
+            let mut tasks: JoinSet<Result<Times>> =
+                streams.into_iter().map(|stream| follow(stream, start)).collect();
+            let mut run = Run::default();
+            while let Some(times) = tasks.join_next().await {
+                run.add(&times.context("a task of the benchmark failed")??);
+            }
+            run.wall = start.elapsed();
+            Ok(run)
+        })
+    }
+
+    /// Tokens of one run's answers.
+    pub(super) fn output_tokens(&self) -> usize {
+        self.shape.num_prompts * self.shape.output_len
+    }
+
+    fn sampling(&self) -> SamplingParams {
+        SamplingParams { temperature: 0.0, max_tokens: self.shape.output_len, ..SamplingParams::default() }
+    }
+
+    fn prompt(&mut self) -> Vec<TokenId> {
+        let vocab = self.handle.info().vocab_size as u64;
+        (0..self.shape.input_len).map(|_| (self.random() % vocab) as TokenId).collect()
+    }
+
+    /// SplitMix64 (Steele, Lea, Flood 2014).
+    fn random(&mut self) -> u64 {
+        self.counter = self.counter.wrapping_add(0x9e37_79b9_7f4a_7c15);
+        let mut x = self.counter;
+        x = (x ^ (x >> 30)).wrapping_mul(0xbf58_476d_1ce4_e5b9);
+        x = (x ^ (x >> 27)).wrapping_mul(0x94d0_49bb_1331_11eb);
+        x ^ (x >> 31)
+    }
+}
+
+impl Run {
+    fn add(&mut self, times: &Times) {
+        self.first_tokens.extend(times.tokens.first());
+        self.totals.extend(times.tokens.last());
+        self.gaps.extend(times.tokens.windows(2).map(|pair| pair[1] - pair[0]));
+    }
+}
+
+/// When each token of a request came, since the start of the run.
+struct Times {
+    tokens: Vec<Duration>,
+}
+
+async fn follow(mut stream: ResponseStream, start: Instant) -> Result<Times> {
+    let mut tokens = Vec::new();
+    while let Some(output) = stream.recv().await {
+        let now = start.elapsed();
+        tokens.extend(output.tokens.iter().map(|_| now));
+        match output.finish {
+            None => {}
+            Some(finish) if finish.reason == FinishReason::Length => return Ok(Times { tokens }),
+            Some(finish) => {
+                let reason = output.error.unwrap_or_else(|| format!("{:?}", finish.reason));
+                bail!("a request of the benchmark did not run to its end: {reason}");
+            }
+        }
+    }
+    bail!("the engine ended in the middle of the benchmark")
+}
+
+#[cfg(test)]
+mod tests {
+    use millrace_engine::{Command, EngineInfo, channel};
+    use millrace_types::{Finish, RequestOutput};
+
+    use super::*;
+
+    fn info() -> EngineInfo {
+        EngineInfo {
+            max_model_len: 100,
+            vocab_size: 50,
+            kv_capacity_tokens: 1000,
+            block_size: 16,
+            max_queued: 100,
+            prefix_caching: true,
+            device: "test".into(),
+        }
+    }
+
+    #[test]
+    fn a_run_counts_every_token_and_never_repeats_a_prompt() {
+        let (handle, mut port) = channel(info());
+        let shape = Shape { input_len: 20, output_len: 4, num_prompts: 3, batch_size: 3, num_iters: 1 };
+        let engine = std::thread::spawn(move || {
+            let mut prompts = Vec::new();
+            while let Some(Command::Submit(request, outputs)) = port.commands.blocking_recv() {
+                port.queued.fetch_sub(1, std::sync::atomic::Ordering::AcqRel);
+                for left in (0..request.sampling.max_tokens).rev() {
+                    let finish =
+                        (left == 0).then_some(Finish { reason: FinishReason::Length, stop_token: None });
+                    outputs
+                        .send(RequestOutput { tokens: vec![1], finish, ..RequestOutput::default() })
+                        .unwrap();
+                }
+                prompts.push(request.prompt);
+            }
+            prompts
+        });
+        let mut workload = Workload::new(handle.clone(), shape, 7).unwrap();
+        for _ in 0..2 {
+            let run = workload.run().unwrap();
+            assert_eq!((run.first_tokens.len(), run.gaps.len(), run.totals.len()), (3, 9, 3));
+        }
+        drop(workload);
+        handle.shutdown();
+        let mut prompts = engine.join().unwrap();
+        assert!(prompts.iter().flatten().all(|token| *token < 50));
+        assert_eq!(prompts.len(), 6);
+        prompts.sort();
+        prompts.dedup();
+        assert_eq!(prompts.len(), 6);
+    }
+}

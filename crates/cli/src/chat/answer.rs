@@ -1,0 +1,68 @@
+//! An answer as it comes, from wherever.
+
+use millrace_api::ChatEvent;
+use millrace_server::Generation;
+use tokio::sync::mpsc::Receiver;
+
+use crate::run::reason_name;
+
+/// A piece of an answer.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub(super) enum Piece {
+    /// More text.
+    Text(String),
+    /// The end, with the finish reason.
+    End(String),
+    /// It failed; why.
+    Failed(String),
+}
+
+/// A running answer. Dropping it stops it.
+pub(super) enum Answer {
+    /// From this process.
+    Local(Box<Local>),
+    /// From a server.
+    Remote(Receiver<Piece>),
+}
+
+/// The one choice of a generation.
+pub(super) struct Local {
+    generation: Generation,
+    reason: &'static str,
+}
+
+impl Answer {
+    /// From this process.
+    pub(super) fn local(generation: Generation) -> Self {
+        Self::Local(Box::new(Local { generation, reason: "stop" }))
+    }
+
+    /// The next piece; the last one is `End` or `Failed`.
+    pub(super) async fn next(&mut self) -> Piece {
+        let piece = match self {
+            Self::Local(local) => local.next().await,
+            Self::Remote(pieces) => pieces.recv().await,
+        };
+        piece.unwrap_or_else(|| Piece::Failed("the answer has no end".into()))
+    }
+}
+
+impl Local {
+    async fn next(&mut self) -> Option<Piece> {
+        loop {
+            match self.generation.next().await? {
+                ChatEvent::Start(_) => {}
+                ChatEvent::Delta(delta) => {
+                    if let Some(end) = delta.end {
+                        self.reason = reason_name(end.reason);
+                    }
+                    if !delta.text.is_empty() {
+                        return Some(Piece::Text(delta.text));
+                    }
+                }
+                ChatEvent::Done(_) => return Some(Piece::End(self.reason.into())),
+                ChatEvent::Error(error) => return Some(Piece::Failed(error.message)),
+            }
+        }
+    }
+}

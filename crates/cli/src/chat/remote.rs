@@ -1,0 +1,208 @@
+//! Answers from a running server, Millrace or any other with OpenAI's API.
+
+use std::io::{BufRead, BufReader, Read};
+use std::time::Duration;
+
+use anyhow::{Context, Result, anyhow, bail};
+use serde_json::{Value, json};
+use tokio::sync::mpsc::{self, Receiver, Sender};
+use ureq::{Agent, Body, http};
+
+use super::answer::Piece;
+use crate::args::{PromptArgs, Thinking};
+
+/// Longest line of a stream and longest error body, in bytes.
+const MAX_TEXT: u64 = 4 << 20;
+
+/// Pieces that wait for the terminal; a stream that is faster is read more slowly.
+const BUFFER: usize = 256;
+
+/// A server and the model to ask there.
+#[derive(Debug, Clone)]
+pub(super) struct Remote {
+    agent: Agent,
+    /// Ends before `/v1`.
+    base: String,
+    api_key: Option<String>,
+    pub(super) model: String,
+}
+
+impl Remote {
+    /// Connects; without a model's name, takes the first that the server lists.
+    pub(super) fn connect(url: &str, api_key: Option<&str>, model: Option<&str>) -> Result<Self> {
+        let base = url.trim_end_matches('/').trim_end_matches("/v1").to_owned();
+        if !base.starts_with("http://") && !base.starts_with("https://") {
+            bail!("--url must begin with http:// or https://, such as http://127.0.0.1:8000");
+        }
+        let agent = Agent::config_builder()
+            .http_status_as_error(false)
+            .timeout_connect(Some(Duration::from_secs(10)))
+            .build()
+            .new_agent();
+        let mut remote = Self { agent, base, api_key: api_key.map(str::to_owned), model: String::new() };
+        remote.model = match model {
+            Some(model) => model.to_owned(),
+            None => remote.first_model()?,
+        };
+        Ok(remote)
+    }
+
+    /// Asks for an answer; a thread reads it. Dropping the receiver closes the connection, which ends the request.
+    pub(super) fn ask(
+        &self,
+        messages: &[Value],
+        prompting: &PromptArgs,
+        seed: Option<u64>,
+    ) -> Receiver<Piece> {
+        let (pieces, receiver) = mpsc::channel(BUFFER);
+        let (remote, body) = (self.clone(), self.body(messages, prompting, seed).to_string());
+        std::thread::spawn(move || {
+            let last = match remote.stream(body, &pieces) {
+                Ok(reason) => Piece::End(reason),
+                Err(error) => Piece::Failed(crate::one_sentence(&error)),
+            };
+            // Nobody listens any more: the answer was stopped.
+            let _ = pieces.blocking_send(last);
+        });
+        receiver
+    }
+
+    fn body(&self, messages: &[Value], prompting: &PromptArgs, seed: Option<u64>) -> Value {
+        let mut body = json!({"model": self.model, "messages": messages, "stream": true});
+        let mut set = |key: &str, value: Option<Value>| {
+            if let Some(value) = value {
+                body[key] = value;
+            }
+        };
+        set("temperature", prompting.temperature.map(Value::from));
+        set("top_p", prompting.top_p.map(Value::from));
+        set("max_tokens", prompting.max_tokens.map(Value::from));
+        set("seed", seed.map(Value::from));
+        let thinking = (prompting.thinking != Thinking::Auto).then_some(prompting.thinking == Thinking::On);
+        set("chat_template_kwargs", thinking.map(|on| json!({"enable_thinking": on})));
+        body
+    }
+
+    /// Sends the pieces of a stream; returns its finish reason.
+    fn stream(&self, body: String, pieces: &Sender<Piece>) -> Result<String> {
+        let request = self.authorized(http::Request::post(self.url("/v1/chat/completions")));
+        let request = request.header("content-type", "application/json").body(body)?;
+        let response = self.agent.run(request).with_context(|| self.unreachable())?;
+        let mut reader = BufReader::new(checked(response)?.into_body().into_reader());
+        let mut reason = String::new();
+        while let Some(data) = next_data(&mut reader)? {
+            if data == "[DONE]" {
+                return Ok(reason);
+            }
+            let chunk: Value =
+                serde_json::from_str(&data).context("the server's stream is not valid JSON")?;
+            if let Some(message) = error_message(&chunk) {
+                bail!("{message}");
+            }
+            let choice = &chunk["choices"][0];
+            if let Some(text) = choice["delta"]["content"].as_str().filter(|text| !text.is_empty())
+                && pieces.blocking_send(Piece::Text(text.to_owned())).is_err()
+            {
+                return Ok(reason);
+            }
+            if let Some(why) = choice["finish_reason"].as_str() {
+                reason = why.to_owned();
+            }
+        }
+        bail!("the server's stream ended in the middle of the answer")
+    }
+
+    fn first_model(&self) -> Result<String> {
+        let request = self.authorized(http::Request::get(self.url("/v1/models"))).body(())?;
+        let response = self.agent.run(request).with_context(|| self.unreachable())?;
+        let list = read_json(checked(response)?.into_body())?;
+        let id = list["data"][0]["id"].as_str().map(str::to_owned);
+        id.ok_or_else(|| anyhow!("{} lists no models; name one", self.base))
+    }
+
+    fn authorized(&self, request: http::request::Builder) -> http::request::Builder {
+        match &self.api_key {
+            Some(key) => request.header("authorization", format!("Bearer {key}")),
+            None => request,
+        }
+    }
+
+    fn url(&self, path: &str) -> String {
+        format!("{}{path}", self.base)
+    }
+
+    fn unreachable(&self) -> String {
+        format!("the server at {} cannot be reached", self.base)
+    }
+}
+
+/// Turns a refusal into an error with the server's own words.
+fn checked(response: http::Response<Body>) -> Result<http::Response<Body>> {
+    let status = response.status();
+    if status.is_success() {
+        return Ok(response);
+    }
+    let body = read_json(response.into_body()).unwrap_or_default();
+    let message = error_message(&body).unwrap_or_else(|| "it gives no reason".into());
+    bail!("the server refused with status {}: {message}", status.as_u16())
+}
+
+/// The sentence of an error body in OpenAI's shape, or in that of other servers.
+fn error_message(body: &Value) -> Option<String> {
+    let error = body.get("error")?;
+    error.as_str().or_else(|| error["message"].as_str()).map(str::to_owned)
+}
+
+fn read_json(body: Body) -> Result<Value> {
+    let mut text = Vec::new();
+    body.into_reader().take(MAX_TEXT).read_to_end(&mut text).context("the server's answer cannot be read")?;
+    serde_json::from_slice(&text).context("the server's answer is not valid JSON")
+}
+
+/// The next `data:` of a stream of server-sent events; `None` at its end. Comments and other fields are skipped.
+fn next_data(reader: &mut impl BufRead) -> Result<Option<String>> {
+    loop {
+        let mut line = Vec::new();
+        let read = reader.by_ref().take(MAX_TEXT).read_until(b'\n', &mut line);
+        let read = read.context("the connection to the server broke")?;
+        if read == 0 {
+            return Ok(None);
+        }
+        if read as u64 == MAX_TEXT {
+            bail!("the server's stream has a line of more than {MAX_TEXT} bytes");
+        }
+        let line = String::from_utf8_lossy(&line);
+        if let Some(data) = line.strip_prefix("data:") {
+            return Ok(Some(data.trim().to_owned()));
+        }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn events_are_read_and_comments_skipped() {
+        let mut stream: &[u8] = b": keep-alive\n\nevent: x\ndata: {\"a\": 1}\r\n\ndata:[DONE]\n\n";
+        assert_eq!(next_data(&mut stream).unwrap().as_deref(), Some("{\"a\": 1}"));
+        assert_eq!(next_data(&mut stream).unwrap().as_deref(), Some("[DONE]"));
+        assert_eq!(next_data(&mut stream).unwrap(), None);
+    }
+
+    #[test]
+    fn errors_of_any_server_are_quoted() {
+        assert_eq!(error_message(&json!({"error": {"message": "no"}})).as_deref(), Some("no"));
+        assert_eq!(error_message(&json!({"error": "no"})).as_deref(), Some("no"));
+        assert_eq!(error_message(&json!({"choices": []})), None);
+    }
+
+    #[test]
+    fn an_address_needs_its_scheme() {
+        assert!(
+            Remote::connect("localhost:8000", None, Some("m")).unwrap_err().to_string().contains("http://")
+        );
+        let remote = Remote::connect("http://localhost:8000/v1/", None, Some("m")).unwrap();
+        assert_eq!(remote.url("/v1/models"), "http://localhost:8000/v1/models");
+    }
+}

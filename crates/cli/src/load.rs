@@ -1,0 +1,167 @@
+//! From a model's name to a running engine: the one way for all commands.
+
+use std::path::Path;
+
+use anyhow::{Context, Result};
+use indicatif::{ProgressBar, ProgressStyle};
+use millrace_backend::{KvDtype, WeightFormat};
+use millrace_backend_cpu::CpuBackend;
+use millrace_engine::{Engine, EngineConfig, Policy};
+use millrace_model::{Decoder, DummyWeights, LoadOptions, LoadReport, ModelSpec, WeightSource, spec};
+use millrace_weights::{HubOptions, ModelFiles};
+
+use crate::args::{
+    Device, EngineArgs, KvCacheDtype, LoadFormat, ModelArgs, QuantizeFormat, SchedulingPolicy,
+};
+use crate::{embedded, memory};
+
+/// Memory for the logits of one slice of a step's sampled rows.
+const LOGITS_BYTES: usize = 64 << 20;
+
+/// A model that was found and described, but not loaded.
+#[derive(Debug)]
+pub(crate) struct Model {
+    /// As the user wrote it; [`embedded::DEMO_NAME`] for the demo.
+    pub(crate) name: String,
+    /// Whether nobody named a model.
+    pub(crate) is_demo: bool,
+    /// Its files.
+    pub(crate) files: ModelFiles,
+    /// What it is.
+    pub(crate) spec: ModelSpec,
+}
+
+/// A model in an engine.
+#[derive(Debug)]
+pub(crate) struct Running {
+    /// The thread and the way in.
+    pub(crate) engine: Engine,
+    /// What loading found out.
+    pub(crate) report: LoadReport,
+}
+
+/// Finds a model: a folder, a Hub id (downloaded if need be), or the built-in demo.
+pub(crate) fn find(model: Option<&str>, args: &ModelArgs) -> Result<Model> {
+    let (name, files) = match model {
+        None => (embedded::DEMO_NAME.to_owned(), embedded::demo()),
+        Some(name) => (name.to_owned(), files(name, Some(&args.revision), args.load_format)?),
+    };
+    let spec = spec::from_config(&files.config()?)?;
+    Ok(Model { name, is_demo: model.is_none(), files, spec })
+}
+
+/// The files of a named model.
+pub(crate) fn files(name: &str, revision: Option<&str>, format: LoadFormat) -> Result<ModelFiles> {
+    let path = Path::new(name);
+    // Random weights need no download of the real ones: any folder with a config.json will do.
+    if format == LoadFormat::Dummy && path.exists() {
+        let folder = if path.is_dir() { path } else { path.parent().unwrap_or(path) };
+        return Ok(ModelFiles::Folder(folder.to_owned()));
+    }
+    Ok(ModelFiles::Folder(millrace_weights::resolve(name, revision, &HubOptions::from_env()?)?))
+}
+
+/// Loads a model's weights and starts its engine.
+pub(crate) fn start(model: &Model, args: &ModelArgs, engine: &EngineArgs) -> Result<Running> {
+    let mut backend = match engine.device {
+        Device::Auto | Device::Cpu => CpuBackend::new(engine.threads)?,
+    };
+    let (decoder, report) = load_weights(model, args, engine, &mut backend)?;
+    for warning in report.warnings() {
+        tracing::warn!("{warning}");
+    }
+    let config = engine_config(engine, &model.spec);
+    let engine = millrace_engine::start(Box::new(backend), decoder, &model.spec, &config)?;
+    Ok(Running { engine, report })
+}
+
+fn load_weights(
+    model: &Model,
+    args: &ModelArgs,
+    engine: &EngineArgs,
+    backend: &mut CpuBackend,
+) -> Result<(Decoder, LoadReport)> {
+    let source: Box<dyn WeightSource> = match args.load_format {
+        LoadFormat::Auto => Box::new(model.files.checkpoint()?),
+        LoadFormat::Dummy => Box::new(DummyWeights::new(engine.seed.unwrap_or(0))),
+    };
+    let max_logit_rows = LOGITS_BYTES / (model.spec.vocab * size_of::<f32>());
+    let options = LoadOptions {
+        format: weight_format(args.quantize),
+        max_tokens: engine.max_num_batched_tokens,
+        max_logit_rows: max_logit_rows.clamp(8, 256).min(engine.max_num_batched_tokens),
+    };
+    let bar = progress_bar(&model.name);
+    let loaded = Decoder::load(&model.spec, &*source, backend, options, &mut |progress| {
+        if bar.length() != Some(progress.total) {
+            bar.set_length(progress.total);
+        }
+        bar.set_position(progress.done);
+    });
+    bar.finish_and_clear();
+    loaded.with_context(|| format!("{} cannot be loaded", model.name))
+}
+
+fn engine_config(args: &EngineArgs, spec: &ModelSpec) -> EngineConfig {
+    let kv_dtype = kv_dtype(args);
+    let max_model_len = args.max_model_len.unwrap_or(spec.max_positions).min(spec.max_positions);
+    let kv_cache_memory = args.kv_cache_memory.unwrap_or_else(|| {
+        let per_token = spec.kv_bytes_per_token(kv_dtype) as u64;
+        memory::default_kv_bytes(
+            memory::available(),
+            per_token,
+            args.block_size,
+            args.max_num_seqs,
+            max_model_len,
+        )
+    });
+    EngineConfig {
+        max_model_len: args.max_model_len,
+        max_num_seqs: args.max_num_seqs,
+        max_num_batched_tokens: args.max_num_batched_tokens,
+        block_size: args.block_size,
+        kv_cache_memory,
+        kv_dtype,
+        prefix_caching: !args.no_enable_prefix_caching,
+        policy: match args.scheduling_policy {
+            SchedulingPolicy::Fcfs => Policy::Fcfs,
+            SchedulingPolicy::Priority => Policy::Priority,
+        },
+        max_queued: args.max_num_queued_reqs,
+        seed: args.seed,
+    }
+}
+
+/// The KV cache's number format; `auto` is half the memory of 32-bit floats.
+pub(crate) fn kv_dtype(args: &EngineArgs) -> KvDtype {
+    match args.kv_cache_dtype {
+        KvCacheDtype::F32 => KvDtype::F32,
+        KvCacheDtype::Auto | KvCacheDtype::Bf16 => KvDtype::Bf16,
+    }
+}
+
+fn weight_format(quantize: QuantizeFormat) -> WeightFormat {
+    let group = millrace_backend::GROUP;
+    match quantize {
+        QuantizeFormat::None => WeightFormat::Native,
+        QuantizeFormat::Q8 => WeightFormat::Quantize { bits: 8, group },
+        QuantizeFormat::Q4 => WeightFormat::Quantize { bits: 4, group },
+    }
+}
+
+/// On standard error, if that is a terminal.
+fn progress_bar(name: &str) -> ProgressBar {
+    let bar = ProgressBar::new(0).with_message(format!("loading {name}"));
+    match ProgressStyle::with_template("{msg} {bar:30} {percent:>3} % {eta}") {
+        Ok(style) => bar.with_style(style),
+        // The bar is decoration: a template it doesn't take is no reason to stop.
+        Err(_) => bar,
+    }
+}
+
+/// The spec of one of the shapes in `bench/shapes`.
+#[cfg(test)]
+pub(crate) fn shape_spec(name: &str) -> ModelSpec {
+    let folder = Path::new(env!("CARGO_MANIFEST_DIR")).join("../../bench/shapes").join(name);
+    spec::from_config(&ModelFiles::Folder(folder).config().unwrap()).unwrap()
+}

@@ -1,0 +1,122 @@
+//! The text side of a model: tokenizer, chat template, sampling defaults, and what is asked of it in process.
+
+use std::sync::Arc;
+
+use anyhow::{Context, Result};
+use millrace_api::{
+    ChatInput, GenerationOptions, GenerationRequest, Input, Limits, Prompt, SamplingDefaults, eos_token_ids,
+};
+use millrace_engine::Engine;
+use millrace_server::{ModelParts, Registry, ServedModel, Service};
+use millrace_text::{ChatTemplate, TextFiles, Tokenizer};
+use millrace_weights::ModelFiles;
+use serde_json::{Map, Value};
+use tokio::runtime::Runtime;
+
+use crate::args::{EngineArgs, LoadFormat, ModelArgs, PromptArgs, Thinking};
+use crate::load::{self, Model};
+
+/// A model that answers in this process, over the same path as every HTTP client.
+pub(crate) struct InProcess {
+    pub(crate) service: Service,
+    /// Whether it takes conversations, or only continues text.
+    pub(crate) has_template: bool,
+    engine: Engine,
+}
+
+impl InProcess {
+    /// Loads a model.
+    pub(crate) fn start(model: &Model, args: &ModelArgs, engine: &EngineArgs) -> Result<Self> {
+        let parts = parts(model, Vec::new(), args)?;
+        let has_template = parts.template.is_some();
+        let running = load::start(model, args, engine)?;
+        let served = ServedModel::new(parts, running.engine.handle.clone());
+        let service = Service::new(Registry::new(vec![Arc::new(served)]), Limits::default(), None);
+        Ok(Self { service, has_template, engine: running.engine })
+    }
+
+    /// Ends the engine's thread.
+    pub(crate) fn stop(self) {
+        self.engine.handle.shutdown();
+        self.engine.join();
+    }
+}
+
+/// The runtime for everything that waits; what computes has threads of its own.
+pub(crate) fn runtime() -> Result<Runtime> {
+    let threads = std::thread::available_parallelism().map_or(2, usize::from).clamp(2, 4);
+    let mut builder = tokio::runtime::Builder::new_multi_thread();
+    builder.worker_threads(threads).enable_all().build().context("the system gives no threads")
+}
+
+/// What the server needs of a model besides its engine. `names` are its names for clients; empty takes the model's.
+pub(crate) fn parts(model: &Model, names: Vec<String>, args: &ModelArgs) -> Result<ModelParts> {
+    let files = match &args.tokenizer {
+        Some(name) => load::files(name, None, LoadFormat::Dummy)?,
+        None => model.files.clone(),
+    };
+    let text = text_files(&files)?;
+    let template = match &args.chat_template {
+        Some(argument) => Some(ChatTemplate::from_argument(argument, &text)?),
+        None => ChatTemplate::from_files(&text)?,
+    };
+    let generation = settings(&model.files, "generation_config.json")?;
+    let own_ends = eos_token_ids(&generation);
+    let eos_token_ids = match own_ends.is_empty() {
+        true => eos_token_ids(&settings(&model.files, "config.json")?),
+        false => own_ends,
+    };
+    Ok(ModelParts {
+        names: if names.is_empty() { vec![model.name.clone()] } else { names },
+        root: model.name.clone(),
+        tokenizer: Arc::new(Tokenizer::from_files(&text)?),
+        template: template.map(Arc::new),
+        defaults: SamplingDefaults::from_generation_config(&generation),
+        eos_token_ids,
+    })
+}
+
+fn text_files(files: &ModelFiles) -> Result<TextFiles> {
+    if let ModelFiles::Folder(folder) = files {
+        return Ok(TextFiles::from_folder(folder)?);
+    }
+    let tokenizer = files.read("tokenizer.json")?.context("the embedded model has no tokenizer.json")?;
+    let config = files.read("tokenizer_config.json")?;
+    Ok(TextFiles::from_bytes(tokenizer, config.as_deref(), None)?)
+}
+
+/// A JSON file of settings; null if there is none.
+fn settings(files: &ModelFiles, name: &str) -> Result<Value> {
+    let Some(text) = files.read(name)? else { return Ok(Value::Null) };
+    serde_json::from_slice(&text).with_context(|| format!("{}/{name} is not valid JSON", files.describe()))
+}
+
+/// A conversation or, for a model without a chat template, a text to continue.
+pub(crate) fn request(input: Input, prompting: &PromptArgs) -> GenerationRequest {
+    let options = GenerationOptions {
+        temperature: prompting.temperature,
+        top_p: prompting.top_p,
+        max_tokens: prompting.max_tokens.map(|n| i64::try_from(n).unwrap_or(i64::MAX)),
+        ..GenerationOptions::default()
+    };
+    GenerationRequest { model: None, input, options }
+}
+
+/// The model's turn after `messages`.
+pub(crate) fn conversation(messages: Vec<Value>, thinking: Thinking) -> Input {
+    let mut template_kwargs = Map::new();
+    if thinking != Thinking::Auto {
+        template_kwargs.insert("enable_thinking".into(), (thinking == Thinking::On).into());
+    }
+    Input::Chat(Box::new(ChatInput {
+        messages,
+        add_generation_prompt: true,
+        template_kwargs,
+        ..ChatInput::default()
+    }))
+}
+
+/// A text to continue.
+pub(crate) fn raw(text: &str) -> Input {
+    Input::Prompts { prompts: vec![Prompt::Text(text.to_owned())], add_special_tokens: true }
+}

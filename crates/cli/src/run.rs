@@ -1,0 +1,97 @@
+//! `millrace run`.
+
+use std::io::Read;
+
+use anyhow::{Context, Result, anyhow, bail};
+use millrace_api::{ChatEvent, Collected, Collector, EndReason};
+use millrace_server::Generation;
+use serde_json::{Value, json};
+
+use crate::args::RunArgs;
+use crate::chat::Conversation;
+use crate::pipeline::{self, InProcess};
+use crate::{embedded, load, output};
+
+/// Longest prompt from standard input, in bytes.
+const MAX_PROMPT: u64 = 64 << 20;
+
+/// Runs the command.
+pub(crate) fn run(args: &RunArgs) -> Result<()> {
+    let prompt = match args.prompt.as_str() {
+        "-" => read_prompt()?,
+        prompt => prompt.to_owned(),
+    };
+    let model = load::find(args.model.as_deref(), &args.model_args)?;
+    if model.is_demo {
+        tracing::info!("{}", embedded::DEMO_NOTICE);
+    }
+    let server = InProcess::start(&model, &args.model_args, &args.engine)?;
+    let answer = pipeline::runtime()?.block_on(answer(&server, args, &prompt))?;
+    let end = if args.json { to_json(&model.name, &answer)?.to_string() } else { String::new() };
+    output::print(&(end + "\n"))?;
+    server.stop();
+    Ok(())
+}
+
+fn read_prompt() -> Result<String> {
+    let mut text = String::new();
+    let read = std::io::stdin().lock().take(MAX_PROMPT + 1).read_to_string(&mut text);
+    let read = read.context("standard input cannot be read as text")?;
+    anyhow::ensure!(read as u64 <= MAX_PROMPT, "standard input is longer than {MAX_PROMPT} bytes");
+    Ok(text.trim_end_matches('\n').to_owned())
+}
+
+async fn answer(server: &InProcess, args: &RunArgs, prompt: &str) -> Result<Collected> {
+    let system = args.prompting.system.as_deref();
+    let input = match server.has_template {
+        true => {
+            let mut talk = Conversation::new(system);
+            talk.user(prompt);
+            pipeline::conversation(talk.messages().to_vec(), args.prompting.thinking)
+        }
+        false if system.is_some() => {
+            bail!("this model has no chat template, so --system has no place; give one with --chat-template")
+        }
+        false => pipeline::raw(prompt),
+    };
+    let generation = server.service.generate(pipeline::request(input, &args.prompting), Vec::new()).await?;
+    collect(generation, !args.json).await
+}
+
+/// Gathers the answer, and prints it as it comes if that is wanted.
+async fn collect(mut generation: Generation, print: bool) -> Result<Collected> {
+    let mut collector = Collector::default();
+    while let Some(event) = generation.next().await {
+        if print && let ChatEvent::Delta(delta) = &event {
+            output::print(&delta.text)?;
+        }
+        if let Some(answer) = collector.push(event)? {
+            return Ok(answer);
+        }
+    }
+    Err(anyhow!("the answer has no end"))
+}
+
+fn to_json(model: &str, answer: &Collected) -> Result<Value> {
+    let choice = answer.choices.first().context("there is no answer")?;
+    let usage = answer.usage;
+    Ok(json!({
+        "model": model,
+        "text": choice.text,
+        "finish_reason": reason_name(choice.end.reason),
+        "usage": {
+            "prompt_tokens": usage.prompt_tokens,
+            "completion_tokens": usage.completion_tokens,
+            "total_tokens": usage.prompt_tokens + usage.completion_tokens,
+        },
+    }))
+}
+
+/// The end of an answer, in OpenAI's words.
+pub(crate) fn reason_name(reason: EndReason) -> &'static str {
+    match reason {
+        EndReason::Stop => "stop",
+        EndReason::Length => "length",
+        EndReason::Abort => "abort",
+    }
+}

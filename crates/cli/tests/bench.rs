@@ -1,0 +1,86 @@
+//! `millrace bench` and `millrace doctor`: the figures are there and make sense.
+
+#![allow(clippy::unwrap_used, reason = "clippy sees no test in a helper function")]
+
+mod common;
+
+use common::{repository, stdout};
+use serde_json::Value;
+
+const SMALL: [&str; 8] =
+    ["--input-len", "8", "--output-len", "4", "--num-iters", "2", "--kv-cache-memory", "16M"];
+
+fn json(args: &[&str]) -> Value {
+    serde_json::from_str(&stdout(&[args, &["--json"]].concat(), "")).unwrap()
+}
+
+fn positive(value: &Value) -> f64 {
+    value.as_f64().filter(|v| *v > 0.0).unwrap_or_else(|| panic!("{value}"))
+}
+
+#[test]
+fn throughput_counts_all_tokens() {
+    let result =
+        json(&[&["bench", "throughput", "--num-prompts", "5", "--batch-size", "2"], &SMALL[..]].concat());
+    assert_eq!((&result["num_prompts"], &result["batch_size"]), (&5.into(), &2.into()));
+    assert_eq!(result["first_token_ms"]["count"], 2 * 5);
+    assert_eq!(result["inter_token_ms"]["count"], 2 * 5 * 3);
+    let rate = positive(&result["output_tokens_per_second"]) * positive(&result["seconds"]["median"]);
+    assert!((rate - 20.0).abs() < 1e-6, "{result}");
+    positive(&result["roofline"]["percent_reached"]);
+    assert_eq!(result["random_weights"], false);
+}
+
+#[test]
+fn latency_of_a_shape_without_weights() {
+    let folder = tempfile::tempdir().unwrap();
+    let shape = std::fs::read_to_string(repository("bench/shapes/qwen3-0.6b/config.json")).unwrap();
+    // Two layers and a small vocabulary: the same path in a moment.
+    let shape =
+        shape.replace("\"num_hidden_layers\": 28", "\"num_hidden_layers\": 2").replace("151936", "1024");
+    let config = folder.path().join("config.json");
+    std::fs::write(&config, shape).unwrap();
+    for (path, quantize, unit) in [(config.as_path(), "none", "bf16"), (folder.path(), "q4", "int8")] {
+        let model = path.to_str().unwrap();
+        let args = [
+            "bench",
+            "latency",
+            model,
+            "--load-format",
+            "dummy",
+            "--batch-size",
+            "2",
+            "--quantize",
+            quantize,
+        ];
+        let result = json(&[&args, &SMALL[..]].concat());
+        assert_eq!(result["random_weights"], true);
+        assert_eq!(result["ceilings"]["ops_type"], unit);
+        positive(&result["decode_tokens_per_second"]);
+        positive(&result["prefill_tokens_per_second"]);
+        positive(&result["roofline"]["decode"]["percent_reached"]);
+    }
+}
+
+#[test]
+fn tables_have_their_rooflines() {
+    let text = stdout(&[&["bench", "latency"], &SMALL[..]].concat(), "");
+    for part in ["first token", "between tokens", "ceilings    memory", "ceiling is", "% reached"] {
+        assert!(text.contains(part), "{part}: {text}");
+    }
+    let text = stdout(&[&["bench", "throughput", "--num-prompts", "2"], &SMALL[..]].concat(), "");
+    assert!(text.contains("output tokens/s") && text.contains("roofline"), "{text}");
+}
+
+#[test]
+fn the_doctor_measures() {
+    let report = json(&["doctor", "--threads", "1"]);
+    positive(&report["bandwidth_bytes_per_second"]);
+    positive(&report["peak_ops_per_second"]["int8"]);
+    positive(&report["memory"]["available_bytes"]);
+    let level = report["cpu"]["level"].as_str().unwrap();
+    let levels = report["cpu"]["levels"].as_array().unwrap();
+    assert!(levels.iter().any(|entry| entry["name"] == level && entry["works"] == true), "{report}");
+    let text = stdout(&["doctor"], "");
+    assert!(text.contains("will use") && text.contains("bandwidth"), "{text}");
+}

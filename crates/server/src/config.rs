@@ -1,0 +1,44 @@
+//! What can be set about the HTTP side.
+
+use std::time::Duration;
+
+use millrace_api::Limits;
+
+/// Settings of the server. The defaults suit a trusted machine: no keys, no cross-origin access.
+#[derive(Debug, Clone)]
+pub struct ServerConfig {
+    /// Keys of which a client must present one; empty lets everybody in.
+    pub api_keys: Vec<String>,
+    /// Bounds on requests.
+    pub limits: Limits,
+    /// Origins whose web pages may call the API; `*` allows all, empty none.
+    pub allowed_origins: Vec<String>,
+    /// Time limit of requests that bring none of their own.
+    pub request_timeout: Option<Duration>,
+    /// Silence on a stream after which a comment is sent, so that proxies keep the connection.
+    pub keep_alive: Duration,
+    /// Time in which a client must have sent a request's head, and also how long an idle connection is kept.
+    pub header_timeout: Duration,
+    /// Time in which a client must have sent a request's body.
+    pub body_timeout: Duration,
+    /// Connections at a time; more wait in the system's queue.
+    pub max_connections: usize,
+    /// How long connections may take to finish once the engine has stopped.
+    pub shutdown_grace: Duration,
+}
+
+impl Default for ServerConfig {
+    fn default() -> Self {
+        Self {
+            api_keys: Vec::new(),
+            limits: Limits::default(),
+            allowed_origins: Vec::new(),
+            request_timeout: None,
+            keep_alive: Duration::from_secs(15),
+            header_timeout: Duration::from_secs(60),
+            body_timeout: Duration::from_secs(60),
+            max_connections: 4096,
+            shutdown_grace: Duration::from_secs(5),
+        }
+    }
+}

@@ -1,0 +1,22 @@
+//! What can go wrong with the server as a whole; requests fail with [`ApiError`](millrace_api::ApiError).
+
+use std::io;
+
+/// The server can't start.
+#[derive(Debug, thiserror::Error)]
+pub enum ServerError {
+    /// The address is taken, or not ours.
+    #[error("cannot listen on {address}: {source}; choose another --host or --port")]
+    Bind {
+        /// As it was given.
+        address: String,
+        /// The system's reason.
+        source: io::Error,
+    },
+    /// An allowed origin isn't one.
+    #[error("`{origin}` is not an origin; write it like https://example.org, or * for all")]
+    Origin {
+        /// As it was given.
+        origin: String,
+    },
+}

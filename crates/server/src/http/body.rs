@@ -1,0 +1,46 @@
+//! Request bodies: JSON of bounded size that arrives in time.
+
+use axum::{
+    body::Bytes,
+    extract::{FromRequest, Request},
+    http::{StatusCode, header::CONTENT_TYPE},
+};
+use millrace_api::{ApiError, ErrorKind, parse_body};
+use serde_json::Value;
+use tokio::time::timeout;
+
+use super::App;
+
+/// Reads a JSON body and hands it to `parse`; big bodies are parsed off the runtime.
+pub(super) async fn read<T: Send + 'static>(
+    app: &App,
+    request: Request,
+    parse: impl FnOnce(&Value) -> Result<T, ApiError> + Send + 'static,
+) -> Result<T, ApiError> {
+    let bytes = read_bytes(app, request).await?;
+    let limits = app.config.limits.clone();
+    app.service.offload().run(bytes.len(), move || parse(&parse_body(&bytes, &limits)?)).await
+}
+
+async fn read_bytes(app: &App, request: Request) -> Result<Bytes, ApiError> {
+    if !is_json(&request) {
+        let message = "Unsupported Media Type: Only 'application/json' is allowed";
+        return Err(ApiError::bad_request(message));
+    }
+    match timeout(app.config.body_timeout, Bytes::from_request(request, &())).await {
+        Ok(Ok(bytes)) => Ok(bytes),
+        Ok(Err(rejection)) if rejection.status() == StatusCode::PAYLOAD_TOO_LARGE => {
+            let most = app.config.limits.max_body_bytes;
+            let message = format!("The request body is too large: at most {most} bytes are allowed.");
+            Err(ApiError::new(ErrorKind::TooLarge, message))
+        }
+        Ok(Err(_)) => Err(ApiError::bad_request("The request body ended early.")),
+        Err(_) => Err(ApiError::new(ErrorKind::Timeout, "The request body did not arrive in time.")),
+    }
+}
+
+fn is_json(request: &Request) -> bool {
+    let kind = request.headers().get(CONTENT_TYPE).and_then(|value| value.to_str().ok()).unwrap_or("");
+    let essence = kind.split(';').next().unwrap_or("").trim();
+    essence.eq_ignore_ascii_case("application/json")
+}

@@ -1,0 +1,13 @@
+//! What happens around every handler.
+
+mod access;
+mod auth;
+mod cors;
+mod panics;
+mod request_id;
+
+pub(super) use access::access;
+pub(super) use auth::{ApiKeys, auth};
+pub(super) use cors::cors;
+pub(super) use panics::panics;
+pub(super) use request_id::{RequestName, request_id};

@@ -1,0 +1,84 @@
+//! Routes and what surrounds them.
+
+mod body;
+mod middleware;
+mod reply;
+mod routes;
+mod sse;
+
+use std::sync::Arc;
+
+use axum::{
+    Router,
+    extract::DefaultBodyLimit,
+    middleware::{from_fn, from_fn_with_state},
+    routing::{delete, get, post},
+};
+
+use crate::{Registry, ServerConfig, ServerError, Service, metrics::HttpMetrics};
+use middleware::{ApiKeys, access, auth, cors, panics, request_id};
+
+/// Everything that handlers share.
+#[derive(Debug)]
+pub struct App {
+    pub(crate) service: Service,
+    pub(crate) config: ServerConfig,
+    metrics: HttpMetrics,
+    keys: ApiKeys,
+}
+
+impl App {
+    /// A server's state over its models.
+    pub fn new(models: Registry, config: ServerConfig) -> Arc<Self> {
+        let service = Service::new(models, config.limits.clone(), config.request_timeout);
+        let keys = ApiKeys::new(&config.api_keys);
+        Arc::new(Self { service, config, metrics: HttpMetrics::default(), keys })
+    }
+
+    /// The pipeline behind the routes.
+    pub fn service(&self) -> &Service {
+        &self.service
+    }
+}
+
+/// All routes with their middleware.
+///
+/// # Errors
+/// If an allowed origin can't be one.
+pub fn router(app: Arc<App>) -> Result<Router, ServerError> {
+    let cors = cors(&app.config.allowed_origins)?;
+    let router = Router::new()
+        .merge(protected().route_layer(from_fn_with_state(app.clone(), auth)))
+        .merge(open())
+        .fallback(routes::not_found)
+        .method_not_allowed_fallback(routes::method_not_allowed)
+        .layer(DefaultBodyLimit::max(app.config.limits.max_body_bytes))
+        .layer(cors)
+        .layer(from_fn(panics))
+        .layer(from_fn_with_state(app.clone(), access))
+        .layer(from_fn(request_id));
+    Ok(router.with_state(app))
+}
+
+/// Routes that need a key, if there are keys. As in vLLM, probes and metrics need none.
+fn protected() -> Router<Arc<App>> {
+    Router::new()
+        .route("/v1/chat/completions", post(routes::chat_completions))
+        .route("/v1/completions", post(routes::completions))
+        .route("/v1/models", get(routes::list_models))
+        // A wildcard: model names such as `org/name` come with a plain slash too.
+        .route("/v1/models/{*id}", get(routes::get_model))
+        .route("/v1/requests/{id}", delete(routes::cancel_request))
+        .route("/tokenize", post(routes::tokenize))
+        .route("/detokenize", post(routes::detokenize))
+}
+
+fn open() -> Router<Arc<App>> {
+    Router::new()
+        .route("/health", get(routes::health))
+        .route("/ready", get(routes::ready))
+        .route("/ping", get(routes::health).post(routes::health))
+        .route("/version", get(routes::version))
+        .route("/metrics", get(routes::metrics))
+        .route("/load", get(routes::load))
+}

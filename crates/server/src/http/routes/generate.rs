@@ -1,0 +1,84 @@
+//! Text: parse, run, and answer whole or as a stream.
+
+use std::sync::Arc;
+
+use axum::{
+    Extension, Json,
+    extract::{Request, State},
+    response::{IntoResponse, Response},
+};
+use millrace_api::{ApiError, Collected, Collector, Encoder, Limits, ReplyHead, openai};
+use openai::Call;
+use serde_json::Value;
+use uuid::Uuid;
+
+use crate::{
+    Generation,
+    http::{
+        App, body,
+        middleware::RequestName,
+        reply::{Failure, failure},
+        sse,
+    },
+    model::unix_time,
+};
+
+type Shared = State<Arc<App>>;
+type Name = Extension<RequestName>;
+
+/// `POST /v1/chat/completions`.
+pub(crate) async fn chat_completions(
+    State(app): Shared,
+    Extension(name): Name,
+    request: Request,
+) -> Result<Response, Failure> {
+    generate(&app, name, request, "chatcmpl", openai::chat::parse).await
+}
+
+/// `POST /v1/completions`.
+pub(crate) async fn completions(
+    State(app): Shared,
+    Extension(name): Name,
+    request: Request,
+) -> Result<Response, Failure> {
+    generate(&app, name, request, "cmpl", openai::completions::parse).await
+}
+
+async fn generate(
+    app: &App,
+    name: RequestName,
+    request: Request,
+    prefix: &str,
+    parse: fn(&Value, &Limits) -> Result<Call, ApiError>,
+) -> Result<Response, Failure> {
+    let limits = app.config.limits.clone();
+    let call = body::read(app, request, move |body| parse(body, &limits)).await?;
+    let id = format!("{prefix}-{}", Uuid::new_v4().simple());
+    let asked = call.request.model.clone();
+    let generation = app.service.generate(call.request, vec![id.clone(), name.0]).await?;
+    let model = asked.unwrap_or_else(|| generation.model().name().to_owned());
+    let head = ReplyHead { id, created: unix_time(), model };
+    Ok(if call.stream {
+        sse::events(app, generation, head, call.encoder)
+    } else {
+        whole(generation, &head, call.encoder).await
+    })
+}
+
+/// The collected stream. If the client leaves, this future is dropped, and the generation with it.
+async fn whole(mut generation: Generation, head: &ReplyHead, encoder: Box<dyn Encoder>) -> Response {
+    match collect(&mut generation).await {
+        Ok(answer) => Json(encoder.body(head, answer)).into_response(),
+        Err(error) => failure(&error, encoder.error(&error)),
+    }
+}
+
+async fn collect(generation: &mut Generation) -> Result<Collected, ApiError> {
+    let mut collector = Collector::default();
+    while let Some(event) = generation.next().await {
+        if let Some(answer) = collector.push(event)? {
+            return Ok(answer);
+        }
+    }
+    Err(ApiError::internal("The answer has no end."))
+}

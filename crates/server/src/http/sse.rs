@@ -1,0 +1,41 @@
+//! Server-sent events.
+
+use std::convert::Infallible;
+
+use axum::{
+    http::{HeaderName, HeaderValue},
+    response::{
+        IntoResponse, Response,
+        sse::{Event, KeepAlive, Sse},
+    },
+};
+use futures::{StreamExt, stream};
+use millrace_api::{Encoder, Frame, ReplyHead};
+
+use super::App;
+use crate::Generation;
+
+/// A generation as a stream of events. The client going away drops it, and with it the request.
+pub(super) fn events(
+    app: &App,
+    generation: Generation,
+    head: ReplyHead,
+    mut encoder: Box<dyn Encoder>,
+) -> Response {
+    let frames = generation.into_stream().flat_map(move |event| stream::iter(encoder.frames(&head, event)));
+    let events = frames.map(|frame| Ok::<_, Infallible>(to_event(frame)));
+    let keep_alive = KeepAlive::new().interval(app.config.keep_alive).text("keep-alive");
+    let mut response = Sse::new(events).keep_alive(keep_alive).into_response();
+    // Proxies that gather a response before passing it on would undo the streaming.
+    let no_buffering = (HeaderName::from_static("x-accel-buffering"), HeaderValue::from_static("no"));
+    response.headers_mut().extend([no_buffering]);
+    response
+}
+
+fn to_event(frame: Frame) -> Event {
+    let event = Event::default().data(frame.data);
+    match frame.event {
+        Some(name) => event.event(name),
+        None => event,
+    }
+}

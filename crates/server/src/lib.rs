@@ -1,0 +1,24 @@
+//! The server: a [`Service`] that turns requests into event streams, and HTTP around it.
+//!
+//! [`Service`] knows no HTTP: it renders the template, tokenizes, checks lengths, submits to the engine, turns tokens
+//! back into text and watches for stop strings. The terminal chat runs on it in process, over the same path as
+//! every HTTP client. [`router`] puts vendor adapters, middleware and server-sent events around it;
+//! [`serve`] runs the router until it is told to stop.
+
+mod config;
+mod error;
+mod http;
+mod listen;
+mod metrics;
+mod model;
+mod service;
+mod shutdown;
+
+pub use config::ServerConfig;
+pub use error::ServerError;
+pub use http::{App, router};
+pub use listen::{bind, serve};
+pub use metrics::ModelMetrics;
+pub use model::{ModelParts, Registry, ServedModel};
+pub use service::{Generation, Service};
+pub use shutdown::stop_signals;

@@ -1,0 +1,120 @@
+//! The models of a process, by name.
+
+use std::{
+    sync::Arc,
+    time::{SystemTime, UNIX_EPOCH},
+};
+
+use millrace_api::{ApiError, Limits, ModelLimits, SamplingDefaults, openai::models::ModelCard};
+use millrace_engine::EngineHandle;
+use millrace_text::{ChatTemplate, Tokenizer};
+use millrace_types::TokenId;
+
+use crate::{metrics::ModelMetrics, service::knows_developer};
+
+/// What a model needs besides its engine.
+#[derive(Debug)]
+pub struct ModelParts {
+    /// Names that requests may use; the first one stands in metrics and answers for requests that name none.
+    pub names: Vec<String>,
+    /// Where the weights come from: a path or a Hub id.
+    pub root: String,
+    /// Text to tokens and back.
+    pub tokenizer: Arc<Tokenizer>,
+    /// `None` for base models: chat requests are refused.
+    pub template: Option<Arc<ChatTemplate>>,
+    /// The model's own sampling defaults.
+    pub defaults: SamplingDefaults,
+    /// Tokens that end an answer.
+    pub eos_token_ids: Vec<TokenId>,
+}
+
+/// A model that answers.
+#[derive(Debug)]
+pub struct ServedModel {
+    /// Names, tokenizer, template, defaults.
+    pub parts: ModelParts,
+    /// Where its requests go.
+    pub engine: EngineHandle,
+    /// Unix time in seconds at which it was put up.
+    pub created: u64,
+    /// Whether the template reads messages of the role `developer`.
+    pub(crate) knows_developer: bool,
+    pub(crate) metrics: Arc<ModelMetrics>,
+}
+
+impl ServedModel {
+    /// A model behind a running engine.
+    pub fn new(parts: ModelParts, engine: EngineHandle) -> Self {
+        let max_model_len = engine.info().max_model_len;
+        let knows_developer = parts.template.as_deref().is_some_and(knows_developer);
+        let metrics = Arc::new(ModelMetrics::new(max_model_len));
+        Self { parts, engine, created: unix_time(), knows_developer, metrics }
+    }
+
+    /// What requests are checked against.
+    pub(crate) fn limits(&self, limits: &Limits) -> ModelLimits<'_> {
+        let info = self.engine.info();
+        ModelLimits {
+            max_model_len: info.max_model_len,
+            vocab_size: info.vocab_size,
+            eos_token_ids: &self.parts.eos_token_ids,
+            max_logprobs: limits.max_logprobs,
+        }
+    }
+
+    /// Its main name.
+    pub fn name(&self) -> &str {
+        self.parts.names.first().map_or("", String::as_str)
+    }
+
+    fn cards(&self) -> impl Iterator<Item = ModelCard> + '_ {
+        let max_model_len = self.engine.info().max_model_len;
+        self.parts
+            .names
+            .iter()
+            .map(move |name| ModelCard::new(name, &self.parts.root, self.created, max_model_len))
+    }
+}
+
+/// All models. Looking one up by name happens here and nowhere else.
+#[derive(Debug, Clone)]
+pub struct Registry {
+    models: Vec<Arc<ServedModel>>,
+}
+
+impl Registry {
+    /// The models of this process, the default one first.
+    pub fn new(models: Vec<Arc<ServedModel>>) -> Self {
+        Self { models }
+    }
+
+    /// The model of this name, or the first one if no name is given.
+    ///
+    /// # Errors
+    /// A 404 that names what was asked for.
+    pub fn lookup(&self, name: Option<&str>) -> Result<&Arc<ServedModel>, ApiError> {
+        let mut models = self.models.iter();
+        let found = match name {
+            Some(name) => models.find(|model| model.parts.names.iter().any(|own| own == name)),
+            None => models.next(),
+        };
+        found.ok_or_else(|| ApiError::model_not_found(name.unwrap_or("")))
+    }
+
+    /// All models.
+    pub fn iter(&self) -> impl Iterator<Item = &ServedModel> {
+        self.models.iter().map(Arc::as_ref)
+    }
+
+    /// One card per served name.
+    pub fn cards(&self) -> Vec<ModelCard> {
+        self.iter().flat_map(ServedModel::cards).collect()
+    }
+}
+
+/// Seconds since 1970.
+pub(crate) fn unix_time() -> u64 {
+    // A clock before 1970 is no reason to fail a request.
+    SystemTime::now().duration_since(UNIX_EPOCH).map_or(0, |time| time.as_secs())
+}

@@ -1,0 +1,209 @@
+//! The pipeline behind every API: template → tokenize → check lengths → submit → detokenize → stop strings → events.
+
+mod active;
+mod generation;
+mod offload;
+mod prepare;
+mod render;
+mod sequence;
+
+use std::{
+    sync::Arc,
+    time::{Duration, Instant},
+};
+
+use millrace_api::{
+    ApiError, GenerationRequest, Limits, Start,
+    openai::tokenize::{DetokenizeBody, DetokenizeCall, TokenizeBody, TokenizeCall},
+};
+use millrace_engine::{ResponseStream, SubmitError, SubmitOptions};
+
+use crate::{Registry, ServedModel, metrics::SequenceTimer};
+use active::{Active, ActiveGuard};
+use prepare::{Prepared, input_bytes, prepare, tokenize};
+use sequence::Sequence;
+
+pub use generation::Generation;
+pub(crate) use offload::Offload;
+pub(crate) use render::knows_developer;
+
+/// Seconds after which a client may try again when the queue is full.
+const RETRY_FULL: u32 = 1;
+
+/// The same while the server goes down and, perhaps, another one comes up.
+const RETRY_DRAINING: u32 = 10;
+
+/// Requests in, events out, for all models of the process. Needs a Tokio runtime, but no HTTP.
+#[derive(Debug)]
+pub struct Service {
+    models: Registry,
+    limits: Limits,
+    default_timeout: Option<Duration>,
+    active: Active,
+    offload: Offload,
+}
+
+impl Service {
+    /// A service over some models. `default_timeout` holds for requests that bring no time limit.
+    pub fn new(models: Registry, limits: Limits, default_timeout: Option<Duration>) -> Self {
+        Self { models, limits, default_timeout, active: Active::new(), offload: Offload::new() }
+    }
+
+    /// The models.
+    pub fn models(&self) -> &Registry {
+        &self.models
+    }
+
+    /// Runs a request. Under each of `names` it can be cancelled with [`abort`](Self::abort).
+    ///
+    /// # Errors
+    /// A 4xx if the request can't be served by the model, a 503 if the queue is full or the server is stopping.
+    /// Nothing runs then. Later failures are events.
+    pub async fn generate(
+        &self,
+        request: GenerationRequest,
+        names: Vec<String>,
+    ) -> Result<Generation, ApiError> {
+        let arrival = Instant::now();
+        request.options.validate(&self.limits)?;
+        let model = self.models.lookup(request.model.as_deref())?.clone();
+        let guard = self.active.enter(names, model.engine.clone());
+        let timeout = request.options.time_limit().or(self.default_timeout);
+        let options = SubmitOptions {
+            priority: request.options.priority,
+            cache_salt: request.options.cache_salt.clone(),
+            deadline: timeout.and_then(|timeout| arrival.checked_add(timeout)),
+        };
+        let (request, prompts) = self.prepare(&model, request).await?;
+        submit(model, &request, prompts, &options, arrival, guard)
+    }
+
+    async fn prepare(
+        &self,
+        model: &Arc<ServedModel>,
+        request: GenerationRequest,
+    ) -> Result<(GenerationRequest, Vec<Prepared>), ApiError> {
+        let (model, limits) = (model.clone(), self.limits.clone());
+        let bytes = input_bytes(&request.input);
+        let work = move || {
+            let prompts = prepare(&model, &request, &limits)?;
+            Ok((request, prompts))
+        };
+        self.offload.run(bytes, work).await
+    }
+
+    /// The tokens of a text or a conversation, as [`generate`](Self::generate) would read them.
+    ///
+    /// # Errors
+    /// As in [`generate`](Self::generate).
+    pub async fn tokenize(&self, call: TokenizeCall) -> Result<TokenizeBody, ApiError> {
+        let model = self.models.lookup(call.model.as_deref())?.clone();
+        let (limits, bytes) = (self.limits.clone(), input_bytes(&call.input));
+        let work = move || {
+            let tokens = tokenize(&model, &call.input, &limits, usize::MAX)?.pop().unwrap_or_default();
+            let text =
+                |id: &u32| String::from_utf8_lossy(model.parts.tokenizer.token_bytes(*id)).into_owned();
+            Ok(TokenizeBody {
+                count: tokens.len(),
+                max_model_len: model.engine.info().max_model_len,
+                token_strs: call.return_token_strs.then(|| tokens.iter().map(text).collect()),
+                tokens,
+            })
+        };
+        self.offload.run(bytes, work).await
+    }
+
+    /// The text of some tokens, special ones included.
+    ///
+    /// # Errors
+    /// A 400 for ids outside of the vocabulary, a 404 for an unknown model.
+    pub async fn detokenize(&self, call: DetokenizeCall) -> Result<DetokenizeBody, ApiError> {
+        let model = self.models.lookup(call.model.as_deref())?.clone();
+        let (limits, bytes) = (self.limits.clone(), size_of_val(&*call.tokens));
+        let work = move || {
+            model.limits(&limits).check_tokens("tokens", &call.tokens)?;
+            Ok(DetokenizeBody { prompt: model.parts.tokenizer.decode(&call.tokens, false) })
+        };
+        self.offload.run(bytes, work).await
+    }
+
+    /// Ends the requests of this name; says how many there were. Their streams end with the reason `abort`.
+    pub fn abort(&self, name: &str) -> usize {
+        self.active.abort(name)
+    }
+
+    /// Whether all engines run.
+    pub fn is_alive(&self) -> bool {
+        self.models.iter().all(|model| model.engine.stats().alive)
+    }
+
+    /// Whether new requests are refused because the process is stopping.
+    pub fn is_draining(&self) -> bool {
+        self.models.iter().any(|model| model.engine.is_draining())
+    }
+
+    /// Requests whose stream hasn't ended.
+    pub fn active_requests(&self) -> usize {
+        self.active.count()
+    }
+
+    /// No new requests; the running ones finish.
+    pub fn drain(&self) {
+        self.models.iter().for_each(|model| model.engine.drain());
+    }
+
+    /// Aborts everything.
+    pub fn shutdown(&self) {
+        self.models.iter().for_each(|model| model.engine.shutdown());
+    }
+
+    /// Waits until no request is in the house.
+    pub async fn idle(&self) {
+        self.active.idle().await;
+    }
+
+    pub(crate) fn offload(&self) -> &Offload {
+        &self.offload
+    }
+}
+
+/// Queues all sequences of a request, or none: on failure the ones already queued are dropped, which aborts them.
+fn submit(
+    model: Arc<ServedModel>,
+    request: &GenerationRequest,
+    prompts: Vec<Prepared>,
+    options: &SubmitOptions,
+    arrival: Instant,
+    guard: ActiveGuard,
+) -> Result<Generation, ApiError> {
+    let samples = usize::try_from(request.options.n).unwrap_or(1);
+    let mut running = Vec::with_capacity(prompts.len() * samples);
+    for prompt in &prompts {
+        for sample in 0..samples {
+            let outputs = submit_one(&model, prompt, sample, options)?;
+            let timer = SequenceTimer::new(model.metrics.clone(), arrival);
+            running.push((outputs, Sequence::new(running.len(), &model, prompt, &request.options, timer)));
+        }
+        model.metrics.accepted(samples, prompt.sampling.max_tokens);
+    }
+    guard.assign(running.iter().map(|(outputs, _)| outputs.id()).collect());
+    let prompts = prompts.into_iter().map(|prompt| prompt.tokens.into()).collect();
+    Ok(Generation::new(model, Start { prompts, samples }, running, guard))
+}
+
+/// Choice `sample` of a prompt: the same request with its own seed.
+fn submit_one(
+    model: &ServedModel,
+    prompt: &Prepared,
+    sample: usize,
+    options: &SubmitOptions,
+) -> Result<ResponseStream, ApiError> {
+    let mut sampling = prompt.sampling.clone();
+    sampling.seed = sampling.seed.map(|seed| seed.wrapping_add(sample as u64));
+    let submitted = model.engine.submit(prompt.tokens.clone(), sampling, options.clone());
+    submitted.map_err(|error| match error {
+        SubmitError::QueueFull => ApiError::unavailable(error.to_string(), RETRY_FULL),
+        SubmitError::Draining => ApiError::unavailable(error.to_string(), RETRY_DRAINING),
+        SubmitError::Dead => ApiError::internal(error.to_string()),
+    })
+}

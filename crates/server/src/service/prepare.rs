@@ -1,0 +1,156 @@
+//! From a request to what the engine gets: template, tokens, lengths, parameters. Nothing here is async.
+
+use millrace_api::{
+    ApiError, ChatInput, GenerationOptions, GenerationRequest, Input, Limits, Prompt, prompt_too_long,
+};
+use millrace_text::{TextError, Tokenizer};
+use millrace_types::{SamplingParams, TokenId};
+
+use super::render::render;
+use crate::ServedModel;
+
+/// One prompt, ready to be queued `n` times.
+#[derive(Debug)]
+pub(super) struct Prepared {
+    pub(super) tokens: Vec<TokenId>,
+    pub(super) sampling: SamplingParams,
+    /// Text with which the answer opens.
+    pub(super) echo: Option<String>,
+}
+
+/// Checks and converts a request for its model.
+pub(super) fn prepare(
+    model: &ServedModel,
+    request: &GenerationRequest,
+    limits: &Limits,
+) -> Result<Vec<Prepared>, ApiError> {
+    let GenerationRequest { input, options, .. } = request;
+    let rules = model.limits(limits);
+    let bad_words = bad_words(&model.parts.tokenizer, options, limits)?;
+    let with_parameters = |(index, tokens): (usize, Vec<TokenId>)| {
+        let resolved = options.resolve(&rules, &model.parts.defaults, tokens.len())?;
+        let sampling = SamplingParams { bad_words: bad_words.clone(), ..resolved };
+        let echo = echo(model, input, index, &tokens, options);
+        Ok(Prepared { tokens, sampling, echo })
+    };
+    let prompts = tokenize(model, input, limits, rules.max_model_len)?;
+    prompts.into_iter().enumerate().map(with_parameters).collect()
+}
+
+/// The tokens of each prompt. Texts that must have more than `max_tokens` are refused unread.
+pub(super) fn tokenize(
+    model: &ServedModel,
+    input: &Input,
+    limits: &Limits,
+    max_tokens: usize,
+) -> Result<Vec<Vec<TokenId>>, ApiError> {
+    match input {
+        Input::Chat(chat) => {
+            let text = render(model, chat)?;
+            Ok(vec![encode(model, &text, chat.add_special_tokens, max_tokens)?])
+        }
+        Input::Prompts { prompts, add_special_tokens } => {
+            let one = |prompt: &Prompt| match prompt {
+                Prompt::Text(text) => encode(model, text, *add_special_tokens, max_tokens),
+                Prompt::Tokens(tokens) => {
+                    model.limits(limits).check_tokens("prompt", tokens)?;
+                    Ok(tokens.clone())
+                }
+            };
+            prompts.iter().map(one).collect()
+        }
+    }
+}
+
+/// Roughly how much work a request is.
+pub(super) fn input_bytes(input: &Input) -> usize {
+    match input {
+        Input::Chat(chat) => chat_bytes(chat),
+        Input::Prompts { prompts, .. } => {
+            let bytes = |prompt: &Prompt| match prompt {
+                Prompt::Text(text) => text.len(),
+                Prompt::Tokens(tokens) => size_of_val(&**tokens),
+            };
+            prompts.iter().map(bytes).sum()
+        }
+    }
+}
+
+fn chat_bytes(chat: &ChatInput) -> usize {
+    let contents = chat.messages.iter().filter_map(|message| message.get("content")?.as_str());
+    // Tools and documents are seldom long, but a template may print them many times over.
+    contents.map(str::len).sum::<usize>()
+        + 1024 * (chat.messages.len() + chat.tools.len() + chat.documents.len())
+}
+
+fn encode(
+    model: &ServedModel,
+    text: &str,
+    add_special_tokens: bool,
+    max_tokens: usize,
+) -> Result<Vec<TokenId>, ApiError> {
+    let tokenizer = &model.parts.tokenizer;
+    // Told from the length alone: tokenizing a huge text only to refuse it would be a gift to an attacker.
+    let at_least = text.len() / tokenizer.max_token_bytes();
+    if at_least > max_tokens {
+        return Err(prompt_too_long(max_tokens, &format!("at least {at_least}")));
+    }
+    tokenizer.encode(text, add_special_tokens).map_err(|error| text_error(&error))
+}
+
+fn echo(
+    model: &ServedModel,
+    input: &Input,
+    index: usize,
+    tokens: &[TokenId],
+    options: &GenerationOptions,
+) -> Option<String> {
+    match input {
+        Input::Chat(chat) => chat.open_text().filter(|_| chat.echo).map(str::to_owned),
+        Input::Prompts { prompts, .. } => options.echo.then(|| match prompts.get(index) {
+            Some(Prompt::Text(text)) => text.clone(),
+            _ => model.parts.tokenizer.decode(tokens, options.skip_special_tokens),
+        }),
+    }
+}
+
+/// Token sequences that must not be completed: each word as it stands at the start of a text, and after a space if
+/// that changes its first token (and only that), as in vLLM.
+fn bad_words(
+    tokenizer: &Tokenizer,
+    options: &GenerationOptions,
+    limits: &Limits,
+) -> Result<Vec<Vec<TokenId>>, ApiError> {
+    let mut sequences: Vec<Vec<TokenId>> = Vec::new();
+    for word in &options.bad_words {
+        let encode = |text: &str| tokenizer.encode(text, false).map_err(|error| text_error(&error));
+        let word = word.trim_start();
+        let bare = encode(word)?;
+        if bare.is_empty() {
+            return Err(ApiError::invalid(
+                "bad_words",
+                "bad_words cannot contain a string without any tokens.",
+            ));
+        }
+        let spaced = encode(&format!(" {word}"))?;
+        if spaced.len() == bare.len() && spaced.first() != bare.first() {
+            sequences.push(spaced);
+        }
+        sequences.push(bare);
+    }
+    if sequences.len() > limits.max_bad_words {
+        let (count, most) = (sequences.len(), limits.max_bad_words);
+        let message = format!("bad_words make {count} token sequences; at most {most} are allowed.");
+        return Err(ApiError::invalid("bad_words", message));
+    }
+    Ok(sequences)
+}
+
+/// The request's fault, or that of the model's files.
+pub(super) fn text_error(error: &TextError) -> ApiError {
+    if error.is_bad_request() {
+        ApiError::bad_request(error.to_string())
+    } else {
+        ApiError::internal(error.to_string())
+    }
+}

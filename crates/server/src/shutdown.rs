@@ -1,0 +1,52 @@
+//! The way down.
+
+use futures::{Stream, StreamExt, stream};
+use tokio::{select, time::timeout};
+
+use crate::App;
+
+/// Waits for the first signal, drains; aborts on the second. Returns when no request is left, or when the grace
+/// for aborted ones is over.
+pub(crate) async fn until_stopped(app: &App, signals: impl Stream<Item = ()>) {
+    // A stream that ends means "no more signals", not "stop".
+    let mut signals = std::pin::pin!(signals.chain(stream::pending()));
+    signals.next().await;
+    let service = &app.service;
+    tracing::info!(
+        "stopping: {} running requests may finish; stop again to abort",
+        service.active_requests()
+    );
+    service.drain();
+    select! {
+        () = service.idle() => return,
+        _ = signals.next() => {}
+    }
+    tracing::info!("stopping at once: {} requests are aborted", service.active_requests());
+    service.shutdown();
+    // An aborted request is gone when its client has read the end; one that reads nothing must not keep us.
+    let _ = timeout(app.config.shutdown_grace, service.idle()).await;
+}
+
+/// Ctrl-C and, where it exists, SIGTERM.
+pub fn stop_signals() -> impl Stream<Item = ()> {
+    let interrupts = stream::unfold((), |()| async {
+        // Without a handler there is nothing to wait for, and the system's default applies.
+        tokio::signal::ctrl_c().await.ok().map(|()| ((), ()))
+    });
+    stream::select(interrupts, terminations())
+}
+
+#[cfg(unix)]
+fn terminations() -> impl Stream<Item = ()> {
+    use tokio::signal::unix::{SignalKind, signal};
+    let handler = signal(SignalKind::terminate()).ok();
+    stream::unfold(handler, |handler| async {
+        let mut handler = handler?;
+        handler.recv().await.map(|()| ((), Some(handler)))
+    })
+}
+
+#[cfg(not(unix))]
+fn terminations() -> impl Stream<Item = ()> {
+    stream::empty()
+}

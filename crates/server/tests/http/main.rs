@@ -1,0 +1,13 @@
+//! The server over real HTTP with a scripted engine behind it.
+#![allow(
+    clippy::unwrap_used,
+    clippy::expect_used,
+    clippy::needless_pass_by_value,
+    reason = "a test may fail, and reads better without borrows"
+)]
+
+mod answers;
+mod failures;
+mod refusals;
+mod support;
+mod surroundings;
