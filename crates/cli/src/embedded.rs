@@ -16,10 +16,35 @@ macro_rules! embed {
 }
 
 /// What answers when no model is named.
-pub(crate) fn demo() -> ModelFiles {
-    ModelFiles::Embedded {
-        name: DEMO_NAME,
-        files: embed!("demo": "config.json", "generation_config.json", "tokenizer.json", "tokenizer_config.json",
-            "model.safetensors"),
+pub(crate) const DEMO: ModelFiles = ModelFiles::Embedded {
+    name: DEMO_NAME,
+    files: embed!("demo": "config.json", "generation_config.json", "tokenizer.json", "tokenizer_config.json",
+        "model.safetensors"),
+};
+
+/// The demo's small companion with the same tokenizer (4.5 million parameters): to be served by name.
+const DRAFT: ModelFiles = ModelFiles::Embedded {
+    name: "millrace-demo-draft",
+    files: embed!("demo-draft": "config.json", "generation_config.json", "tokenizer.json", "tokenizer_config.json",
+        "model.safetensors"),
+};
+
+/// The built-in model of this name. A folder of that name is written `./NAME`.
+pub(crate) fn find(name: &str) -> Option<ModelFiles> {
+    [DEMO, DRAFT]
+        .into_iter()
+        .find(|files| matches!(files, ModelFiles::Embedded { name: own, .. } if *own == name))
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn both_models_are_found_by_name_and_whole() {
+        for name in [DEMO_NAME, "millrace-demo-draft"] {
+            assert!(find(name).unwrap().checkpoint().unwrap().names().count() > 40, "{name}");
+        }
+        assert!(find("demo").is_none());
     }
 }

@@ -43,7 +43,7 @@ pub(crate) struct Running {
 /// Finds a model: a folder, a Hub id (downloaded if need be), or the built-in demo.
 pub(crate) fn find(model: Option<&str>, args: &ModelArgs) -> Result<Model> {
     let (name, files) = match model {
-        None => (embedded::DEMO_NAME.to_owned(), embedded::demo()),
+        None => (embedded::DEMO_NAME.to_owned(), embedded::DEMO),
         Some(name) => (name.to_owned(), files(name, Some(&args.revision), args.load_format)?),
     };
     let spec = spec::from_config(&files.config()?)?;
@@ -52,6 +52,9 @@ pub(crate) fn find(model: Option<&str>, args: &ModelArgs) -> Result<Model> {
 
 /// The files of a named model.
 pub(crate) fn files(name: &str, revision: Option<&str>, format: LoadFormat) -> Result<ModelFiles> {
+    if let Some(built_in) = embedded::find(name) {
+        return Ok(built_in);
+    }
     let path = Path::new(name);
     // Random weights need no download of the real ones: any folder with a config.json will do.
     if format == LoadFormat::Dummy && path.exists() {

@@ -8,8 +8,12 @@ const SHARE: (u64, u64) = (2, 5);
 /// Free memory that is assumed where the system doesn't tell.
 const FALLBACK: u64 = 4 << 30;
 
-/// Bytes for a KV cache where `free` bytes are available: up to 40 %, but no more than `max_num_seqs` sequences of
-/// the greatest length can use.
+/// What the KV cache gets at most, unless a single sequence needs more. A cache fills up with prefixes in time, so
+/// all of it counts as taken, and a server seldom is alone on its machine.
+const CEILING: u64 = 4 << 30;
+
+/// Bytes for a KV cache where `free` bytes are available: up to 40 % and up to 4 GiB, but no more than `max_num_seqs`
+/// sequences of the greatest length can use. One such sequence may go beyond 4 GiB.
 pub(crate) fn default_kv_bytes(
     free: u64,
     bytes_per_token: u64,
@@ -17,11 +21,14 @@ pub(crate) fn default_kv_bytes(
     max_num_seqs: usize,
     max_model_len: usize,
 ) -> u64 {
-    let blocks_per_seq = max_model_len.div_ceil(block_size) as u64;
+    let block_bytes = bytes_per_token.saturating_mul(block_size as u64);
     // One block more: the null block that padding points to.
-    let blocks = blocks_per_seq.saturating_mul(max_num_seqs as u64).saturating_add(1);
-    let useful = blocks.saturating_mul(block_size as u64).saturating_mul(bytes_per_token);
-    useful.min(free / SHARE.1 * SHARE.0)
+    let needed_by = |seqs: usize| {
+        let blocks =
+            (max_model_len.div_ceil(block_size) as u64).saturating_mul(seqs as u64).saturating_add(1);
+        blocks.saturating_mul(block_bytes)
+    };
+    needed_by(max_num_seqs).min(needed_by(1).max(CEILING)).min(free / SHARE.1 * SHARE.0)
 }
 
 /// Bytes this process can still take without swapping: the smaller of what the kernel calls available and what the
@@ -142,5 +149,12 @@ mod tests {
         assert_eq!(default_kv_bytes(10_000_000, 1, 16, 4, 100), (4 * 7 + 1) * 16);
         assert_eq!(default_kv_bytes(1000, 1 << 20, 16, 256, 8192), 400);
         assert_eq!(default_kv_bytes(u64::MAX, u64::MAX, 16, usize::MAX, usize::MAX), u64::MAX / 5 * 2);
+    }
+
+    #[test]
+    fn only_a_single_sequence_goes_beyond_the_ceiling() {
+        let free = 100 << 30;
+        assert_eq!(default_kv_bytes(free, 1 << 20, 16, 256, 1024), CEILING);
+        assert_eq!(default_kv_bytes(free, 1 << 20, 16, 256, 8192), (8192 + 16) << 20);
     }
 }

@@ -33,7 +33,7 @@ impl Default for EngineConfig {
         Self {
             max_model_len: None,
             max_num_seqs: 256,
-            max_num_batched_tokens: 2048,
+            max_num_batched_tokens: 512,
             block_size: 16,
             kv_cache_memory: 1 << 30,
             kv_dtype: KvDtype::Bf16,

@@ -14,13 +14,14 @@ pub(crate) struct EngineArgs {
     /// Most sequences in one step
     #[arg(long, value_name = "N", default_value = "256", value_parser = units::count)]
     pub(crate) max_num_seqs: usize,
-    /// Most tokens in one step; longer prompts are read in chunks
-    #[arg(long, value_name = "TOKENS", default_value = "2048", value_parser = units::count)]
+    /// Most tokens in one step; longer prompts are read in chunks. More than a CPU needs to be busy only makes
+    /// running answers wait for new prompts
+    #[arg(long, value_name = "TOKENS", default_value = "512", value_parser = units::count)]
     pub(crate) max_num_batched_tokens: usize,
     /// Tokens per KV block
     #[arg(long, value_name = "TOKENS", default_value = "16", value_parser = units::count)]
     pub(crate) block_size: usize,
-    /// Memory for the KV cache, such as 512M or 4G [default: up to 40 % of what is free]
+    /// Memory for the KV cache, such as 512M or 4G [default: up to 40 % of what is free and 4G]
     #[arg(long, value_name = "BYTES", alias = "kv-cache-memory-bytes", value_parser = units::bytes)]
     pub(crate) kv_cache_memory: Option<u64>,
     /// Number format of the KV cache; `auto` is bf16

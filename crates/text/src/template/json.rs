@@ -33,6 +33,8 @@ pub(super) fn to_jinja(value: &Value) -> Jinja {
 
 /// The `tojson` filter of transformers: `json.dumps`, without the escapes for HTML of Jinja's own filter, whose
 /// first positional argument (the indentation) templates use, too.
+// The engine hands keyword arguments over by value.
+#[allow(clippy::needless_pass_by_value)]
 pub(super) fn tojson(value: &Jinja, indent: Option<&Jinja>, options: Kwargs) -> Result<String, Error> {
     let by_name: Option<Jinja> = options.get("indent")?;
     let indent = by_name.or_else(|| indent.cloned()).filter(is_given);

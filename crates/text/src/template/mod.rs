@@ -123,14 +123,14 @@ impl ChatTemplate {
         let template = self.select(input.tools.is_some())?;
         let messages = input.messages.iter().map(messages::alias_reasoning);
         if !input.continue_final_message {
-            return run(&template, self.context(input, messages.collect()));
+            return run(&template, self.context(input, &messages.collect::<Vec<_>>()));
         }
         if input.add_generation_prompt {
             return Err(bad("continue_final_message and add_generation_prompt can't both be set"));
         }
         let mut messages: Vec<Value> = messages.collect();
         let end = messages::mark_end(&mut messages)?;
-        let text = run(&template, self.context(input, messages))?;
+        let text = run(&template, self.context(input, &messages))?;
         messages::cut_at_mark(text, &end)
     }
 
@@ -158,13 +158,13 @@ impl ChatTemplate {
     }
 
     /// Later entries overrule earlier ones.
-    fn context(&self, input: &TemplateInput<'_>, messages: Vec<Value>) -> Jinja {
+    fn context(&self, input: &TemplateInput<'_>, messages: &[Value]) -> Jinja {
         let list = |values: &[Value]| values.iter().map(json::to_jinja).collect::<Jinja>();
         let special = self.special_tokens.iter().map(|(role, text)| (role.clone(), Jinja::from(text)));
         let kwargs =
             input.kwargs.into_iter().flatten().map(|(name, value)| (name.clone(), json::to_jinja(value)));
         let fixed = [
-            ("messages", list(&messages)),
+            ("messages", list(messages)),
             ("tools", input.tools.map_or(Jinja::from(()), list)),
             ("documents", input.documents.map_or(Jinja::from(()), list)),
             ("add_generation_prompt", Jinja::from(input.add_generation_prompt)),

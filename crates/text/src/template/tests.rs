@@ -13,7 +13,7 @@ fn user() -> Vec<Value> {
 }
 
 /// Renders with the variables in `kwargs`.
-fn render_with(source: &str, kwargs: Value) -> Result<String, TextError> {
+fn render_with(source: &str, kwargs: &Value) -> Result<String, TextError> {
     let messages = user();
     let kwargs = kwargs.as_object().cloned();
     template(source).render(&TemplateInput {
@@ -30,7 +30,7 @@ fn check(source: &str, expected: &str) {
         "tool": {"name": "f", "n": 1, "x": 1.0, "big": 1e22, "none": null, "yes": true, "list": [1, "é<&'\""], "empty": {}},
         "text": " Hello World ", "words": ["b", "a"],
     });
-    assert_eq!(render_with(source, kwargs).unwrap(), expected, "{source}");
+    assert_eq!(render_with(source, &kwargs).unwrap(), expected, "{source}");
 }
 
 #[test]
@@ -47,8 +47,8 @@ fn tojson_writes_what_json_dumps_writes() {
     );
     check("{{ {'b': 1, 'a': 2} | tojson(separators=(',', ':')) }}", r#"{"b":1,"a":2}"#);
     check("{{ {1: none, true: 'x'} | tojson }}", r#"{"1": null, "true": "x"}"#);
-    assert!(render_with("{{ missing | tojson }}", json!({})).is_err());
-    assert!(render_with("{{ 1 | tojson(indent=100000) }}", json!({})).is_err());
+    assert!(render_with("{{ missing | tojson }}", &json!({})).is_err());
+    assert!(render_with("{{ 1 | tojson(indent=100000) }}", &json!({})).is_err());
 }
 
 #[test]
@@ -172,7 +172,7 @@ fn blocks_are_trimmed_and_control_structures_work() {
 fn variables_of_the_request_overrule_special_tokens_but_not_the_conversation() {
     let kwargs = json!({"bos_token": "B", "messages": [], "enable_thinking": false});
     let source = "{{ bos_token }} {{ messages | length }} {{ enable_thinking }}";
-    assert_eq!(render_with(source, kwargs).unwrap(), "B 1 False");
+    assert_eq!(render_with(source, &kwargs).unwrap(), "B 1 False");
 }
 
 #[test]
@@ -181,7 +181,7 @@ fn raise_exception_is_a_refusal_with_its_message() {
         "{{ raise_exception('Roles must alternate') }}",
         "{% macro m() %}{{ raise_exception('Roles ' ~ 'must alternate') }}{% endmacro %}{% for x in [1] %}{{ m() }}{% endfor %}",
     ] {
-        match render_with(source, json!({})) {
+        match render_with(source, &json!({})) {
             Err(error @ TextError::Refused(_)) => {
                 assert!(error.is_bad_request());
                 assert_eq!(error.to_string(), "Roles must alternate");
@@ -205,7 +205,7 @@ fn the_template_for_tools_is_used_when_there_are_tools() {
 const CHATML: &str = "{% for m in messages %}<{{ m.role }}>{{ m.content }}</>\n{% endfor %}{% if add_generation_prompt %}<assistant>{% endif %}";
 const TRIMMING: &str = "{% for m in messages %}<{{ m.role }}>{{ m.content | trim }}</>{% endfor %}";
 
-fn continued(source: &str, content: Value) -> Result<String, TextError> {
+fn continued(source: &str, content: &Value) -> Result<String, TextError> {
     let messages =
         [json!({"role": "user", "content": "Count"}), json!({"role": "assistant", "content": content})];
     template(source).render(&TemplateInput {
@@ -217,11 +217,11 @@ fn continued(source: &str, content: Value) -> Result<String, TextError> {
 
 #[test]
 fn a_continued_message_ends_the_prompt() {
-    assert_eq!(continued(CHATML, json!("1, 2 ")).unwrap(), "<user>Count</>\n<assistant>1, 2 ");
-    assert_eq!(continued(TRIMMING, json!("1, 2 ")).unwrap(), "<user>Count</><assistant>1, 2");
+    assert_eq!(continued(CHATML, &json!("1, 2 ")).unwrap(), "<user>Count</>\n<assistant>1, 2 ");
+    assert_eq!(continued(TRIMMING, &json!("1, 2 ")).unwrap(), "<user>Count</><assistant>1, 2");
     let parts = "{% for m in messages %}{% for p in m.content %}{{ p.text }}{% endfor %};{% endfor %}";
     assert_eq!(
-        continued(parts, json!([{"type": "text", "text": "a"}, {"type": "text", "text": "b"}])).unwrap(),
+        continued(parts, &json!([{"type": "text", "text": "a"}, {"type": "text", "text": "b"}])).unwrap(),
         ";ab"
     );
 }
@@ -229,10 +229,10 @@ fn a_continued_message_ends_the_prompt() {
 #[test]
 fn a_message_that_cannot_be_continued_is_refused() {
     for content in [json!(null), json!([]), json!(3)] {
-        assert!(matches!(continued(CHATML, content), Err(TextError::BadConversation(_))));
+        assert!(matches!(continued(CHATML, &content), Err(TextError::BadConversation(_))));
     }
     let hidden = "{% for m in messages %}{{ m.role }}{% endfor %}";
-    assert!(matches!(continued(hidden, json!("x")), Err(TextError::BadConversation(_))));
+    assert!(matches!(continued(hidden, &json!("x")), Err(TextError::BadConversation(_))));
     let both = TemplateInput {
         messages: &user(),
         continue_final_message: true,
@@ -289,14 +289,14 @@ fn no_template_takes_the_server_down() {
         ("{% for a in range(9999) %}{{ 'x' * 9999 }}{% endfor %}", "output size"),
     ];
     for (source, limit) in cases {
-        match render_with(source, json!({})) {
+        match render_with(source, &json!({})) {
             Err(TextError::RenderLimit(reached)) => assert_eq!(reached, limit),
             other => panic!("{source}: {:?}", other.map(|text| text.len())),
         }
     }
     let recursion = "{% macro m(n) %}{% if true %}{{ m(n + 1) }}{% endif %}{% endmacro %}{{ m(0) }}";
     let small_stack = std::thread::Builder::new().stack_size(2 << 20);
-    let result = small_stack.spawn(move || render_with(recursion, json!({}))).unwrap().join().unwrap();
+    let result = small_stack.spawn(move || render_with(recursion, &json!({}))).unwrap().join().unwrap();
     assert!(matches!(result, Err(TextError::Render(_))));
 }
 
