@@ -167,7 +167,8 @@ fn linears(
 fn attention(threads: usize, bandwidth: f64) -> Result<(), Error> {
     println!("\nattention over bf16 keys, 16 query heads, 8 KV heads of 128");
     // Sequences, query rows each, context.
-    for (seqs, query, context) in [(1, 1, 512), (1, 1, 4096), (16, 1, 512), (16, 1, 4096), (1, 512, 512), (1, 512, 4096)]
+    for (seqs, query, context) in
+        [(1, 1, 512), (1, 1, 4096), (16, 1, 512), (16, 1, 4096), (1, 512, 512), (1, 512, 4096)]
     {
         let mut backend = CpuBackend::new(Some(threads))?;
         let blocks = context / 16;
@@ -226,7 +227,12 @@ fn attention(threads: usize, bandwidth: f64) -> Result<(), Error> {
 fn others(threads: usize) -> Result<(), Error> {
     println!("\nothers, µs for 1, 16 and 512 rows");
     let mut backend = CpuBackend::new(Some(threads))?;
-    backend.alloc_kv(&KvSpec { layers: vec![(8, 128)], num_blocks: 64, block_size: 16, dtype: KvDtype::Bf16 })?;
+    backend.alloc_kv(&KvSpec {
+        layers: vec![(8, 128)],
+        num_blocks: 64,
+        block_size: 16,
+        dtype: KvDtype::Bf16,
+    })?;
     let embedding = backend.load_matrix(
         &mut Noise { rows: 8192, cols: 1024, encoding: Encoding::Bf16, random: Random(4) },
         WeightFormat::Native,
@@ -235,7 +241,8 @@ fn others(threads: usize) -> Result<(), Error> {
     let head = backend.load_vector(&[1.0; 128])?;
     let inv_freq = backend.load_vector(&[0.01; 64])?;
     let mut buffer = |cols: usize| tensor(&mut backend, 512, &Random(5).values(512 * cols));
-    let (hidden, normed, qkv, gate_up, act) = (buffer(1024), buffer(1024), buffer(4096), buffer(6144), buffer(3072));
+    let (hidden, normed, qkv, gate_up, act) =
+        (buffer(1024), buffer(1024), buffer(4096), buffer(6144), buffer(3072));
     type Operation<'a> = (&'a str, Box<dyn Fn(&mut CpuBackend, usize) + 'a>);
     let norm = QkNorm { q: head, k: head, eps: 1e-6 };
     let rope = Rope { inv_freq, magnitude: 1.0 };
@@ -245,7 +252,10 @@ fn others(threads: usize) -> Result<(), Error> {
         ("add_rms_norm", Box::new(move |b, n| b.add_rms_norm(hidden, normed, weight, 1e-6, normed.first(n)))),
         ("qk_norm_rope", Box::new(move |b, _| b.qk_norm_rope(qkv, HEADS, Some(norm), Some(rope)))),
         ("kv_write", Box::new(move |b, _| b.kv_write(0, qkv, HEADS))),
-        ("gated_activation", Box::new(move |b, n| b.gated_activation(gate_up, Activation::Silu, act.first(n)))),
+        (
+            "gated_activation",
+            Box::new(move |b, n| b.gated_activation(gate_up, Activation::Silu, act.first(n))),
+        ),
     ];
     for (name, operation) in operations {
         print!("{name:18}");

@@ -231,9 +231,8 @@ impl Backend for CpuBackend {
     fn qk_norm_rope(&mut self, qkv: Tensor, heads: HeadLayout, norm: Option<QkNorm>, rope: Option<Rope>) {
         self.write_rows(qkv, self.batch.positions.len(), |me, values| {
             let mut tables = std::mem::take(&mut me.rope);
-            let table = rope.map(|rope| {
-                tables.get(&me.pool, &rope, me.vector(rope.inv_freq), &me.batch.positions)
-            });
+            let table =
+                rope.map(|rope| tables.get(&me.pool, &rope, me.vector(rope.inv_freq), &me.batch.positions));
             let done = table.transpose().and_then(|table| {
                 let norm = norm.map(|norm| (me.vector(norm.q), me.vector(norm.k), norm.eps));
                 QkNormRope { heads, norm, table }.run(me.isa, &me.pool, values)

@@ -45,8 +45,7 @@ impl<T: Copy + Zeroable> Region<T> {
         if len == 0 {
             return Ok(Self::empty());
         }
-        let failed =
-            |bytes| BackendError::OutOfMemory { device: "cpu", bytes, what };
+        let failed = |bytes| BackendError::OutOfMemory { device: "cpu", bytes, what };
         let bytes = len.checked_mul(size_of::<T>()).ok_or_else(|| failed(usize::MAX))?;
         #[cfg(target_os = "linux")]
         if bytes >= HUGE {

@@ -108,8 +108,11 @@ fn agrees_with_the_reference() {
             let block_size = [16, 32, 48][case % 3];
             let setup = Setup { heads: layout, window, block_size, num_blocks: 100, dtype };
             let sequences = setup.sequences(&mut random, &[1, 130, 70, 600]);
-            let steps: [&[(usize, usize, usize)]; 3] =
-                [&[(0, 0, 1), (1, 0, 100), (3, 0, 590)], &[(2, 0, 70), (1, 100, 29)], &[(1, 129, 1), (3, 590, 10)]];
+            let steps: [&[(usize, usize, usize)]; 3] = [
+                &[(0, 0, 1), (1, 0, 100), (3, 0, 590)],
+                &[(2, 0, 70), (1, 100, 29)],
+                &[(1, 129, 1), (3, 590, 10)],
+            ];
             let mut reference = ReferenceBackend::new();
             setup.prepare(&mut reference);
             let expected = steps.map(|parts| setup.step(&mut reference, &sequences, parts));
@@ -119,7 +122,12 @@ fn agrees_with_the_reference() {
                 for (parts, expected) in steps.iter().zip(&expected) {
                     let got = setup.step(&mut backend, &sequences, parts);
                     // Both sum float32 terms of magnitude one; bf16 caches hold the same rounded values.
-                    assert_close(&format!("{level:?} {layout:?} {window:?} {dtype:?}"), &got, expected, |_| 2e-5);
+                    assert_close(
+                        &format!("{level:?} {layout:?} {window:?} {dtype:?}"),
+                        &got,
+                        expected,
+                        |_| 2e-5,
+                    );
                 }
             }
         }
@@ -180,10 +188,18 @@ fn bits_do_not_depend_on_chunks_batches_blocks_or_threads() {
                 let whole = outputs(&setup, level, 2, &sequences, false, |left| left);
                 let mut random = Random(13);
                 let chunked = |left: usize| left.min([1, 2, 3, 8, 64, 100, 300][random.below(7)]);
-                assert_eq!(outputs(&setup, level, 2, &sequences, true, chunked), whole, "{level:?} {layout:?}");
+                assert_eq!(
+                    outputs(&setup, level, 2, &sequences, true, chunked),
+                    whole,
+                    "{level:?} {layout:?}"
+                );
                 let mut random = Random(14);
                 let chunked = |left: usize| left.min(1 + random.below(400));
-                assert_eq!(outputs(&moved, level, 5, &elsewhere, true, chunked), whole, "{level:?} {layout:?}");
+                assert_eq!(
+                    outputs(&moved, level, 5, &elsewhere, true, chunked),
+                    whole,
+                    "{level:?} {layout:?}"
+                );
             }
         }
     }
@@ -191,13 +207,8 @@ fn bits_do_not_depend_on_chunks_batches_blocks_or_threads() {
 
 #[test]
 fn decoding_a_long_sequence_on_many_threads_is_split_and_stays_the_same() {
-    let setup = Setup {
-        heads: heads(4, 1, 64),
-        window: None,
-        block_size: 16,
-        num_blocks: 300,
-        dtype: KvDtype::Bf16,
-    };
+    let setup =
+        Setup { heads: heads(4, 1, 64), window: None, block_size: 16, num_blocks: 300, dtype: KvDtype::Bf16 };
     let sequences = setup.sequences(&mut Random(15), &[4100]);
     for level in levels() {
         let run = |threads: usize| {
@@ -216,8 +227,13 @@ fn decoding_a_long_sequence_on_many_threads_is_split_and_stays_the_same() {
 #[test]
 fn what_other_sequences_left_behind_has_no_influence() {
     // A cache full of infinities and NaN: masked keys must not leak through 0 · NaN.
-    let setup =
-        Setup { heads: heads(4, 2, 32), window: Some(20), block_size: 32, num_blocks: 6, dtype: KvDtype::F32 };
+    let setup = Setup {
+        heads: heads(4, 2, 32),
+        window: Some(20),
+        block_size: 32,
+        num_blocks: 6,
+        dtype: KvDtype::F32,
+    };
     let mut random = Random(16);
     let sequences = setup.sequences(&mut random, &[70]);
     for level in levels() {

@@ -5,8 +5,8 @@ mod common;
 use common::{Random, assert_close, bits, cpu, levels, tensor};
 use millrace_backend::reference::ReferenceBackend;
 use millrace_backend::{
-    Activation, Backend, Batch, HeadLayout, Penalties, QkNorm, Rope, SampleKind, SampleSpec, Span, StepResult,
-    TokenCount,
+    Activation, Backend, Batch, HeadLayout, Penalties, QkNorm, Rope, SampleKind, SampleSpec, Span,
+    StepResult, TokenCount,
 };
 
 /// Runs the same operations on the reference and on every level; `run` returns what to compare.
@@ -14,7 +14,9 @@ fn compare(what: &str, tolerance: f32, run: impl Fn(&mut dyn Backend) -> Vec<f32
     let expected = run(&mut ReferenceBackend::new());
     for level in levels() {
         let one = run(&mut cpu(level, 1));
-        assert_close(&format!("{what} at {level:?}"), &one, &expected, |i| tolerance * (1.0 + expected[i].abs()));
+        assert_close(&format!("{what} at {level:?}"), &one, &expected, |i| {
+            tolerance * (1.0 + expected[i].abs())
+        });
         assert_eq!(bits(&run(&mut cpu(level, 3))), bits(&one), "{what} at {level:?} on three threads");
     }
 }
@@ -59,7 +61,9 @@ fn norms() {
 #[test]
 fn normalisation_and_rotation_of_heads() {
     let mut random = Random(21);
-    for (heads, rotary) in [((2, 1, 16), 16), ((4, 2, 80), 80), ((3, 3, 96), 32), ((16, 8, 128), 128), ((2, 2, 20), 12)] {
+    for (heads, rotary) in
+        [((2, 1, 16), 16), ((4, 2, 80), 80), ((3, 3, 96), 32), ((16, 8, 128), 128), ((2, 2, 20), 12)]
+    {
         let heads = HeadLayout { q_heads: heads.0, kv_heads: heads.1, head_dim: heads.2 };
         for tokens in [1, 37] {
             let positions: Vec<u32> = (0..tokens).map(|_| random.below(40_000) as u32).collect();
@@ -160,7 +164,8 @@ fn gathers_the_sampled_rows() {
 #[test]
 fn samples_like_the_reference() {
     let (mut random, vocab) = (Random(25), 1000);
-    let mut batch = Batch { masks: vec![0xaaaa_5555; 32], bias: vec![(3, 9.0)], banned: vec![5], ..Batch::default() };
+    let mut batch =
+        Batch { masks: vec![0xaaaa_5555; 32], bias: vec![(3, 9.0)], banned: vec![5], ..Batch::default() };
     batch.seen.push(TokenCount { token: 3, generated: 2 });
     for i in 0..40 {
         batch.samples.push(SampleSpec {

@@ -61,7 +61,15 @@ fn agrees_with_the_reference() {
     let mut random = Random(1);
     let levels = levels();
     // Odd shapes first: outputs that don't fill a panel, inputs that don't fill a group.
-    let shapes = [(1usize, 1usize, 1usize), (3, 5, 7), (9, 17, 33), (2, 100, 70), (17, 40, 64), (40, 130, 192), (70, 48, 320)];
+    let shapes = [
+        (1usize, 1usize, 1usize),
+        (3, 5, 7),
+        (9, 17, 33),
+        (2, 100, 70),
+        (17, 40, 64),
+        (40, 130, 192),
+        (70, 48, 320),
+    ];
     for (rows, out, cols) in shapes {
         for (encoding, format, integers) in formats() {
             let group = match encoding {
@@ -78,7 +86,8 @@ fn agrees_with_the_reference() {
                 weights.read_dense(n, &mut row).unwrap();
                 for m in 0..rows {
                     let products = row.iter().zip(&x[m * cols..]).map(|(w, x)| (w * x).abs());
-                    magnitudes[m * out + n] = products.sum::<f32>() + bias.as_ref().map_or(0.0, |b| b[n].abs());
+                    magnitudes[m * out + n] =
+                        products.sum::<f32>() + bias.as_ref().map_or(0.0, |b| b[n].abs());
                 }
             }
             for level in &levels {
@@ -145,7 +154,11 @@ fn large_batches_are_cut_without_changing_bits() {
             let whole = linear(&mut cpu(level, 2), &weights, format, &x, rows, None);
             for row in [0, 15, 16, 77, 149] {
                 let alone = linear(&mut cpu(level, 1), &weights, format, &x[row * cols..][..cols], 1, None);
-                assert_eq!(bits(&whole[row * out..][..out]), bits(&alone), "{level:?} {encoding:?} {format:?}");
+                assert_eq!(
+                    bits(&whole[row * out..][..out]),
+                    bits(&alone),
+                    "{level:?} {encoding:?} {format:?}"
+                );
             }
         }
     }

@@ -9,8 +9,8 @@ use std::sync::atomic::{AtomicBool, AtomicUsize, Ordering::SeqCst};
 
 use common::{Random, Weights, cpu, levels, tensor};
 use millrace_backend::{
-    Activation, AttentionSpec, Backend, Batch, Encoding, HeadLayout, KvDtype, KvSpec, Penalties, QkNorm, Rope,
-    SampleKind, SampleSpec, SeqSpan, Span, StepResult, WeightFormat,
+    Activation, AttentionSpec, Backend, Batch, Encoding, HeadLayout, KvDtype, KvSpec, Penalties, QkNorm,
+    Rope, SampleKind, SampleSpec, SeqSpan, Span, StepResult, WeightFormat,
 };
 use millrace_types::BlockId;
 
@@ -88,8 +88,13 @@ fn a_steady_step_does_not_allocate() {
         };
         let native = WeightFormat::Native;
         let table = matrix(&mut backend, Encoding::Bf16, native, vocab, hidden);
-        let to_qkv =
-            matrix(&mut backend, Encoding::F32, WeightFormat::Quantize { bits: 4, group: 32 }, heads.fused_cols(), hidden);
+        let to_qkv = matrix(
+            &mut backend,
+            Encoding::F32,
+            WeightFormat::Quantize { bits: 4, group: 32 },
+            heads.fused_cols(),
+            hidden,
+        );
         let from_heads = matrix(&mut backend, Encoding::F16, native, hidden, heads.q_cols());
         let up = matrix(&mut backend, Encoding::F32, native, 2 * 64, hidden);
         let down =
@@ -101,7 +106,8 @@ fn a_steady_step_does_not_allocate() {
         let inv_freq = backend.load_vector(&[0.1; 16]).unwrap();
         let mut buffer = |cols: usize| tensor(&mut backend, 32, &vec![0.0; 32 * cols]);
         let (x, normed, qkv) = (buffer(hidden), buffer(hidden), buffer(heads.fused_cols()));
-        let (attended, gate_up, act, logits) = (buffer(heads.q_cols()), buffer(128), buffer(64), buffer(vocab));
+        let (attended, gate_up, act, logits) =
+            (buffer(heads.q_cols()), buffer(128), buffer(64), buffer(vocab));
         let head_norm = ones_of(ones, 32);
         let batch = batch();
         let mut result = StepResult::default();

@@ -53,8 +53,7 @@ pub(super) fn chunk<S: Simd, E: Element + bytemuck::Zeroable, const R: usize>(
         for (index, tile) in tiles.iter_mut().enumerate() {
             let position = span + index * TILE;
             if position < keys.end && position + TILE > keys.start {
-                let (block, offset) =
-                    (position / job.kv.block_size(), position % job.kv.block_size());
+                let (block, offset) = (position / job.kv.block_size(), position % job.kv.block_size());
                 *tile = job.kv.tile(blocks[block].0 as usize, item.kv_head, offset);
             }
         }

@@ -134,19 +134,20 @@ impl Attention<'_> {
             let (_, total, _) = memory(thread);
             let item = job.item(index / per_tile, index % per_tile);
             let first = job.tiles[item.tile].chunks_before as usize * per_tile + index % per_tile;
-            self.isa.run(Merge { job: &job, item, pieces: &pieces[first * size..], stride: per_tile * size, total });
+            self.isa.run(Merge {
+                job: &job,
+                item,
+                pieces: &pieces[first * size..],
+                stride: per_tile * size,
+                total,
+            });
         })?;
         Ok(())
     }
 }
 
 /// Cuts every sequence's query rows into tiles; returns the number of chunks that they go through in total.
-fn make_tiles(
-    batch: &Batch,
-    window: Option<usize>,
-    positions: usize,
-    tiles: &mut Vec<QueryTile>,
-) -> usize {
+fn make_tiles(batch: &Batch, window: Option<usize>, positions: usize, tiles: &mut Vec<QueryTile>) -> usize {
     tiles.clear();
     let mut chunks = 0;
     for (seq, span) in batch.seqs.iter().enumerate() {

@@ -60,14 +60,7 @@ impl<'a> State<'a> {
     }
 
     #[inline(always)]
-    fn merge_parts<S: Simd>(
-        &mut self,
-        s: S,
-        max: &[f32],
-        sum: &[f32],
-        values: &[[f32; LANES]],
-        rows: usize,
-    ) {
+    fn merge_parts<S: Simd>(&mut self, s: S, max: &[f32], sum: &[f32], values: &[[f32; LANES]], rows: usize) {
         let vectors = self.vectors();
         for row in 0..rows {
             let new = if max[row] > self.max[row] { max[row] } else { self.max[row] };

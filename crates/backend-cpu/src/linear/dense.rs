@@ -7,7 +7,7 @@ use std::ops::Range;
 
 use bytemuck::cast_ref;
 
-use super::{Job, Output, PREFETCH_BYTES, STREAMING_ROWS};
+use super::{Job, Output, PREFETCH_BYTES, Rows};
 use crate::pack::Packed;
 use crate::simd::{Bf16Dot, LANES, Simd, prefetch};
 
@@ -137,33 +137,36 @@ impl<'a, W: Weights> DenseJob<'a, W> {
         Self { weights: weights.as_chunks().0, panel_pairs: packed.k / 2, x, pairs, out }
     }
 
-    /// M rows (of which `count` exist) × some panels.
+    /// M rows (of which `at.count` exist) × some panels.
     #[inline(always)]
-    fn block<S: Simd, const M: usize>(&self, s: S, row: usize, count: usize, panels: Range<usize>)
+    fn block<S: Simd, const M: usize>(&self, s: S, at: Rows, panels: Range<usize>)
     where
         W: Multiply<S>,
     {
         let mut panel = panels.start;
         // Few rows leave registers for more panels, which hides the latency of the accumulation.
         while M <= 2 && panel + 4 <= panels.end {
-            self.tile::<S, M, 4>(s, row, count, panel);
+            self.tile::<S, M, 4>(s, at, panel);
             panel += 4;
         }
         while panel + 2 <= panels.end {
-            self.tile::<S, M, 2>(s, row, count, panel);
+            self.tile::<S, M, 2>(s, at, panel);
             panel += 2;
         }
         if panel < panels.end {
-            self.tile::<S, M, 1>(s, row, count, panel);
+            self.tile::<S, M, 1>(s, at, panel);
         }
     }
 
-    /// M rows × P panels in registers; rows from `count` on repeat the last one and are not stored.
+    /// M rows × P panels in registers; rows from `at.count` on repeat the last one and are not stored.
     #[inline(always)]
-    fn tile<S: Simd, const M: usize, const P: usize>(&self, s: S, row: usize, count: usize, panel: usize)
+    fn tile<S: Simd, const M: usize, const P: usize>(&self, s: S, at: Rows, panel: usize)
     where
         W: Multiply<S>,
     {
+        let Rows { row, count, first } = at;
+        // The first rows bring the weights from memory. (Enough long streams are found by the hardware.)
+        let ahead = first && M > 2;
         let mut x = [self.x; M];
         for (m, x) in x.iter_mut().enumerate() {
             *x = &self.x[(row + m.min(count - 1)) * self.pairs..][..self.pairs];
@@ -174,7 +177,7 @@ impl<'a, W: Weights> DenseJob<'a, W> {
         }
         let mut acc = [[s.splat(0.0); P]; M];
         for i in 0..self.pairs {
-            if M <= STREAMING_ROWS {
+            if ahead {
                 for p in 0..P {
                     prefetch(&w[p][i], PREFETCH_BYTES);
                 }
@@ -200,16 +203,13 @@ impl<'a, W: Weights> DenseJob<'a, W> {
 impl<S: Simd, W: Multiply<S>> Job<S> for DenseJob<'_, W> {
     #[inline(always)]
     fn rows(&self, s: S, rows: Range<usize>, panels: Range<usize>) {
-        let mut row = rows.start;
-        while row < rows.end {
-            let count = MAX_ROWS.min(rows.end - row);
-            match count {
-                1 => self.block::<S, 1>(s, row, count, panels.clone()),
-                2 => self.block::<S, 2>(s, row, count, panels.clone()),
-                3 | 4 => self.block::<S, 4>(s, row, count, panels.clone()),
-                _ => self.block::<S, MAX_ROWS>(s, row, count, panels.clone()),
+        for at in Rows::cut(rows, MAX_ROWS) {
+            match at.count {
+                1 => self.block::<S, 1>(s, at, panels.clone()),
+                2 => self.block::<S, 2>(s, at, panels.clone()),
+                3 | 4 => self.block::<S, 4>(s, at, panels.clone()),
+                _ => self.block::<S, MAX_ROWS>(s, at, panels.clone()),
             }
-            row += count;
         }
     }
 }

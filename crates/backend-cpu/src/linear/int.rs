@@ -9,7 +9,7 @@ use std::ops::Range;
 
 use millrace_backend::GROUP;
 
-use super::{Job, Output, PREFETCH_BYTES, STREAMING_ROWS};
+use super::{Job, Output, PREFETCH_BYTES, Rows};
 use crate::activations::QuantGroup;
 use crate::pack::{IntPanels, group_bytes};
 use crate::simd::{LANES, Simd, prefetch};
@@ -135,9 +135,10 @@ impl<'a, const FOUR: bool, const AFFINE: bool> IntJob<'a, FOUR, AFFINE> {
         dots
     }
 
-    /// M rows × P panels; rows from `count` on repeat the last one and are not stored.
+    /// M rows × P panels; rows from `at.count` on repeat the last one and are not stored.
     #[inline(always)]
-    fn tile<S: Simd, const M: usize, const P: usize>(&self, s: S, row: usize, count: usize, panel: usize) {
+    fn tile<S: Simd, const M: usize, const P: usize>(&self, s: S, at: Rows, panel: usize) {
+        let Rows { row, count, first } = at;
         let mut x = [self.x; M];
         for (m, x) in x.iter_mut().enumerate() {
             *x = &self.x[(row + m.min(count - 1)) * self.groups..][..self.groups];
@@ -147,6 +148,8 @@ impl<'a, const FOUR: bool, const AFFINE: bool> IntJob<'a, FOUR, AFFINE> {
             *weights = self.panel(panel + p);
         }
         let mut acc = [[s.splat(0.0); P]; M];
+        // The first rows bring the weights from memory. (Enough long streams are found by the hardware.)
+        let ahead = first && (FOUR || M > 2);
         let (mut constant, mut next) = (0, self.per_scale);
         for group in 0..self.groups {
             if group == next {
@@ -161,6 +164,11 @@ impl<'a, const FOUR: bool, const AFFINE: bool> IntJob<'a, FOUR, AFFINE> {
                     bias[p] = s.load(&weights[p].biases[constant]);
                 }
                 q[p] = &weights[p].q[group * Self::VECTORS..][..Self::VECTORS];
+                if ahead {
+                    for vector in q[p] {
+                        prefetch(vector, PREFETCH_BYTES);
+                    }
+                }
             }
             let mut here = [&x[0][group]; M];
             for m in 0..M {
@@ -180,20 +188,21 @@ impl<'a, const FOUR: bool, const AFFINE: bool> IntJob<'a, FOUR, AFFINE> {
         }
     }
 
-    /// M rows (of which `count` exist) × some panels.
+    /// M rows (of which `at.count` exist) × some panels.
     #[inline(always)]
-    fn block<S: Simd, const M: usize>(&self, s: S, row: usize, count: usize, panels: Range<usize>) {
+    fn block<S: Simd, const M: usize>(&self, s: S, at: Rows, panels: Range<usize>) {
         let mut panel = panels.start;
-        while M <= STREAMING_ROWS && panel + 4 <= panels.end {
-            self.tile::<S, M, 4>(s, row, count, panel);
+        // One or two rows of bytes: more panels at a time keep more of memory busy.
+        while M <= 2 && !FOUR && panel + 4 <= panels.end {
+            self.tile::<S, M, 4>(s, at, panel);
             panel += 4;
         }
         while panel + 2 <= panels.end {
-            self.tile::<S, M, 2>(s, row, count, panel);
+            self.tile::<S, M, 2>(s, at, panel);
             panel += 2;
         }
         if panel < panels.end {
-            self.tile::<S, M, 1>(s, row, count, panel);
+            self.tile::<S, M, 1>(s, at, panel);
         }
     }
 }
@@ -201,16 +210,13 @@ impl<'a, const FOUR: bool, const AFFINE: bool> IntJob<'a, FOUR, AFFINE> {
 impl<S: Simd, const FOUR: bool, const AFFINE: bool> Job<S> for IntJob<'_, FOUR, AFFINE> {
     #[inline(always)]
     fn rows(&self, s: S, rows: Range<usize>, panels: Range<usize>) {
-        let mut row = rows.start;
-        while row < rows.end {
-            let count = MAX_ROWS.min(rows.end - row);
-            match count {
-                1 => self.block::<S, 1>(s, row, count, panels.clone()),
-                2 => self.block::<S, 2>(s, row, count, panels.clone()),
-                3 | 4 => self.block::<S, 4>(s, row, count, panels.clone()),
-                _ => self.block::<S, MAX_ROWS>(s, row, count, panels.clone()),
+        for at in Rows::cut(rows, MAX_ROWS) {
+            match at.count {
+                1 => self.block::<S, 1>(s, at, panels.clone()),
+                2 => self.block::<S, 2>(s, at, panels.clone()),
+                3 | 4 => self.block::<S, 4>(s, at, panels.clone()),
+                _ => self.block::<S, MAX_ROWS>(s, at, panels.clone()),
             }
-            row += count;
         }
     }
 }

@@ -24,9 +24,7 @@ use int::IntJob;
 
 /// Panels that are worked on together.
 const MAX_PANELS: usize = 4;
-/// Up to so many rows, weights come from memory as fast as it goes, and are asked for in advance.
-const STREAMING_ROWS: usize = 2;
-/// How far in advance: hardware prefetchers stop at the ends of 4 KiB pages.
+/// How far in advance weights are asked for: hardware prefetchers stop at the ends of 4 KiB pages.
 const PREFETCH_BYTES: usize = 4 << 10;
 /// Row blocks are multiples of this: the rows of an AMX tile.
 const ROW_STEP: usize = 16;
@@ -68,6 +66,24 @@ impl Output<'_> {
 pub(crate) trait Job<S: Simd>: Sync {
     /// Computes some rows for at most [`MAX_PANELS`] panels.
     fn rows(&self, s: S, rows: Range<usize>, panels: Range<usize>);
+}
+
+/// Rows that a kernel takes at a time.
+#[derive(Clone, Copy)]
+struct Rows {
+    row: usize,
+    count: usize,
+    /// The first rows that meet these panels.
+    first: bool,
+}
+
+impl Rows {
+    /// `most` at a time.
+    #[inline(always)]
+    fn cut(rows: Range<usize>, most: usize) -> impl Iterator<Item = Self> {
+        let (start, end) = (rows.start, rows.end);
+        rows.step_by(most).map(move |row| Self { row, count: most.min(end - row), first: row == start })
+    }
 }
 
 /// A task: these rows and panels of a job.

@@ -27,7 +27,9 @@ pub(crate) fn load(
         (Encoding::Affine { bits, group }, _) => {
             check_integers(bits, group)?;
             if cols % group != 0 {
-                return Err(unsupported(format!("{cols} columns in groups of {group}; groups must divide them")));
+                return Err(unsupported(format!(
+                    "{cols} columns in groups of {group}; groups must divide them"
+                )));
             }
             let int = load_affine(pool, source, bits, group)?;
             pack(Panels::Int(int), cols)
@@ -112,9 +114,8 @@ fn dense<T: Copy + bytemuck::Zeroable + Send>(
     let mut packed = Region::zeroed(elements(rows, k), "weights")?;
     let out = SharedMut::new(&mut packed);
     let mut staged = vec![0.0; places(pool, cols) * cols];
-    let read = |staged: &mut Vec<f32>, row, place| {
-        source.read_dense(row, &mut staged[place * cols..][..cols])
-    };
+    let read =
+        |staged: &mut Vec<f32>, row, place| source.read_dense(row, &mut staged[place * cols..][..cols]);
     by_panels(pool, rows, cols, &mut staged, read, |staged, panel, place, count| {
         // SAFETY: each panel is packed by one task.
         #[allow(unsafe_code)]
@@ -204,8 +205,7 @@ fn quantize(
         let read =
             |staged: &mut Vec<f32>, row, place| source.read_dense(row, &mut staged[place * k..][..cols]);
         by_panels(pool, rows, k, &mut staged, read, |staged, panel, place, count| {
-            let (mut q, mut scales, mut biases) =
-                (vec![0; k], vec![0.0; k / group], vec![0.0; k / group]);
+            let (mut q, mut scales, mut biases) = (vec![0; k], vec![0.0; k / group], vec![0.0; k / group]);
             for (lane, row) in staged[place * k..].chunks_exact(k).take(count).enumerate() {
                 quantize_row(row, bits, group, &mut q, &mut scales, &mut biases);
                 out.row(panel, lane, &q, &scales, &biases);
@@ -224,15 +224,16 @@ fn load_affine(
     let (rows, cols) = (source.rows(), source.cols());
     let groups = cols / group;
     let places = places(pool, cols);
-    let mut staged =
-        (vec![0; places * cols], vec![0.0; places * groups], vec![0.0; places * groups]);
+    let mut staged = (vec![0; places * cols], vec![0.0; places * groups], vec![0.0; places * groups]);
     integers(rows, cols, bits, group, |out| {
         let read = |(q, scales, biases): &mut (Vec<u8>, Vec<f32>, Vec<f32>), row, place: usize| {
             let q = &mut q[place * cols..][..cols];
             let constants = place * groups..(place + 1) * groups;
             source.read_affine(row, q, &mut scales[constants.clone()], &mut biases[constants])?;
             match q.iter().find(|q| u32::from(**q) >> bits != 0) {
-                Some(q) => Err(BackendError::Weight(format!("row {row} holds {q}, which is not a {bits}-bit integer"))),
+                Some(q) => Err(BackendError::Weight(format!(
+                    "row {row} holds {q}, which is not a {bits}-bit integer"
+                ))),
                 None => Ok(()),
             }
         };
@@ -240,7 +241,13 @@ fn load_affine(
             for lane in 0..count {
                 let row = place + lane;
                 let constants = row * groups..(row + 1) * groups;
-                out.row(panel, lane, &q[row * cols..][..cols], &scales[constants.clone()], &biases[constants]);
+                out.row(
+                    panel,
+                    lane,
+                    &q[row * cols..][..cols],
+                    &scales[constants.clone()],
+                    &biases[constants],
+                );
             }
         })
     })

@@ -3,9 +3,7 @@
 #![allow(dead_code, missing_docs, unreachable_pub)]
 
 use half::{bf16, f16};
-use millrace_backend::{
-    Backend, BackendError, Encoding, MatrixSource, Tensor, dequantize_row,
-};
+use millrace_backend::{Backend, BackendError, Encoding, MatrixSource, Tensor, dequantize_row};
 use millrace_backend_cpu::{CpuBackend, Level};
 
 /// SplitMix64.
@@ -143,7 +141,10 @@ pub fn assert_close(what: &str, got: &[f32], expected: &[f32], tolerance: impl F
     assert_eq!(got.len(), expected.len(), "{what}: length");
     for (index, (got, expected)) in got.iter().zip(expected).enumerate() {
         let limit = tolerance(index);
-        assert!((got - expected).abs() <= limit, "{what}: element {index} is {got}, not {expected} ± {limit:e}");
+        assert!(
+            (got - expected).abs() <= limit,
+            "{what}: element {index} is {got}, not {expected} ± {limit:e}"
+        );
     }
 }
 

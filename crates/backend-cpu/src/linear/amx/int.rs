@@ -121,13 +121,7 @@ fn unpack<S: Simd>(_: S, q: &[[u8; ROW]], out: &mut Bytes) {
 /// # Safety
 /// Tiles are configured by [`config`]; `x` has as many rows, `stride` groups apart; `tile` is 512 readable bytes.
 #[inline(always)]
-unsafe fn product(
-    slot: usize,
-    x: *const QuantGroup,
-    stride: usize,
-    tile: *const u8,
-    sums: &mut Tile<i32>,
-) {
+unsafe fn product(slot: usize, x: *const QuantGroup, stride: usize, tile: *const u8, sums: &mut Tile<i32>) {
     // A group begins with its 32 signed bytes.
     let stride = stride * size_of::<QuantGroup>();
     // SAFETY: by the caller's promise.

@@ -26,7 +26,8 @@ pub(super) struct Config {
 impl Config {
     /// Shapes `(rows, bytes per row)` of the first registers.
     pub(super) fn new(shapes: &[(usize, usize)]) -> Self {
-        let mut config = Self { palette: 1, start_row: 0, reserved: [0; 14], row_bytes: [0; 16], rows: [0; 16] };
+        let mut config =
+            Self { palette: 1, start_row: 0, reserved: [0; 14], row_bytes: [0; 16], rows: [0; 16] };
         for (index, (rows, bytes)) in shapes.iter().enumerate() {
             debug_assert!(*rows <= ROWS && *bytes <= ROW);
             config.rows[index] = *rows as u8;
@@ -44,14 +45,18 @@ impl Configured {
     /// The process has permission to use AMX and the CPU has it.
     pub(super) unsafe fn load(config: &Config) -> Self {
         // SAFETY: `config` is 64 readable bytes; the compiler itself never uses tile registers.
-        unsafe { asm!("ldtilecfg [{}]", in(reg) &raw const *config, options(nostack, preserves_flags, readonly)) };
+        unsafe {
+            asm!("ldtilecfg [{}]", in(reg) &raw const *config, options(nostack, preserves_flags, readonly))
+        };
         Self(())
     }
 
     /// Changes the shapes and zeroes all tiles.
     pub(super) fn reload(&mut self, config: &Config) {
         // SAFETY: as in `load`, whose conditions held when `self` was made.
-        unsafe { asm!("ldtilecfg [{}]", in(reg) &raw const *config, options(nostack, preserves_flags, readonly)) };
+        unsafe {
+            asm!("ldtilecfg [{}]", in(reg) &raw const *config, options(nostack, preserves_flags, readonly))
+        };
     }
 }
 
