@@ -2,7 +2,7 @@
 //!
 //! `cargo run --release -p millrace-backend-cpu --example kernels [-- THREADS [FILTER]]`
 
-#![allow(clippy::print_stdout)]
+#![allow(clippy::print_stdout, clippy::unwrap_used)]
 
 #[path = "../tests/common/mod.rs"]
 mod common;

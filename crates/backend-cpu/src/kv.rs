@@ -59,7 +59,7 @@ pub(crate) struct KvCache {
 impl KvCache {
     /// Lazily zeroed.
     pub(crate) fn new(spec: &KvSpec) -> Result<Self, BackendError> {
-        if spec.block_size == 0 || spec.block_size % TILE != 0 {
+        if spec.block_size == 0 || !spec.block_size.is_multiple_of(TILE) {
             return Err(BackendError::Unsupported {
                 device: "cpu",
                 what: format!("a KV block of {} tokens; use a multiple of {TILE}", spec.block_size),

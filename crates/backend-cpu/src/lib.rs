@@ -10,6 +10,9 @@
 //!
 //! `MILLRACE_CPU=portable|avx2|avx512|avx512_bf16|amx` caps the level.
 
+// Kernels walk several arrays in step by the same register index.
+#![allow(clippy::needless_range_loop)]
+
 mod activations;
 mod attention;
 mod backend;

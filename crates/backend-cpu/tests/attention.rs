@@ -1,5 +1,7 @@
 //! Attention over the paged cache: right, and the same bits for a row however the work is cut.
 
+#![allow(clippy::unwrap_used)]
+
 mod common;
 
 use common::{Random, assert_close, bits, cpu, levels, tensor};

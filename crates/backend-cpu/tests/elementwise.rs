@@ -1,5 +1,7 @@
 //! Norms, rotations, activations, gathering and sampling against the reference.
 
+#![allow(clippy::unwrap_used)]
+
 mod common;
 
 use common::{Random, assert_close, bits, cpu, levels, tensor};

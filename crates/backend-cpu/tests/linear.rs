@@ -1,5 +1,7 @@
 //! Linear layers: right, the same bits for a row in any batch, and for integers at any level.
 
+#![allow(clippy::unwrap_used)]
+
 mod common;
 
 use common::{Random, Weights, assert_close, bits, cpu, levels, tensor};

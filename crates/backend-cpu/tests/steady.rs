@@ -1,6 +1,6 @@
 //! A step that repeats an earlier one's shapes allocates nothing, on any thread.
 
-#![allow(unsafe_code)]
+#![allow(unsafe_code, clippy::unwrap_used)]
 
 mod common;
 

@@ -2,10 +2,12 @@
 
 use std::ops::Range;
 
+use millrace_types::BlockId;
+
 use super::state::State;
 use super::{CHUNK, Item, Job, SPAN, first_visible, visible};
 use crate::kv::{Element, TILE};
-use crate::simd::{LANES, Simd, math::exp};
+use crate::simd::{LANES, Simd, math::exp, prefetch};
 
 /// Key tiles of a span.
 const TILES: usize = SPAN / TILE;
@@ -47,24 +49,50 @@ pub(super) fn chunk<S: Simd, E: Element + bytemuck::Zeroable, const R: usize>(
     // Sums of weights stay in lanes until the chunk is done.
     let mut sums = [s.splat(0.0); R];
     let mut span = keys.start / SPAN * SPAN;
+    let mut next = tiles_at(job, item, blocks, span, &keys);
     while span < keys.end {
         let here = keys.start.max(span) - span..keys.end.min(span + SPAN) - span;
-        let mut tiles: Tiles<'_, E> = [(&[], &[]); TILES];
-        for (index, tile) in tiles.iter_mut().enumerate() {
-            let position = span + index * TILE;
-            if position < keys.end && position + TILE > keys.start {
-                let (block, offset) = (position / job.kv.block_size(), position % job.kv.block_size());
-                *tile = job.kv.tile(blocks[block].0 as usize, item.kv_head, offset);
-            }
-        }
+        let tiles = next;
+        next = tiles_at(job, item, blocks, span + SPAN, &keys);
         let mut scores: Scores<R> = [[[f32::NEG_INFINITY; LANES]; TILES]; R];
-        score(s, &queries, &tiles, &here, &mut scores);
+        score(s, &queries, &tiles, &next, &here, &mut scores);
         let factors = weigh(s, &mut scores, &bounds, span, state, &mut sums);
-        accumulate(s, &scores, &factors, &tiles, here, state);
+        accumulate(s, &scores, &factors, &tiles, &next, here, state);
         span += SPAN;
     }
     for r in 0..R {
         state.sum[r] = s.sum(sums[r]);
+    }
+}
+
+/// The tiles of a span that hold any of `keys`.
+#[inline(always)]
+fn tiles_at<'a, E: Element + bytemuck::Zeroable>(
+    job: &Job<'a, E>,
+    item: Item,
+    blocks: &[BlockId],
+    span: usize,
+    keys: &Range<usize>,
+) -> Tiles<'a, E> {
+    let mut tiles: Tiles<'_, E> = [(&[], &[]); TILES];
+    for (index, tile) in tiles.iter_mut().enumerate() {
+        let position = span + index * TILE;
+        if position < keys.end && position + TILE > keys.start {
+            let (block, offset) = (position / job.kv.block_size(), position % job.kv.block_size());
+            *tile = job.kv.tile(blocks[block].0 as usize, item.kv_head, offset);
+        }
+    }
+    tiles
+}
+
+/// Asks for an element of a tile of the next span: blocks are scattered, so no hardware could guess it. With many
+/// rows the keys come from a cache anyway.
+#[inline(always)]
+fn ask_for<E, const R: usize>(tile: &[[E; LANES]], index: usize) {
+    if R <= 4
+        && let Some(row) = tile.get(index)
+    {
+        prefetch(row, 0);
     }
 }
 
@@ -74,21 +102,22 @@ fn score<S: Simd, E: Element, const R: usize>(
     s: S,
     queries: &[&[f32]; R],
     tiles: &Tiles<'_, E>,
+    next: &Tiles<'_, E>,
     here: &Range<usize>,
     scores: &mut Scores<R>,
 ) {
     let (mut index, end) = (here.start / TILE, here.end.div_ceil(TILE));
     // With few rows, several tiles at a time hide the latency of the accumulation.
     while R <= 2 && index + 4 <= end {
-        score_tiles::<S, E, R, 4>(s, queries, tiles, index, scores);
+        score_tiles::<S, E, R, 4>(s, queries, tiles, next, index, scores);
         index += 4;
     }
     while R <= 4 && index + 2 <= end {
-        score_tiles::<S, E, R, 2>(s, queries, tiles, index, scores);
+        score_tiles::<S, E, R, 2>(s, queries, tiles, next, index, scores);
         index += 2;
     }
     while index < end {
-        score_tiles::<S, E, R, 1>(s, queries, tiles, index, scores);
+        score_tiles::<S, E, R, 1>(s, queries, tiles, next, index, scores);
         index += 1;
     }
 }
@@ -98,6 +127,7 @@ fn score_tiles<S: Simd, E: Element, const R: usize, const T: usize>(
     s: S,
     queries: &[&[f32]; R],
     tiles: &Tiles<'_, E>,
+    next: &Tiles<'_, E>,
     first: usize,
     scores: &mut Scores<R>,
 ) {
@@ -109,6 +139,7 @@ fn score_tiles<S: Simd, E: Element, const R: usize, const T: usize>(
     let mut acc = [[s.splat(0.0); T]; R];
     for d in 0..dim {
         for t in 0..T {
+            ask_for::<E, R>(next[first + t].0, d);
             let k = E::load(s, &keys[t][d]);
             for r in 0..R {
                 acc[r][t] = s.fma(s.splat(queries[r][d]), k, acc[r][t]);
@@ -179,6 +210,7 @@ fn accumulate<S: Simd, E: Element, const R: usize>(
     weights: &Scores<R>,
     factors: &[S::V; R],
     tiles: &Tiles<'_, E>,
+    next: &Tiles<'_, E>,
     here: Range<usize>,
     state: &mut State<'_>,
 ) {
@@ -186,19 +218,19 @@ fn accumulate<S: Simd, E: Element, const R: usize>(
     let mut first = 0;
     // Few rows leave registers for more of the head dimension.
     while R == 1 && first + 8 <= vectors {
-        accumulate_vectors::<S, E, R, 8>(s, weights, factors, tiles, &here, first, state);
+        accumulate_vectors::<S, E, R, 8>(s, weights, factors, [tiles, next], &here, first, state);
         first += 8;
     }
     while R <= 4 && first + 4 <= vectors {
-        accumulate_vectors::<S, E, R, 4>(s, weights, factors, tiles, &here, first, state);
+        accumulate_vectors::<S, E, R, 4>(s, weights, factors, [tiles, next], &here, first, state);
         first += 4;
     }
     while first + 2 <= vectors {
-        accumulate_vectors::<S, E, R, 2>(s, weights, factors, tiles, &here, first, state);
+        accumulate_vectors::<S, E, R, 2>(s, weights, factors, [tiles, next], &here, first, state);
         first += 2;
     }
     if first < vectors {
-        accumulate_vectors::<S, E, R, 1>(s, weights, factors, tiles, &here, first, state);
+        accumulate_vectors::<S, E, R, 1>(s, weights, factors, [tiles, next], &here, first, state);
     }
 }
 
@@ -207,7 +239,7 @@ fn accumulate_vectors<S: Simd, E: Element, const R: usize, const C: usize>(
     s: S,
     weights: &Scores<R>,
     factors: &[S::V; R],
-    tiles: &Tiles<'_, E>,
+    [tiles, next]: [&Tiles<'_, E>; 2],
     here: &Range<usize>,
     first: usize,
     state: &mut State<'_>,
@@ -224,6 +256,7 @@ fn accumulate_vectors<S: Simd, E: Element, const R: usize, const C: usize>(
         for token in tokens {
             let row = &tiles[t].1[token * vectors + first..][..C];
             for c in 0..C {
+                ask_for::<E, R>(next[t].1, token * vectors + first + c);
                 let v = E::load(s, &row[c]);
                 for r in 0..R {
                     acc[r][c] = s.fma(s.splat(weights[r][t][token]), v, acc[r][c]);

@@ -26,7 +26,7 @@ pub(crate) fn load(
     Ok(match (source.encoding(), format) {
         (Encoding::Affine { bits, group }, _) => {
             check_integers(bits, group)?;
-            if cols % group != 0 {
+            if !cols.is_multiple_of(group) {
                 return Err(unsupported(format!(
                     "{cols} columns in groups of {group}; groups must divide them"
                 )));
@@ -59,7 +59,7 @@ fn unsupported(what: String) -> BackendError {
 }
 
 fn check_integers(bits: u32, group: usize) -> Result<(), BackendError> {
-    if !matches!(bits, 4 | 8) || group == 0 || group % GROUP != 0 {
+    if !matches!(bits, 4 | 8) || group == 0 || !group.is_multiple_of(GROUP) {
         return Err(unsupported(format!(
             "{bits}-bit weights in groups of {group}; use 4 or 8 bits and a multiple of {GROUP}"
         )));

@@ -69,7 +69,7 @@ impl Simd for Avx512 {
     }
     #[inline(always)]
     fn store(self, v: Self::V, to: &mut [f32; LANES]) {
-        proven!(_mm512_storeu_ps(to.as_mut_ptr(), v))
+        proven!(_mm512_storeu_ps(to.as_mut_ptr(), v));
     }
     #[inline(always)]
     fn add(self, a: Self::V, b: Self::V) -> Self::V {

@@ -40,7 +40,7 @@ pub(crate) fn silu<S: Simd>(s: S, x: S::V) -> S::V {
 #[inline(always)]
 pub(crate) fn gelu_tanh<S: Simd>(s: S, x: S::V) -> S::V {
     // 2 · √(2/π).
-    let slope = s.splat(1.595_769_1);
+    let slope = s.splat(1.595_769);
     let cube = s.mul(s.mul(x, x), x);
     let twice = s.mul(slope, s.fma(s.splat(0.044_715), cube, x));
     s.div(x, s.add(s.splat(1.0), exp(s, s.sub(s.splat(0.0), twice))))

@@ -1,5 +1,5 @@
 //! A tiny real model behind a recording backend: every test also proves that nothing reads back inside a step.
-#![allow(dead_code)]
+#![allow(dead_code, clippy::unwrap_used)] // each test file uses its part; a panic is how a test fails
 
 use std::path::PathBuf;
 

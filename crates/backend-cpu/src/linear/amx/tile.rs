@@ -46,7 +46,7 @@ impl Configured {
     pub(super) unsafe fn load(config: &Config) -> Self {
         // SAFETY: `config` is 64 readable bytes; the compiler itself never uses tile registers.
         unsafe {
-            asm!("ldtilecfg [{}]", in(reg) &raw const *config, options(nostack, preserves_flags, readonly))
+            asm!("ldtilecfg [{}]", in(reg) &raw const *config, options(nostack, preserves_flags, readonly));
         };
         Self(())
     }
@@ -55,7 +55,7 @@ impl Configured {
     pub(super) fn reload(&mut self, config: &Config) {
         // SAFETY: as in `load`, whose conditions held when `self` was made.
         unsafe {
-            asm!("ldtilecfg [{}]", in(reg) &raw const *config, options(nostack, preserves_flags, readonly))
+            asm!("ldtilecfg [{}]", in(reg) &raw const *config, options(nostack, preserves_flags, readonly));
         };
     }
 }
