@@ -131,29 +131,10 @@ fn gated_activations() {
     }
 }
 
-fn spec(row: u32) -> SampleSpec {
-    SampleSpec {
-        row,
-        kind: SampleKind::Sample,
-        temperature: 0.0,
-        top_k: 0,
-        top_p: 1.0,
-        min_p: 0.0,
-        typical_p: 1.0,
-        uniform: 0.0,
-        penalties: Penalties { repetition: 1.0, frequency: 0.0, presence: 0.0 },
-        seen: Span::default(),
-        bias: Span::default(),
-        banned: Span::default(),
-        mask: Span::default(),
-        logprobs: None,
-    }
-}
-
 #[test]
 fn gathers_the_sampled_rows() {
     let x = Random(24).values(10 * 33);
-    let batch = Batch { samples: [7, 0, 7, 9].map(spec).into(), ..Batch::default() };
+    let batch = Batch { samples: [7, 0, 7, 9].map(SampleSpec::greedy).into(), ..Batch::default() };
     compare("gather_rows", 0.0, |b| {
         let (x, out) = (input(b, 10, &x), b.alloc(3, 33).unwrap());
         b.begin(&batch);
@@ -182,7 +163,7 @@ fn samples_like_the_reference() {
             banned: Span { start: 0, len: 1 },
             mask: Span { start: 0, len: if i % 7 == 0 { 32 } else { 0 } },
             logprobs: (i % 3 == 0).then_some(i % 6),
-            ..spec(0)
+            ..SampleSpec::greedy(0)
         });
     }
     let mut logits = random.values(40 * vocab);
@@ -217,7 +198,7 @@ fn a_failed_step_reports_and_the_next_one_works() {
         let weight = backend.load_vector(&[1.0; 16]).unwrap();
         let out = backend.alloc(1, 16).unwrap();
         // A sample row that does not exist: the task panics, the step fails.
-        backend.begin(&Batch { samples: vec![spec(99)], ..Batch::default() });
+        backend.begin(&Batch { samples: vec![SampleSpec::greedy(99)], ..Batch::default() });
         backend.gather_rows(x, 0, out);
         backend.rms_norm(x, weight, 0.0, out);
         let ticket = backend.submit();

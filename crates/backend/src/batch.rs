@@ -134,6 +134,28 @@ pub struct SampleSpec {
     pub logprobs: Option<u32>,
 }
 
+impl SampleSpec {
+    /// Takes the most likely token of a row: nothing edited, nothing reported. The start for every other spec.
+    pub fn greedy(row: u32) -> Self {
+        Self {
+            row,
+            kind: SampleKind::Sample,
+            temperature: 0.0,
+            top_k: 0,
+            top_p: 1.0,
+            min_p: 0.0,
+            typical_p: 1.0,
+            uniform: 0.0,
+            penalties: Penalties { repetition: 1.0, frequency: 0.0, presence: 0.0 },
+            seen: Span::default(),
+            bias: Span::default(),
+            banned: Span::default(),
+            mask: Span::default(),
+            logprobs: None,
+        }
+    }
+}
+
 /// Result for one [`SampleSpec`].
 #[derive(Debug, Clone, Copy, PartialEq, Default)]
 pub struct SampledRow {

@@ -6,22 +6,7 @@ use super::*;
 use crate::{Penalties, TokenCount};
 
 fn greedy() -> SampleSpec {
-    SampleSpec {
-        row: 0,
-        kind: SampleKind::Sample,
-        temperature: 0.0,
-        top_k: 0,
-        top_p: 1.0,
-        min_p: 0.0,
-        typical_p: 1.0,
-        uniform: 0.0,
-        penalties: Penalties { repetition: 1.0, frequency: 0.0, presence: 0.0 },
-        seen: Span::default(),
-        bias: Span::default(),
-        banned: Span::default(),
-        mask: Span::default(),
-        logprobs: None,
-    }
+    SampleSpec::greedy(0)
 }
 
 fn sample(logits: &[f32], spec: &SampleSpec, batch: &Batch) -> u32 {

@@ -75,7 +75,6 @@ impl SamplingState {
             output.ends_with(prefix).then_some(*last)
         }));
         SampleSpec {
-            kind: SampleKind::Sample,
             temperature: p.temperature,
             top_k: p.top_k,
             top_p: p.top_p,
@@ -92,34 +91,14 @@ impl SamplingState {
             bias: append(&mut batch.bias, &p.logit_bias),
             mask: append(&mut batch.masks, &self.mask),
             logprobs: p.logprobs.map(|n| n as u32),
-            ..raw(row)
+            ..SampleSpec::greedy(row)
         }
     }
 }
 
 /// The spec that reports the log-probability of a prompt token from the row before it.
 pub(crate) fn score(row: u32, token: TokenId, logprobs: usize) -> SampleSpec {
-    SampleSpec { kind: SampleKind::Score(token), logprobs: Some(logprobs as u32), ..raw(row) }
-}
-
-/// Greedy, nothing edited, nothing reported.
-fn raw(row: u32) -> SampleSpec {
-    SampleSpec {
-        row,
-        kind: SampleKind::Sample,
-        temperature: 0.0,
-        top_k: 0,
-        top_p: 1.0,
-        min_p: 0.0,
-        typical_p: 1.0,
-        uniform: 0.0,
-        penalties: Penalties { repetition: 1.0, frequency: 0.0, presence: 0.0 },
-        banned: Span::default(),
-        seen: Span::default(),
-        bias: Span::default(),
-        mask: Span::default(),
-        logprobs: None,
-    }
+    SampleSpec { kind: SampleKind::Score(token), logprobs: Some(logprobs as u32), ..SampleSpec::greedy(row) }
 }
 
 fn append<T: Clone>(array: &mut Vec<T>, part: &[T]) -> Span {

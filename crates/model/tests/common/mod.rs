@@ -9,7 +9,7 @@
 use std::path::{Path, PathBuf};
 
 use millrace_backend::{
-    Backend, Batch, KvDtype, Penalties, SampleKind, SampleSpec, SeqSpan, Span, StepResult, WeightFormat,
+    Backend, Batch, KvDtype, SampleKind, SampleSpec, SeqSpan, Span, StepResult, WeightFormat,
 };
 use millrace_model::{Decoder, LoadOptions, ModelSpec, WeightSource, spec};
 use millrace_types::BlockId;
@@ -204,22 +204,7 @@ fn append(batch: &mut Batch, sequence: &mut Running<'_>, count: usize) {
 
 /// Asks for the whole distribution of a row.
 pub(crate) fn score(row: usize) -> SampleSpec {
-    SampleSpec {
-        row: row as u32,
-        kind: SampleKind::Score(0),
-        temperature: 0.0,
-        top_k: 0,
-        top_p: 1.0,
-        min_p: 0.0,
-        typical_p: 1.0,
-        uniform: 0.0,
-        penalties: Penalties { repetition: 1.0, frequency: 0.0, presence: 0.0 },
-        seen: Span::default(),
-        bias: Span::default(),
-        banned: Span::default(),
-        mask: Span::default(),
-        logprobs: Some(u32::MAX),
-    }
+    SampleSpec { kind: SampleKind::Score(0), logprobs: Some(u32::MAX), ..SampleSpec::greedy(row as u32) }
 }
 
 /// How far two sets of distributions are apart.
