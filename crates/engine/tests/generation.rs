@@ -12,7 +12,7 @@ fn run_all(config: &EngineConfig, sampling: impl Fn(u32) -> SamplingParams) -> V
     let streams: Vec<_> =
         (0..10u32).map(|i| submit(&engine, prompt(3 + 7 * i as usize, i), sampling(i))).collect();
     let outputs = streams.into_iter().map(collect).collect();
-    assert_idle(&engine);
+    assert_idle(&engine, 10);
     outputs
 }
 
@@ -82,7 +82,7 @@ fn cached_prefixes_are_counted_and_salts_keep_them_apart() {
     assert_eq!(run(Some("a")).usage.cached_tokens, 0);
     assert_eq!(run(Some("a")).usage.cached_tokens, 48);
     assert_eq!(run(Some("b")).usage.cached_tokens, 0);
-    let stats = engine.handle.stats();
+    let stats = assert_idle(&engine, 5);
     assert_eq!((stats.prefix_queries, stats.prefix_hits), (250, 96));
 }
 

@@ -17,10 +17,9 @@ fn dropping_the_stream_frees_the_blocks() {
     let engine = engine(&config());
     let mut stream = submit(&engine, prompt(30, 1), greedy(ENDLESS));
     stream.blocking_recv().unwrap();
-    assert!(engine.handle.stats().blocks_in_use > 0);
+    wait_for(&engine, |s| s.blocks_in_use > 0);
     drop(stream);
-    assert_idle(&engine);
-    assert_eq!(engine.handle.stats().finished[FinishReason::Abort as usize], 1);
+    assert_eq!(assert_idle(&engine, 1).finished[FinishReason::Abort as usize], 1);
 }
 
 #[test]
@@ -32,7 +31,7 @@ fn abort_ends_one_request_and_tells_it() {
     engine.handle.abort(doomed.id());
     assert_eq!(collect(doomed).finish.unwrap().reason, FinishReason::Abort);
     assert_eq!(collect(other).tokens.len(), 40);
-    assert_idle(&engine);
+    assert_idle(&engine, 2);
 }
 
 #[test]
@@ -53,8 +52,7 @@ fn a_deadline_ends_a_request_that_runs_and_one_that_waits() {
         let done = reason == FinishReason::Length && output.tokens.len() == ENDLESS;
         assert!(done || reason == FinishReason::Timeout, "{reason:?}");
     }
-    assert!(engine.handle.stats().finished[FinishReason::Timeout as usize] >= 1);
-    assert_idle(&engine);
+    assert!(assert_idle(&engine, 3).finished[FinishReason::Timeout as usize] >= 1);
 }
 
 #[test]

@@ -4,7 +4,7 @@
 use std::path::PathBuf;
 
 use millrace_backend::{KvDtype, WeightFormat, recording::Recorder, reference::ReferenceBackend};
-use millrace_engine::{Engine, EngineConfig, EngineError, ResponseStream, SubmitOptions, start};
+use millrace_engine::{Engine, EngineConfig, EngineError, EngineStats, ResponseStream, SubmitOptions, start};
 use millrace_model::{Decoder, LoadOptions, spec};
 use millrace_types::{RequestOutput, SamplingParams, TokenId};
 use millrace_weights::{Checkpoint, HfConfig};
@@ -83,10 +83,17 @@ pub(crate) fn generate(engine: &Engine, prompt: Vec<TokenId>, sampling: Sampling
     collect(submit(engine, prompt, sampling))
 }
 
-/// Waits until no request is open and no block is in use.
-pub(crate) fn assert_idle(engine: &Engine) {
+/// Waits for a published snapshot; tokens arrive before the snapshot that counts them.
+pub(crate) fn wait_for(engine: &Engine, condition: impl FnMut(&EngineStats) -> bool) -> EngineStats {
     let mut watch = engine.handle.watch();
     let runtime = tokio::runtime::Builder::new_current_thread().build().unwrap();
-    let idle = watch.wait_for(|s| s.running == 0 && s.waiting == 0 && s.blocks_in_use == 0);
-    runtime.block_on(idle).unwrap();
+    *runtime.block_on(watch.wait_for(condition)).unwrap()
+}
+
+/// Waits until so many requests have ended, and checks that they left nothing behind.
+pub(crate) fn assert_idle(engine: &Engine, ended: u64) -> EngineStats {
+    let stats = wait_for(engine, |s| s.finished.iter().sum::<u64>() >= ended);
+    assert_eq!((stats.running, stats.waiting, stats.blocks_in_use), (0, 0, 0));
+    assert_eq!(stats.finished.iter().sum::<u64>(), ended, "a request ended twice");
+    stats
 }
