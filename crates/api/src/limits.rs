@@ -21,8 +21,10 @@ pub struct Limits {
     pub max_stop: usize,
     /// Characters of one stop string or bad word.
     pub max_stop_chars: usize,
-    /// Entries of `bad_words` (in token sequences too), and of every other list of ids.
+    /// Entries of `bad_words`, in token sequences too.
     pub max_bad_words: usize,
+    /// Entries of `stop_token_ids`, `allowed_token_ids` and `logit_bias`; each of `n` sequences keeps a copy.
+    pub max_token_ids: usize,
     /// `logprobs`, `top_logprobs` and `prompt_logprobs`.
     pub max_logprobs: usize,
 }
@@ -40,6 +42,7 @@ impl Default for Limits {
             max_stop: 4,
             max_stop_chars: 1024,
             max_bad_words: 128,
+            max_token_ids: 16_384,
             max_logprobs: 20,
         }
     }

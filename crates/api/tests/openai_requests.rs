@@ -40,7 +40,7 @@ fn error(result: Result<Call, ApiError>) -> ApiError {
 fn every_sampling_parameter_arrives_on_both_endpoints() {
     let body = json!({
         "temperature": 0.5, "top_p": 0.9, "top_k": 7, "min_p": 0.1, "typical_p": 0.8, "presence_penalty": 1,
-        "frequency_penalty": -1, "repetition_penalty": 1.2, "logit_bias": {"5": 3, " 6 ": -200}, "bad_words": ["x"],
+        "frequency_penalty": -1, "repetition_penalty": 1.2, "logit_bias": {"5": 3, " 5": 3, " 6 ": -200}, "bad_words": ["x"],
         "allowed_token_ids": [1, 2], "min_tokens": 2, "max_tokens": 9, "stop": "end", "stop_token_ids": [4],
         "include_stop_str_in_output": true, "ignore_eos": true, "seed": 11, "n": 2, "prompt_logprobs": 3,
         "skip_special_tokens": false, "priority": -2, "cache_salt": "s", "timeout": 2.5,

@@ -85,7 +85,7 @@ pub(crate) struct Layer<E> {
 
 impl<E: Element + bytemuck::Zeroable> Layer<E> {
     fn new(spec: &KvSpec, heads: usize, dim: usize) -> Result<Self, BackendError> {
-        let tiles = (spec.num_blocks * heads).saturating_mul(spec.block_size / TILE);
+        let tiles = spec.num_blocks.saturating_mul(heads * spec.block_size / TILE);
         let data = Region::zeroed(tiles.saturating_mul(tile_len(dim)), "the KV cache")?;
         Ok(Self { heads, dim, block_size: spec.block_size, data })
     }

@@ -1,5 +1,5 @@
-//! How fast the units multiply: the ceiling of prefill. Measured by running the real kernels on data that fits the
-//! first-level cache.
+//! How fast the units multiply: the ceiling of prefill. Measured by running the real kernels on data that stays in the
+//! caches.
 
 use std::time::{Duration, Instant};
 
@@ -14,10 +14,10 @@ use crate::region::Region;
 use crate::shared::SharedMut;
 
 /// A layer small enough for a core's caches, large enough to hide the start of a task.
-const ROWS: usize = 256;
-const FEATURES: usize = 512;
+const ROWS: usize = 512;
+const FEATURES: usize = 1024;
 /// Time for each type.
-const TIME: Duration = Duration::from_millis(100);
+const TIME: Duration = Duration::from_millis(200);
 
 /// Operations per second (a multiplication and an addition are two) of the matrix kernels of `level`.
 #[derive(Debug, Clone, Copy, PartialEq)]

@@ -12,6 +12,7 @@ use millrace_backend::BackendError;
 /// A cache line: the widest vector and an AMX tile row.
 const ALIGN: usize = 64;
 /// From this size on, memory comes straight from the kernel, in huge pages if it can.
+#[cfg(target_os = "linux")]
 const HUGE: usize = 2 << 20;
 
 /// A zeroed array, aligned to 64 bytes. Large ones are mapped lazily: untouched pages cost nothing.

@@ -62,10 +62,12 @@ pub(crate) fn parts(model: &Model, names: Vec<String>, args: &ModelArgs) -> Resu
     };
     let generation = settings(&model.files, "generation_config.json")?;
     let own_ends = eos_token_ids(&generation);
-    let eos_token_ids = match own_ends.is_empty() {
+    let mut eos_token_ids = match own_ends.is_empty() {
         true => eos_token_ids(&settings(&model.files, "config.json")?),
         false => own_ends,
     };
+    // The model can't produce them, and nothing below may index its logits with them.
+    eos_token_ids.retain(|id| (*id as usize) < model.spec.vocab);
     Ok(ModelParts {
         names: if names.is_empty() { vec![model.name.clone()] } else { names },
         root: model.name.clone(),

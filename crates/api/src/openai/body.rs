@@ -145,5 +145,8 @@ fn parse_logit_bias(bias: &BTreeMap<String, f64>) -> Result<Vec<(i64, f64)>, Api
             format!("logit_bias contains key(s) that cannot be converted to integer token IDs: {shown}");
         return Err(ApiError::invalid("logit_bias", message));
     }
-    Ok(parsed.into_iter().filter_map(|(id, _, value)| Some((id.ok()?, value))).collect())
+    // "5" and " 5" name one token: one of them counts, or their sum would pass the bounds on a bias.
+    let unique: BTreeMap<i64, f64> =
+        parsed.into_iter().filter_map(|(id, _, value)| Some((id.ok()?, value))).collect();
+    Ok(unique.into_iter().collect())
 }

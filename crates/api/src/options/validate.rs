@@ -19,6 +19,7 @@ impl GenerationOptions {
         self.validate_numbers()?;
         self.validate_stops(limits)?;
         self.validate_words(limits)?;
+        self.validate_ids(limits)?;
         validate_logprobs("logprobs", "sample", self.logprobs)?;
         validate_logprobs("prompt_logprobs", "prompt", self.prompt_logprobs)?;
         validate_salt(self.cache_salt.as_deref())
@@ -104,6 +105,21 @@ impl GenerationOptions {
             return Err(ApiError::invalid("bad_words", message));
         }
         validate_texts("bad_words", &self.bad_words, limits)
+    }
+
+    fn validate_ids(&self, limits: &Limits) -> Result<(), ApiError> {
+        let most = limits.max_token_ids;
+        for (name, count) in [
+            ("stop_token_ids", self.stop_token_ids.len()),
+            ("allowed_token_ids", self.allowed_token_ids.as_ref().map_or(0, Vec::len)),
+            ("logit_bias", self.logit_bias.len()),
+        ] {
+            if count > most {
+                let message = format!("{name} may hold at most {most} entries, got {count}.");
+                return Err(ApiError::invalid(name, message));
+            }
+        }
+        Ok(())
     }
 }
 

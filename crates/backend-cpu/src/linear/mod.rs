@@ -14,7 +14,9 @@ use std::ops::Range;
 use millrace_backend::{BackendError, GROUP};
 
 use crate::activations::{Activations, Input};
-use crate::level::{Isa, Level};
+use crate::level::Isa;
+#[cfg(target_arch = "x86_64")]
+use crate::level::Level;
 use crate::pack::{IntPanels, Packed, Panels};
 use crate::pool::Pool;
 use crate::shared::SharedMut;
@@ -218,7 +220,8 @@ impl Linear<'_> {
         self.tasks(3, |rows, panels| isa.run(Task { job: &job, rows, panels }))
     }
 
-    /// Cuts the layer into tasks; an input row has about `half_bytes / 2` bytes per column.
+    /// Cuts the layer into tasks; an input row has about `half_bytes / 2` bytes per column (halves: quantized ones
+    /// have one and a half).
     fn tasks(
         &self,
         half_bytes: usize,

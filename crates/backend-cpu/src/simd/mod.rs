@@ -146,7 +146,10 @@ impl Isa {
         #[cfg(target_arch = "x86_64")]
         return avx512::run_bf16(self, kernel);
         #[cfg(not(target_arch = "x86_64"))]
-        return kernel.run(Portable);
+        {
+            let _ = kernel;
+            unreachable!("no level of this architecture has vdpbf16ps");
+        }
     }
 }
 

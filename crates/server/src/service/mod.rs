@@ -98,9 +98,9 @@ impl Service {
     /// As in [`generate`](Self::generate).
     pub async fn tokenize(&self, call: TokenizeCall) -> Result<TokenizeBody, ApiError> {
         let model = self.models.lookup(call.model.as_deref())?.clone();
-        let (limits, bytes) = (self.limits.clone(), input_bytes(&call.input));
+        let bytes = input_bytes(&call.input);
         let work = move || {
-            let tokens = tokenize(&model, &call.input, &limits, usize::MAX)?.pop().unwrap_or_default();
+            let tokens = tokenize(&model, &call.input, usize::MAX)?.pop().unwrap_or_default();
             let text =
                 |id: &u32| String::from_utf8_lossy(model.parts.tokenizer.token_bytes(*id)).into_owned();
             Ok(TokenizeBody {

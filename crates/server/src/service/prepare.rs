@@ -27,13 +27,16 @@ pub(super) fn prepare(
     let GenerationRequest { input, options, .. } = request;
     let rules = model.limits(limits);
     let bad_words = bad_words(&model.parts.tokenizer, options, limits)?;
+    bad_words.iter().try_for_each(|word| rules.check_tokens("bad_words", word))?;
     let with_parameters = |(index, tokens): (usize, Vec<TokenId>)| {
+        // Also for texts: a tokenizer may know tokens that the model's embedding doesn't have.
+        rules.check_tokens("prompt", &tokens)?;
         let resolved = options.resolve(&rules, &model.parts.defaults, tokens.len())?;
         let sampling = SamplingParams { bad_words: bad_words.clone(), ..resolved };
         let echo = echo(model, input, index, &tokens, options);
         Ok(Prepared { tokens, sampling, echo })
     };
-    let prompts = tokenize(model, input, limits, rules.max_model_len)?;
+    let prompts = tokenize(model, input, rules.max_model_len)?;
     prompts.into_iter().enumerate().map(with_parameters).collect()
 }
 
@@ -41,7 +44,6 @@ pub(super) fn prepare(
 pub(super) fn tokenize(
     model: &ServedModel,
     input: &Input,
-    limits: &Limits,
     max_tokens: usize,
 ) -> Result<Vec<Vec<TokenId>>, ApiError> {
     match input {
@@ -52,10 +54,7 @@ pub(super) fn tokenize(
         Input::Prompts { prompts, add_special_tokens } => {
             let one = |prompt: &Prompt| match prompt {
                 Prompt::Text(text) => encode(model, text, *add_special_tokens, max_tokens),
-                Prompt::Tokens(tokens) => {
-                    model.limits(limits).check_tokens("prompt", tokens)?;
-                    Ok(tokens.clone())
-                }
+                Prompt::Tokens(tokens) => Ok(tokens.clone()),
             };
             prompts.iter().map(one).collect()
         }

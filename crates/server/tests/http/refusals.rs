@@ -87,6 +87,22 @@ async fn bad_chat_requests() {
         ),
         (json!({"messages": user, "bad_words": [""]}), "bad_words cannot contain an empty string."),
         (
+            json!({"messages": user, "bad_words": ["<beyond>"]}),
+            "token_id(s) [258] in bad_words contain out-of-vocab token ids.",
+        ),
+        (
+            json!({"messages": [{"role": "user", "content": "<beyond>"}]}),
+            "token_id(s) [258] in prompt contain out-of-vocab token ids.",
+        ),
+        (
+            json!({"messages": user, "stop_token_ids": vec![5; 20_000]}),
+            "stop_token_ids may hold at most 16384 entries, got 20000.",
+        ),
+        (
+            json!({"messages": user, "allowed_token_ids": vec![5; 20_000]}),
+            "allowed_token_ids may hold at most 16384 entries, got 20000.",
+        ),
+        (
             json!({"messages": user, "bad_words": [" "]}),
             "bad_words cannot contain a string without any tokens.",
         ),

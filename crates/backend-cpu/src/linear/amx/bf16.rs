@@ -2,7 +2,7 @@
 
 use std::ops::Range;
 
-use super::tile::{Config, Configured, ROW, ROWS, Tile, tile_dot, tile_load, tile_store, tile_zero};
+use super::tile::{Config, Hardware, ROW, ROWS, Tile, Unit};
 use crate::activations::{TILE_COLS, TILE_ROWS};
 use crate::level::Isa;
 use crate::linear::Output;
@@ -11,7 +11,7 @@ use crate::simd::{Kernel, LANES, Simd};
 /// Elements of a tile.
 const TILE: usize = TILE_ROWS * TILE_COLS;
 
-/// A linear layer in bf16. `isa` is of level Amx.
+/// A linear layer in bf16.
 pub(crate) struct Bf16Job<'a> {
     pub(crate) isa: Isa,
     /// `[panels][k / 32]` tiles.
@@ -27,40 +27,43 @@ impl Bf16Job<'_> {
     /// Computes a block of rows (starting at a multiple of 16) for some panels.
     ///
     /// A row's products are summed 32 columns at a time in order, whatever the number of rows in its tile.
+    ///
+    /// # Panics
+    /// If the level is not Amx.
     pub(crate) fn run(&self, rows: Range<usize>, panels: Range<usize>) {
-        let shape = |row: usize| {
-            let first = rows.end.saturating_sub(row).min(ROWS);
-            let second = rows.end.saturating_sub(row + ROWS).min(ROWS);
-            (first, second)
-        };
-        let mut current = config(shape(rows.start));
-        // SAFETY: a level of Amx was probed, with permission.
-        let mut tiles = unsafe { Configured::load(&current) };
+        self.run_on(&mut Hardware::new(self.isa), rows, panels);
+    }
+
+    pub(super) fn run_on<U: Unit>(&self, unit: &mut U, rows: Range<usize>, panels: Range<usize>) {
+        let mut current = None;
         for panel in panels.clone().step_by(2) {
             for row in rows.clone().step_by(2 * ROWS) {
-                let (first, second) = shape(row);
-                let wanted = config((first, second));
-                if wanted != current {
-                    tiles.reload(&wanted);
-                    current = wanted;
+                let first = (rows.end - row).min(ROWS);
+                let counts = [first, (rows.end - row - first).min(ROWS)];
+                if current != Some(counts) {
+                    unit.configure(&config(counts));
+                    current = Some(counts);
                 }
-                // SAFETY: the tiles are configured for this many rows, and `x` and `weights` hold them.
+                // SAFETY: the tiles are configured for these counts.
                 unsafe {
-                    match (second > 0, panel + 1 < panels.end) {
-                        (true, true) => self.block::<true, true>(row, [first, second], panel),
-                        (true, false) => self.block::<true, false>(row, [first, second], panel),
-                        (false, true) => self.block::<false, true>(row, [first, second], panel),
-                        (false, false) => self.block::<false, false>(row, [first, second], panel),
+                    match (counts[1] > 0, panel + 1 < panels.end) {
+                        (true, true) => self.block::<U, true, true>(unit, row, counts, panel),
+                        (true, false) => self.block::<U, true, false>(unit, row, counts, panel),
+                        (false, true) => self.block::<U, false, true>(unit, row, counts, panel),
+                        (false, false) => self.block::<U, false, false>(unit, row, counts, panel),
                     }
                 }
             }
         }
     }
 
+    /// One band of rows or two, one panel or two.
+    ///
     /// # Safety
     /// Tiles are configured by [`config`] for these counts.
-    unsafe fn block<const BANDS: bool, const PANELS: bool>(
+    unsafe fn block<U: Unit, const BANDS: bool, const PANELS: bool>(
         &self,
+        unit: &mut U,
         row: usize,
         counts: [usize; 2],
         panel: usize,
@@ -71,33 +74,33 @@ impl Bf16Job<'_> {
         let mut results = [Tile([[0f32; LANES]; ROWS]); 4];
         // SAFETY: each load reads a tile inside the slices above, each store writes a tile of `results`.
         unsafe {
-            tile_zero!("0");
-            tile_zero!("1");
+            unit.zero::<0>();
+            unit.zero::<1>();
             if BANDS {
-                tile_zero!("2");
-                tile_zero!("3");
+                unit.zero::<2>();
+                unit.zero::<3>();
             }
             for at in (0..ROWS * self.k).step_by(TILE) {
-                tile_load!("6", b[0].as_ptr().add(at), ROW);
-                tile_load!("4", a[0].as_ptr().add(at), ROW);
-                tile_dot!("tdpbf16ps", "0", "4", "6");
+                unit.load::<6>(b[0].as_ptr().add(at).cast(), ROW);
+                unit.load::<4>(a[0].as_ptr().add(at).cast(), ROW);
+                unit.dot_bf16::<0, 4, 6>();
                 if PANELS {
-                    tile_load!("7", b[1].as_ptr().add(at), ROW);
-                    tile_dot!("tdpbf16ps", "1", "4", "7");
+                    unit.load::<7>(b[1].as_ptr().add(at).cast(), ROW);
+                    unit.dot_bf16::<1, 4, 7>();
                 }
                 if BANDS {
-                    tile_load!("5", a[1].as_ptr().add(at), ROW);
-                    tile_dot!("tdpbf16ps", "2", "5", "6");
+                    unit.load::<5>(a[1].as_ptr().add(at).cast(), ROW);
+                    unit.dot_bf16::<2, 5, 6>();
                 }
                 if BANDS && PANELS {
-                    tile_dot!("tdpbf16ps", "3", "5", "7");
+                    unit.dot_bf16::<3, 5, 7>();
                 }
             }
-            tile_store!("0", &raw mut results[0], ROW);
-            tile_store!("1", &raw mut results[1], ROW);
+            unit.store::<0>((&raw mut results[0]).cast(), ROW);
+            unit.store::<1>((&raw mut results[1]).cast(), ROW);
             if BANDS {
-                tile_store!("2", &raw mut results[2], ROW);
-                tile_store!("3", &raw mut results[3], ROW);
+                unit.store::<2>((&raw mut results[2]).cast(), ROW);
+                unit.store::<3>((&raw mut results[3]).cast(), ROW);
             }
         }
         for (index, tile) in results.iter().enumerate() {
@@ -111,7 +114,7 @@ impl Bf16Job<'_> {
 }
 
 /// Accumulators 0–3 (first band, second band × two panels), inputs 4 and 5, weights 6 and 7.
-fn config((first, second): (usize, usize)) -> Config {
+fn config([first, second]: [usize; 2]) -> Config {
     // Registers of an absent band must still have a shape.
     let second = second.max(1);
     let (a, b) = ((first, ROW), (second, ROW));

@@ -6,9 +6,9 @@ use std::ops::Range;
 
 use millrace_backend::GROUP;
 
-use super::tile::{Config, Configured, ROW, ROWS, Tile, tile_dot, tile_load, tile_store, tile_zero};
+use super::tile::{Config, Hardware, ROW, ROWS, Tile, Unit};
 use crate::activations::QuantGroup;
-use crate::level::{Isa, Level};
+use crate::level::Isa;
 use crate::linear::int::IntJob;
 use crate::simd::{Kernel, LANES, Simd};
 
@@ -28,19 +28,25 @@ pub(crate) fn int_task<const FOUR: bool, const AFFINE: bool>(
     rows: Range<usize>,
     panels: Range<usize>,
 ) {
-    assert!(isa.level() == Level::Amx);
-    let counts = |row: usize| (rows.end - row).min(ROWS);
-    let mut current = counts(rows.start);
-    // SAFETY: a level of Amx was probed, with permission.
-    let mut tiles = unsafe { Configured::load(&config(current)) };
+    int_task_on(&mut Hardware::new(isa), isa, job, rows, panels);
+}
+
+pub(super) fn int_task_on<U: Unit, const FOUR: bool, const AFFINE: bool>(
+    unit: &mut U,
+    isa: Isa,
+    job: &IntJob<'_, FOUR, AFFINE>,
+    rows: Range<usize>,
+    panels: Range<usize>,
+) {
+    let mut current = None;
     for panel in panels {
         for row in rows.clone().step_by(ROWS) {
-            let count = counts(row);
-            if count != current {
-                tiles.reload(&config(count));
-                current = count;
+            let count = (rows.end - row).min(ROWS);
+            if current != Some(count) {
+                unit.configure(&config(count));
+                current = Some(count);
             }
-            isa.run(Block { job, row, count, panel, _tiles: &tiles });
+            isa.run(Block { job, row, count, panel, unit });
         }
     }
 }
@@ -52,16 +58,16 @@ fn config(rows: usize) -> Config {
 }
 
 /// Sixteen rows (or fewer) of one panel.
-struct Block<'a, const FOUR: bool, const AFFINE: bool> {
+struct Block<'a, U, const FOUR: bool, const AFFINE: bool> {
     job: &'a IntJob<'a, FOUR, AFFINE>,
     row: usize,
     count: usize,
     panel: usize,
     /// Configured for `count` rows.
-    _tiles: &'a Configured,
+    unit: &'a mut U,
 }
 
-impl<const FOUR: bool, const AFFINE: bool> Kernel for Block<'_, FOUR, AFFINE> {
+impl<U: Unit, const FOUR: bool, const AFFINE: bool> Kernel for Block<'_, U, FOUR, AFFINE> {
     type Out = ();
     #[inline(always)]
     fn run<S: Simd>(self, s: S) {
@@ -82,7 +88,7 @@ impl<const FOUR: bool, const AFFINE: bool> Kernel for Block<'_, FOUR, AFFINE> {
                 q.as_ptr().cast()
             };
             // SAFETY: configured for `count` rows, each `groups` groups after the last; `tile` is 512 bytes.
-            unsafe { product(slot, x[group..].as_ptr(), groups, tile, &mut sums[slot]) };
+            unsafe { product(self.unit, slot, x[group..].as_ptr(), groups, tile, &mut sums[slot]) };
             let constant = group / job.per_scale();
             let scale = s.load(&weights.scales[constant]);
             let bias = if AFFINE { s.load(&weights.biases[constant]) } else { scale };
@@ -121,23 +127,30 @@ fn unpack<S: Simd>(_: S, q: &[[u8; ROW]], out: &mut Bytes) {
 /// # Safety
 /// Tiles are configured by [`config`]; `x` has as many rows, `stride` groups apart; `tile` is 512 readable bytes.
 #[inline(always)]
-unsafe fn product(slot: usize, x: *const QuantGroup, stride: usize, tile: *const u8, sums: &mut Tile<i32>) {
+unsafe fn product<U: Unit>(
+    unit: &mut U,
+    slot: usize,
+    x: *const QuantGroup,
+    stride: usize,
+    tile: *const u8,
+    sums: &mut Tile<i32>,
+) {
     // A group begins with its 32 signed bytes.
-    let stride = stride * size_of::<QuantGroup>();
+    let (x, stride, sums) = (x.cast(), stride * size_of::<QuantGroup>(), (&raw mut *sums).cast());
     // SAFETY: by the caller's promise.
     unsafe {
         if slot == 0 {
-            tile_zero!("0");
-            tile_load!("2", x, stride);
-            tile_load!("4", tile, ROW);
-            tile_dot!("tdpbsud", "0", "2", "4");
-            tile_store!("0", &raw mut *sums, ROW);
+            unit.zero::<0>();
+            unit.load::<2>(x, stride);
+            unit.load::<4>(tile, ROW);
+            unit.dot_bytes::<0, 2, 4>();
+            unit.store::<0>(sums, ROW);
         } else {
-            tile_zero!("1");
-            tile_load!("3", x, stride);
-            tile_load!("5", tile, ROW);
-            tile_dot!("tdpbsud", "1", "3", "5");
-            tile_store!("1", &raw mut *sums, ROW);
+            unit.zero::<1>();
+            unit.load::<3>(x, stride);
+            unit.load::<5>(tile, ROW);
+            unit.dot_bytes::<1, 3, 5>();
+            unit.store::<1>(sums, ROW);
         }
     }
 }

@@ -7,8 +7,11 @@
 
 mod bf16;
 mod int;
+#[cfg(test)]
+mod tests;
 mod tile;
 
 pub(crate) use bf16::Bf16Job;
 pub(crate) use int::{MIN_INT_ROWS, int_task};
+#[cfg(target_os = "linux")]
 pub(crate) use tile::{request_permission, self_test};

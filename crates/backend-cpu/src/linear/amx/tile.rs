@@ -2,6 +2,8 @@
 
 use std::arch::asm;
 
+use crate::level::{Isa, Level};
+
 /// Bytes of a tile row.
 pub(super) const ROW: usize = 64;
 /// Rows of a tile.
@@ -16,11 +18,11 @@ pub(super) struct Tile<T>(pub(super) [[T; ROW / 4]; ROWS]);
 #[derive(Clone, Copy, PartialEq, Eq)]
 #[repr(C, align(64))]
 pub(super) struct Config {
-    palette: u8,
+    pub(super) palette: u8,
     start_row: u8,
     reserved: [u8; 14],
-    row_bytes: [u16; 16],
-    rows: [u8; 16],
+    pub(super) row_bytes: [u16; 16],
+    pub(super) rows: [u8; 16],
 }
 
 impl Config {
@@ -37,78 +39,121 @@ impl Config {
     }
 }
 
-/// Tiles configured on this thread; dropping it releases them, so that switches between threads stay cheap.
-pub(super) struct Configured(());
-
-impl Configured {
+/// The tile registers and their instructions; registers are numbered 0–7.
+///
+/// # Safety
+/// Callers of the unsafe methods keep the architecture's rules: a register is used only after
+/// [`Unit::configure`] gave it a shape, products fit the shapes, and memory holds the rows that are loaded or stored
+/// (`stride` bytes apart). Breaking them faults.
+pub(super) trait Unit {
+    /// Gives the registers their shapes and zeroes them.
+    fn configure(&mut self, config: &Config);
     /// # Safety
-    /// The process has permission to use AMX and the CPU has it.
-    pub(super) unsafe fn load(config: &Config) -> Self {
-        // SAFETY: `config` is 64 readable bytes; the compiler itself never uses tile registers.
-        unsafe {
-            asm!("ldtilecfg [{}]", in(reg) &raw const *config, options(nostack, preserves_flags, readonly));
-        };
-        Self(())
-    }
+    /// See [`Unit`].
+    unsafe fn zero<const T: u8>(&mut self);
+    /// # Safety
+    /// See [`Unit`].
+    unsafe fn load<const T: u8>(&mut self, from: *const u8, stride: usize);
+    /// # Safety
+    /// See [`Unit`].
+    unsafe fn store<const T: u8>(&mut self, to: *mut u8, stride: usize);
+    /// acc += a · b: signed bytes times unsigned bytes, four at a time, in int32.
+    ///
+    /// # Safety
+    /// See [`Unit`].
+    unsafe fn dot_bytes<const ACC: u8, const A: u8, const B: u8>(&mut self);
+    /// acc += a · b: pairs of bf16, in float32.
+    ///
+    /// # Safety
+    /// See [`Unit`].
+    unsafe fn dot_bf16<const ACC: u8, const A: u8, const B: u8>(&mut self);
+}
 
-    /// Changes the shapes and zeroes all tiles.
-    pub(super) fn reload(&mut self, config: &Config) {
-        // SAFETY: as in `load`, whose conditions held when `self` was made.
-        unsafe {
-            asm!("ldtilecfg [{}]", in(reg) &raw const *config, options(nostack, preserves_flags, readonly));
-        };
+/// The CPU's own tiles, on this thread; dropping it releases them, so that switches between threads stay cheap.
+pub(super) struct Hardware(());
+
+impl Hardware {
+    /// # Panics
+    /// If the level has no AMX.
+    pub(super) fn new(isa: Isa) -> Self {
+        assert!(isa.level() == Level::Amx);
+        Self(())
     }
 }
 
-impl Drop for Configured {
+impl Unit for Hardware {
+    #[inline(always)]
+    fn configure(&mut self, config: &Config) {
+        let config = &raw const *config;
+        // SAFETY: a `Hardware` exists only where AMX was probed, with permission (or where a fault is expected);
+        // `config` is 64 readable bytes; the compiler itself never uses tile registers.
+        unsafe { asm!("ldtilecfg [{}]", in(reg) config, options(nostack, preserves_flags, readonly)) }
+    }
+    #[inline(always)]
+    unsafe fn zero<const T: u8>(&mut self) {
+        // SAFETY: by the caller's promise.
+        unsafe { asm!("tilezero tmm{t}", t = const T, options(nostack, preserves_flags, nomem)) }
+    }
+    #[inline(always)]
+    unsafe fn load<const T: u8>(&mut self, from: *const u8, stride: usize) {
+        // SAFETY: by the caller's promise.
+        unsafe {
+            asm!(
+                "tileloadd tmm{t}, [{from} + {stride}*1]",
+                t = const T,
+                from = in(reg) from,
+                stride = in(reg) stride,
+                options(nostack, preserves_flags, readonly)
+            );
+        }
+    }
+    #[inline(always)]
+    unsafe fn store<const T: u8>(&mut self, to: *mut u8, stride: usize) {
+        // SAFETY: by the caller's promise.
+        unsafe {
+            asm!(
+                "tilestored [{to} + {stride}*1], tmm{t}",
+                t = const T,
+                to = in(reg) to,
+                stride = in(reg) stride,
+                options(nostack, preserves_flags)
+            );
+        }
+    }
+    #[inline(always)]
+    unsafe fn dot_bytes<const ACC: u8, const A: u8, const B: u8>(&mut self) {
+        // SAFETY: by the caller's promise.
+        unsafe {
+            asm!(
+                "tdpbsud tmm{acc}, tmm{a}, tmm{b}",
+                acc = const ACC,
+                a = const A,
+                b = const B,
+                options(nostack, preserves_flags, nomem)
+            );
+        }
+    }
+    #[inline(always)]
+    unsafe fn dot_bf16<const ACC: u8, const A: u8, const B: u8>(&mut self) {
+        // SAFETY: by the caller's promise.
+        unsafe {
+            asm!(
+                "tdpbf16ps tmm{acc}, tmm{a}, tmm{b}",
+                acc = const ACC,
+                a = const A,
+                b = const B,
+                options(nostack, preserves_flags, nomem)
+            );
+        }
+    }
+}
+
+impl Drop for Hardware {
     fn drop(&mut self) {
-        // SAFETY: a `Configured` exists only where AMX works.
+        // SAFETY: a `Hardware` exists only where AMX works (or where a fault is expected).
         unsafe { asm!("tilerelease", options(nostack, preserves_flags, nomem)) };
     }
 }
-
-/// `tile_zero!(register)`. The caller is unsafe and holds a `Configured`.
-macro_rules! tile_zero {
-    ($tile:literal) => {
-        std::arch::asm!(concat!("tilezero tmm", $tile), options(nostack, preserves_flags, nomem))
-    };
-}
-
-/// `tile_load!(register, pointer, bytes between rows)`.
-macro_rules! tile_load {
-    ($tile:literal, $from:expr, $stride:expr) => {
-        std::arch::asm!(
-            concat!("tileloadd tmm", $tile, ", [{from} + {stride}*1]"),
-            from = in(reg) $from,
-            stride = in(reg) $stride,
-            options(nostack, preserves_flags, readonly)
-        )
-    };
-}
-
-/// `tile_store!(register, pointer, bytes between rows)`.
-macro_rules! tile_store {
-    ($tile:literal, $to:expr, $stride:expr) => {
-        std::arch::asm!(
-            concat!("tilestored [{to} + {stride}*1], tmm", $tile),
-            to = in(reg) $to,
-            stride = in(reg) $stride,
-            options(nostack, preserves_flags)
-        )
-    };
-}
-
-/// `tile_dot!("instruction", accumulator, a, b)`.
-macro_rules! tile_dot {
-    ($instruction:literal, $acc:literal, $a:literal, $b:literal) => {
-        std::arch::asm!(
-            concat!($instruction, " tmm", $acc, ", tmm", $a, ", tmm", $b),
-            options(nostack, preserves_flags, nomem)
-        )
-    };
-}
-
-pub(super) use {tile_dot, tile_load, tile_store, tile_zero};
 
 /// Asks Linux to let this process (all of its threads) use tile data.
 #[cfg(target_os = "linux")]
@@ -130,19 +175,20 @@ pub(crate) unsafe fn self_test() -> bool {
     let bf16 = Tile([[0x4000_4000u32; 16]; ROWS]); // 2.0
     let (mut int, mut float) = (Tile([[0i32; 16]; ROWS]), Tile([[0f32; 16]; ROWS]));
     let config = Config::new(&[(ROWS, ROW); 8]);
+    let mut tiles = Hardware(());
+    tiles.configure(&config);
     // SAFETY: the caller accepts a fault; all tiles are 16 × 64 bytes in memory.
     unsafe {
-        let _tiles = Configured::load(&config);
-        tile_zero!("0");
-        tile_zero!("1");
-        tile_load!("2", &raw const signed, ROW);
-        tile_load!("3", &raw const unsigned, ROW);
-        tile_load!("4", &raw const bf16, ROW);
-        tile_load!("5", &raw const bf16, ROW);
-        tile_dot!("tdpbsud", "0", "2", "3");
-        tile_dot!("tdpbf16ps", "1", "4", "5");
-        tile_store!("0", &raw mut int, ROW);
-        tile_store!("1", &raw mut float, ROW);
+        tiles.zero::<0>();
+        tiles.zero::<1>();
+        tiles.load::<2>((&raw const signed).cast(), ROW);
+        tiles.load::<3>((&raw const unsigned).cast(), ROW);
+        tiles.load::<4>((&raw const bf16).cast(), ROW);
+        tiles.load::<5>((&raw const bf16).cast(), ROW);
+        tiles.dot_bytes::<0, 2, 3>();
+        tiles.dot_bf16::<1, 4, 5>();
+        tiles.store::<0>((&raw mut int).cast(), ROW);
+        tiles.store::<1>((&raw mut float).cast(), ROW);
     }
     int.0.as_flattened().iter().all(|x| *x == -2 * 200 * 64)
         && float.0.as_flattened().iter().all(|x| *x == 2.0 * 2.0 * 32.0)

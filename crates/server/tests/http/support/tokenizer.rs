@@ -9,7 +9,9 @@ use serde_json::{Map, Value, json};
 pub(crate) const EOS: u32 = 256;
 /// `<special>`.
 pub(crate) const SPECIAL: u32 = 257;
-/// 256 bytes and two special tokens.
+/// `<beyond>`: a token that the tokenizer knows and the model doesn't.
+const BEYOND: u32 = 258;
+/// What the model knows: 256 bytes and two special tokens.
 pub(crate) const VOCAB_SIZE: usize = 258;
 
 /// Shows all that a template gets.
@@ -39,7 +41,7 @@ fn files() -> TextFiles {
     };
     let json = json!({
         "version": "1.0", "truncation": null, "padding": null,
-        "added_tokens": [special(EOS, "<eos>"), special(SPECIAL, "<special>")],
+        "added_tokens": [special(EOS, "<eos>"), special(SPECIAL, "<special>"), special(BEYOND, "<beyond>")],
         "normalizer": null,
         "pre_tokenizer": {"type": "ByteLevel", "add_prefix_space": false, "trim_offsets": true, "use_regex": false},
         "post_processor": null,
