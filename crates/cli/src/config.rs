@@ -199,7 +199,7 @@ mod tests {
         assert_eq!(args.server.served_model_name, ["a", "b"]);
         assert!(args.engine.no_enable_prefix_caching);
         assert_eq!(args.server.request_timeout.as_millis(), 2500);
-        let args = serve(yaml, &["--enable-prefix-caching", "--served-model-name", "c", "--", "other"]);
+        let args = serve(yaml, &["--enable-prefix-caching", "--served-model-name", "c", "other"]);
         assert!(!args.engine.no_enable_prefix_caching);
         assert_eq!(args.server.served_model_name, ["c"]);
         assert_eq!(args.model.as_deref(), Some("other"));

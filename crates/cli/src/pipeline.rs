@@ -55,10 +55,12 @@ pub(crate) fn parts(model: &Model, names: Vec<String>, args: &ModelArgs) -> Resu
         Some(name) => load::files(name, None, LoadFormat::Dummy)?,
         None => model.files.clone(),
     };
-    let text = text_files(&files)?;
+    let text = text_files(&files).with_context(|| format!("{} cannot be used", files.describe()))?;
     let template = match &args.chat_template {
         Some(argument) => Some(ChatTemplate::from_argument(argument, &text)?),
-        None => ChatTemplate::from_files(&text)?,
+        None => {
+            ChatTemplate::from_files(&text).with_context(|| format!("{} cannot be used", files.describe()))?
+        }
     };
     let generation = settings(&model.files, "generation_config.json")?;
     let own_ends = eos_token_ids(&generation);
@@ -71,7 +73,9 @@ pub(crate) fn parts(model: &Model, names: Vec<String>, args: &ModelArgs) -> Resu
     Ok(ModelParts {
         names: if names.is_empty() { vec![model.name.clone()] } else { names },
         root: model.name.clone(),
-        tokenizer: Arc::new(Tokenizer::from_files(&text)?),
+        tokenizer: Arc::new(
+            Tokenizer::from_files(&text).with_context(|| format!("{} cannot be used", files.describe()))?,
+        ),
         template: template.map(Arc::new),
         defaults: SamplingDefaults::from_generation_config(&generation),
         eos_token_ids,

@@ -31,7 +31,11 @@ pub(crate) fn run(args: &ServeArgs) -> Result<()> {
     let app = App::new(Registry::new(vec![Arc::new(served)]), config);
     runtime.block_on(async {
         let signals = millrace_server::stop_signals();
-        announce(address, &model, &name, running.engine.handle.info(), &args.server)?;
+        let told = announce(address, &model, &name, running.engine.handle.info(), &args.server);
+        if let Err(error) = told {
+            // A reader that took the first line and left is no reason to stop serving.
+            tracing::warn!(%error, "the start-up lines could not be written");
+        }
         millrace_server::serve(listener, app, signals).await.map_err(anyhow::Error::from)
     })?;
     running.engine.handle.shutdown();

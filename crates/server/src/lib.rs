@@ -21,4 +21,4 @@ pub use listen::{bind, serve};
 pub use metrics::ModelMetrics;
 pub use model::{ModelParts, Registry, ServedModel};
 pub use service::{Generation, Service};
-pub use shutdown::stop_signals;
+pub use shutdown::{interrupts, stop_signals};

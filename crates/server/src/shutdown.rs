@@ -27,26 +27,40 @@ pub(crate) async fn until_stopped(app: &App, signals: impl Stream<Item = ()>) {
     let _ = timeout(app.config.shutdown_grace, service.idle()).await;
 }
 
-/// Ctrl-C and, where it exists, SIGTERM.
+/// Ctrl-C and, where it exists, SIGTERM, from this call on. Call it inside a runtime.
 pub fn stop_signals() -> impl Stream<Item = ()> {
-    let interrupts = stream::unfold((), |()| async {
-        // Without a handler there is nothing to wait for, and the system's default applies.
-        tokio::signal::ctrl_c().await.ok().map(|()| ((), ()))
-    });
-    stream::select(interrupts, terminations())
+    stream::select(interrupts(), terminations())
+}
+
+/// Ctrl-C. The handler is there when this returns, so that no later signal takes the system's default way.
+/// Call it inside a runtime.
+#[cfg(unix)]
+pub fn interrupts() -> impl Stream<Item = ()> {
+    unix(tokio::signal::unix::SignalKind::interrupt())
+}
+
+/// Ctrl-C. Call it inside a runtime.
+#[cfg(not(unix))]
+pub fn interrupts() -> impl Stream<Item = ()> {
+    stream::unfold((), |()| async { tokio::signal::ctrl_c().await.ok().map(|()| ((), ())) })
 }
 
 #[cfg(unix)]
 fn terminations() -> impl Stream<Item = ()> {
-    use tokio::signal::unix::{SignalKind, signal};
-    let handler = signal(SignalKind::terminate()).ok();
-    stream::unfold(handler, |handler| async {
-        let mut handler = handler?;
-        handler.recv().await.map(|()| ((), Some(handler)))
-    })
+    unix(tokio::signal::unix::SignalKind::terminate())
 }
 
 #[cfg(not(unix))]
 fn terminations() -> impl Stream<Item = ()> {
     stream::empty()
+}
+
+/// Without a handler the stream ends at once, and the system's default applies.
+#[cfg(unix)]
+fn unix(kind: tokio::signal::unix::SignalKind) -> impl Stream<Item = ()> {
+    let handler = tokio::signal::unix::signal(kind).ok();
+    stream::unfold(handler, |handler| async {
+        let mut handler = handler?;
+        handler.recv().await.map(|()| ((), Some(handler)))
+    })
 }

@@ -19,7 +19,7 @@ Examples:
   millrace chat --url http://127.0.0.1:8000   With a running server, Millrace or another
   printf 'Hello!\\n/save talk.json\\n' | millrace chat")]
 pub(crate) struct ChatArgs {
-    /// Model folder, or ORG/NAME on the Hub [default: the built-in demo model]; with --url, the server's name for it
+    /// Model folder, or ORG/NAME on the Hub; with --url, the server's name for it [default: the built-in demo model]
     pub(crate) model: Option<String>,
     /// Talk to this OpenAI-compatible server instead of loading a model
     #[arg(long, value_name = "URL")]

@@ -44,10 +44,10 @@ pub(crate) struct ServerArgs {
     #[arg(long, default_value_t = 8000)]
     pub(crate) port: u16,
     /// Names that requests may use for the model; the first one is reported [default: MODEL as written]
-    #[arg(long, value_name = "NAME", num_args = 1..)]
+    #[arg(long, value_name = "NAME")]
     pub(crate) served_model_name: Vec<String>,
     /// Keys that clients must show (`Authorization: Bearer …` or `x-api-key`) [default: open to all]
-    #[arg(long, value_name = "KEY", num_args = 1.., env = "MILLRACE_API_KEY", hide_env_values = true)]
+    #[arg(long, value_name = "KEY", env = "MILLRACE_API_KEY", hide_env_values = true)]
     #[arg(value_delimiter = ',')]
     pub(crate) api_key: Vec<String>,
     /// Longest time for one request in seconds; 0 means no limit
@@ -60,6 +60,6 @@ pub(crate) struct ServerArgs {
     #[arg(long, value_name = "BYTES", default_value = "16M", value_parser = units::bytes)]
     pub(crate) max_body_size: u64,
     /// Web origins whose pages may call this server, such as https://example.org; `*` is any [default: none]
-    #[arg(long, value_name = "ORIGIN", num_args = 1..)]
+    #[arg(long, value_name = "ORIGIN")]
     pub(crate) allowed_origins: Vec<String>,
 }

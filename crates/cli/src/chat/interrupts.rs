@@ -1,8 +1,10 @@
 //! Ctrl-C: ends an answer, not the program.
 
+use std::pin::pin;
 use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, Ordering};
 
+use futures::StreamExt;
 use tokio::runtime::Runtime;
 use tokio::sync::Notify;
 
@@ -27,8 +29,12 @@ impl Interrupts {
     pub(super) fn watch(runtime: &Runtime, terminal: bool) -> Self {
         let shared = Arc::new(Shared::default());
         let watcher = shared.clone();
+        // The handler must be there before the line editor first saves and restores the key's action.
+        let _inside = runtime.enter();
+        let pressed = millrace_server::interrupts();
         runtime.spawn(async move {
-            while tokio::signal::ctrl_c().await.is_ok() {
+            let mut pressed = pin!(pressed);
+            while pressed.next().await.is_some() {
                 if watcher.answering.load(Ordering::Acquire) {
                     watcher.pressed.notify_one();
                 } else if !terminal {
