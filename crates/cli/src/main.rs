@@ -1,5 +1,8 @@
 //! The `millrace` command: flags become settings here, and nothing else is decided here.
 
+// Doc comments of arguments are shown in the terminal, where angle brackets would only be noise.
+#![allow(rustdoc::bare_urls)]
+
 mod args;
 mod bench;
 mod chat;
