@@ -55,12 +55,11 @@ pub(crate) fn parts(model: &Model, names: Vec<String>, args: &ModelArgs) -> Resu
         Some(name) => load::files(name, None, LoadFormat::Dummy)?,
         None => model.files.clone(),
     };
-    let text = text_files(&files).with_context(|| format!("{} cannot be used", files.describe()))?;
+    let unusable = || format!("{} cannot be used", files.describe());
+    let text = text_files(&files).with_context(unusable)?;
     let template = match &args.chat_template {
         Some(argument) => Some(ChatTemplate::from_argument(argument, &text)?),
-        None => {
-            ChatTemplate::from_files(&text).with_context(|| format!("{} cannot be used", files.describe()))?
-        }
+        None => ChatTemplate::from_files(&text).with_context(unusable)?,
     };
     let generation = settings(&model.files, "generation_config.json")?;
     let own_ends = eos_token_ids(&generation);
@@ -73,9 +72,7 @@ pub(crate) fn parts(model: &Model, names: Vec<String>, args: &ModelArgs) -> Resu
     Ok(ModelParts {
         names: if names.is_empty() { vec![model.name.clone()] } else { names },
         root: model.name.clone(),
-        tokenizer: Arc::new(
-            Tokenizer::from_files(&text).with_context(|| format!("{} cannot be used", files.describe()))?,
-        ),
+        tokenizer: Arc::new(Tokenizer::from_files(&text).with_context(unusable)?),
         template: template.map(Arc::new),
         defaults: SamplingDefaults::from_generation_config(&generation),
         eos_token_ids,
