@@ -39,6 +39,8 @@ pub(crate) struct Activations {
     f32: Region<f32>,
     bf16: Region<u16>,
     groups: Region<QuantGroup>,
+    /// Memory of each thread, for kernels that need some.
+    pub(crate) rooms: Region<f32>,
 }
 
 /// Row-major activations `[rows, cols]` on their way into a linear layer.

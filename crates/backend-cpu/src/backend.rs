@@ -120,6 +120,40 @@ impl CpuBackend {
         self.failed = done.err().map(Into::into);
     }
 
+    /// `values = x · weightᵀ + bias`; the first `prompt` rows are tokens of prompts.
+    fn multiply(
+        &mut self,
+        x: Tensor,
+        weight: Matrix,
+        bias: Option<Tensor>,
+        values: &mut [f32],
+        prompt: usize,
+    ) -> Result<(), BackendError> {
+        let mut scratch = std::mem::take(&mut self.activations);
+        let packed = &self.matrices[weight.id as usize];
+        let (cols, rows) = (packed.rows, values.len() / packed.rows);
+        let split = if Linear::tells_prompts_apart(self.isa, packed) { prompt.min(rows) } else { 0 };
+        let (first, rest) = values.split_at_mut(split * cols);
+        let (first_x, rest_x) = self.rows(x, rows).split_at(split * x.cols);
+        let mut done = Ok(());
+        for (values, x_values, prompt) in [(first, first_x, true), (rest, rest_x, false)] {
+            let rows = values.len() / cols;
+            if rows > 0 && done.is_ok() {
+                let layer = Linear {
+                    isa: self.isa,
+                    pool: &self.pool,
+                    weight: packed,
+                    input: Input { values: x_values, rows, cols: x.cols },
+                    out: Output { values: SharedMut::new(values), cols, bias: bias.map(|b| self.vector(b)) },
+                    prompt,
+                };
+                done = layer.run(&mut scratch);
+            }
+        }
+        self.activations = scratch;
+        done
+    }
+
     fn tensor(&mut self, values: Region<f32>, rows: usize, cols: usize) -> Tensor {
         self.tensors.push(values);
         Tensor { id: self.tensors.len() as u32 - 1, rows, cols }
@@ -129,6 +163,7 @@ impl CpuBackend {
 /// Copies a batch into memory that is already there.
 fn copy_batch(from: &Batch, to: &mut Batch) {
     to.clear();
+    to.prompt_rows = from.prompt_rows;
     to.tokens.extend_from_slice(&from.tokens);
     to.positions.extend_from_slice(&from.positions);
     to.slots.extend_from_slice(&from.slots);
@@ -212,20 +247,12 @@ impl Backend for CpuBackend {
 
     fn linear(&mut self, x: Tensor, weight: Matrix, bias: Option<Tensor>, out: Tensor) {
         self.write_rows(out, out.rows, |me, values| {
-            let mut scratch = std::mem::take(&mut me.activations);
-            let output =
-                Output { values: SharedMut::new(values), cols: out.cols, bias: bias.map(|b| me.vector(b)) };
-            let layer = Linear {
-                isa: me.isa,
-                pool: &me.pool,
-                weight: &me.matrices[weight.id as usize],
-                input: Input { values: me.rows(x, out.rows), rows: out.rows, cols: x.cols },
-                out: output,
-            };
-            let done = layer.run(&mut scratch);
-            me.activations = scratch;
-            done
+            me.multiply(x, weight, bias, values, me.batch.prompt_rows)
         });
+    }
+
+    fn logits(&mut self, x: Tensor, head: Matrix, out: Tensor) {
+        self.write_rows(out, out.rows, |me, values| me.multiply(x, head, None, values, 0));
     }
 
     fn qk_norm_rope(&mut self, qkv: Tensor, heads: HeadLayout, norm: Option<QkNorm>, rope: Option<Rope>) {
@@ -253,6 +280,7 @@ impl Backend for CpuBackend {
         };
         let done = match &mut kv.layers[layer] {
             LayerKv::F32(layer) => layer.write(&self.pool, rows, heads, &self.batch.slots),
+            LayerKv::Int8(layer) => layer.write(&self.pool, rows, heads, &self.batch.slots),
             LayerKv::Bf16(layer) => layer.write(&self.pool, rows, heads, &self.batch.slots),
         };
         self.failed = done.err();

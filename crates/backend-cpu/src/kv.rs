@@ -1,47 +1,120 @@
 //! The paged KV cache in the layout that attention streams.
 //!
-//! Per layer `[block][kv head][block_size / 16]` tiles of sixteen tokens. A tile is K transposed, `[head_dim][16]`,
-//! then V, `[16][head_dim padded to 16]`: scores of sixteen tokens are one vector, and so are sixteen elements of V.
+//! Per layer `[block][kv head][block_size / 16]` tiles of sixteen tokens. A tile is made of *pair vectors* of 32
+//! elements: K is `[padded dim / 2]` of them, each two head dimensions of sixteen tokens; V is `[8][⌈dim / 16⌉]`,
+//! each two tokens' sixteen elements. bf16 and int8 pairs are interleaved, the order of `vdpbf16ps` and of an AMX B
+//! tile, whose 32 input features the head dimension is padded to.
+//!
+//! A token at the start of a tile clears the tile: what an earlier sequence left there (an infinity, say) must not
+//! meet a weight of zero.
 
+use bytemuck::Zeroable;
 use half::bf16;
-use millrace_backend::{BackendError, HeadLayout, KvDtype, KvSpec};
+use millrace_backend::{BackendError, HeadLayout, KvDtype, KvSpec, kv_scale};
 
 use crate::activations::bf16_bits;
 use crate::pool::Pool;
 use crate::region::Region;
 use crate::shared::SharedMut;
-use crate::simd::{LANES, Simd};
+use crate::simd::{Bf16Dot, LANES, Simd};
 
 /// Tokens of a tile.
 pub(crate) const TILE: usize = LANES;
+/// Elements of a pair vector.
+pub(crate) const PAIR: usize = 2 * LANES;
+/// The head dimension of keys is padded to a multiple of this.
+pub(crate) const DIM_STEP: usize = 32;
 /// Elements below which a write is not worth waking threads for.
 const PARALLEL: usize = 16 * 1024;
 
 /// An element type of the cache.
-pub(crate) trait Element: Copy + Send + Sync {
-    fn from_f32(x: f32) -> Self;
-    fn load<S: Simd>(s: S, from: &[Self; LANES]) -> S::V;
+pub(crate) trait Element: Copy + Send + Sync + Zeroable {
+    /// Whether every head of every token has a scale.
+    const SCALED: bool;
+    /// Place of the first (0) or second (1) element of a lane in a pair vector.
+    fn index(which: usize, lane: usize) -> usize;
+    /// `x` in units of the scale, whose inverse is given (1 if there are no scales).
+    fn encode(x: f32, inverse: f32) -> Self;
+    /// The first and the second elements.
+    fn load<S: Simd>(s: S, from: &[Self; PAIR]) -> (S::V, S::V);
+}
+
+/// An element type whose values are bf16 numbers.
+pub(crate) trait Bf16Element: Element {
+    /// Pairs of bf16.
+    fn load_pairs<S: Bf16Dot>(s: S, from: &[Self; PAIR]) -> S::B;
+    /// The memory itself, if it holds pairs of bf16.
+    fn in_place(from: &[[Self; PAIR]]) -> Option<&[[u16; PAIR]]>;
 }
 
 impl Element for f32 {
+    const SCALED: bool = false;
     #[inline(always)]
-    fn from_f32(x: f32) -> Self {
+    fn index(which: usize, lane: usize) -> usize {
+        which * LANES + lane
+    }
+    #[inline(always)]
+    fn encode(x: f32, _: f32) -> Self {
         x
     }
     #[inline(always)]
-    fn load<S: Simd>(s: S, from: &[Self; LANES]) -> S::V {
-        s.load(from)
+    fn load<S: Simd>(s: S, from: &[Self; PAIR]) -> (S::V, S::V) {
+        let [first, second]: &[[f32; LANES]; 2] = bytemuck::cast_ref(from);
+        (s.load(first), s.load(second))
     }
 }
 
 impl Element for bf16 {
+    const SCALED: bool = false;
     #[inline(always)]
-    fn from_f32(x: f32) -> Self {
+    fn index(which: usize, lane: usize) -> usize {
+        2 * lane + which
+    }
+    #[inline(always)]
+    fn encode(x: f32, _: f32) -> Self {
         bf16::from_bits(bf16_bits(x))
     }
     #[inline(always)]
-    fn load<S: Simd>(s: S, from: &[Self; LANES]) -> S::V {
-        s.load_bf16(bytemuck::cast_ref(from))
+    fn load<S: Simd>(s: S, from: &[Self; PAIR]) -> (S::V, S::V) {
+        s.load_bf16_pairs(bytemuck::cast_ref(from))
+    }
+}
+
+impl Bf16Element for bf16 {
+    #[inline(always)]
+    fn load_pairs<S: Bf16Dot>(s: S, from: &[Self; PAIR]) -> S::B {
+        s.bytes(bytemuck::cast_ref(from))
+    }
+    fn in_place(from: &[[Self; PAIR]]) -> Option<&[[u16; PAIR]]> {
+        Some(bytemuck::cast_slice(from))
+    }
+}
+
+impl Element for i8 {
+    const SCALED: bool = true;
+    #[inline(always)]
+    fn index(which: usize, lane: usize) -> usize {
+        2 * lane + which
+    }
+    #[inline(always)]
+    fn encode(x: f32, inverse: f32) -> Self {
+        (x * inverse).round_ties_even() as Self
+    }
+    #[inline(always)]
+    fn load<S: Simd>(s: S, from: &[Self; PAIR]) -> (S::V, S::V) {
+        s.load_i8_pairs(from)
+    }
+}
+
+impl Bf16Element for i8 {
+    #[inline(always)]
+    fn load_pairs<S: Bf16Dot>(s: S, from: &[Self; PAIR]) -> S::B {
+        // Whole numbers of eight bits are bf16 numbers.
+        let (first, second) = s.load_i8_pairs(from);
+        s.join_bf16(first, second)
+    }
+    fn in_place(_: &[[Self; PAIR]]) -> Option<&[[u16; PAIR]]> {
+        None
     }
 }
 
@@ -49,6 +122,7 @@ impl Element for bf16 {
 pub(crate) enum LayerKv {
     F32(Layer<f32>),
     Bf16(Layer<bf16>),
+    Int8(Layer<i8>),
 }
 
 /// The whole cache.
@@ -69,46 +143,86 @@ impl KvCache {
             Ok::<_, BackendError>(match spec.dtype {
                 KvDtype::F32 => LayerKv::F32(Layer::new(spec, *heads, *dim)?),
                 KvDtype::Bf16 => LayerKv::Bf16(Layer::new(spec, *heads, *dim)?),
+                KvDtype::Int8 => LayerKv::Int8(Layer::new(spec, *heads, *dim)?),
             })
         });
         Ok(Self { layers: layers.collect::<Result<_, _>>()? })
     }
 }
 
+/// Sixteen tokens of a head.
+#[derive(Clone, Copy)]
+pub(crate) struct TileView<'a, E> {
+    /// `[padded dim / 2]`.
+    pub(crate) keys: &'a [[E; PAIR]],
+    /// `[8][⌈dim / 16⌉]`.
+    pub(crate) values: &'a [[E; PAIR]],
+    /// Of keys and of values, by token.
+    pub(crate) scales: Option<&'a [[f32; LANES]; 2]>,
+}
+
+impl<E> TileView<'_, E> {
+    /// No tokens.
+    pub(crate) const fn absent() -> Self {
+        Self { keys: &[], values: &[], scales: None }
+    }
+}
+
 /// Keys and values of a layer with elements of type E.
 pub(crate) struct Layer<E> {
+    shape: Shape,
+    data: Region<E>,
+    /// `[tile][2][16]` if E is scaled, else empty.
+    scales: Region<f32>,
+}
+
+#[derive(Clone, Copy)]
+struct Shape {
     heads: usize,
     dim: usize,
     block_size: usize,
-    data: Region<E>,
 }
 
-impl<E: Element + bytemuck::Zeroable> Layer<E> {
+impl Shape {
+    /// The tile of a block and head with token `offset`.
+    #[inline(always)]
+    fn tile(&self, block: usize, head: usize, offset: usize) -> usize {
+        (block * self.heads + head) * (self.block_size / TILE) + offset / TILE
+    }
+
+    /// Elements of a tile's keys, and of a tile.
+    #[inline(always)]
+    fn lens(&self) -> (usize, usize) {
+        let keys = TILE * self.dim.next_multiple_of(DIM_STEP);
+        (keys, keys + TILE * self.dim.next_multiple_of(LANES))
+    }
+}
+
+impl<E: Element> Layer<E> {
     fn new(spec: &KvSpec, heads: usize, dim: usize) -> Result<Self, BackendError> {
+        let shape = Shape { heads, dim, block_size: spec.block_size };
         let tiles = spec.num_blocks.saturating_mul(heads * spec.block_size / TILE);
-        let data = Region::zeroed(tiles.saturating_mul(tile_len(dim)), "the KV cache")?;
-        Ok(Self { heads, dim, block_size: spec.block_size, data })
+        let data = Region::zeroed(tiles.saturating_mul(shape.lens().1), "the KV cache")?;
+        let scales = if E::SCALED { tiles * 2 * LANES } else { 0 };
+        Ok(Self { shape, data, scales: Region::zeroed(scales, "the KV cache's scales")? })
     }
 
     /// Tokens per block.
     pub(crate) fn block_size(&self) -> usize {
-        self.block_size
+        self.shape.block_size
     }
 
-    /// Where the tile with token `offset` of a block starts.
+    /// The sixteen tokens around token `offset` of a block.
     #[inline(always)]
-    fn tile_start(&self, block: usize, head: usize, offset: usize) -> usize {
-        ((block * self.heads + head) * (self.block_size / TILE) + offset / TILE) * tile_len(self.dim)
+    pub(crate) fn tile(&self, block: usize, head: usize, offset: usize) -> TileView<'_, E> {
+        let tile = self.shape.tile(block, head, offset);
+        let (keys, len) = self.shape.lens();
+        let (keys, values) = self.data[tile * len..][..len].as_chunks().0.split_at(keys / PAIR);
+        let scales = if E::SCALED { self.scales[tile * 2 * LANES..].as_chunks().0 } else { &[] };
+        TileView { keys, values, scales: scales.first_chunk() }
     }
 
-    /// K `[dim][16]` and V `[16][padded dim / 16][16]` of sixteen tokens, `offset` being one of them.
-    #[inline(always)]
-    pub(crate) fn tile(&self, block: usize, head: usize, offset: usize) -> (&[[E; LANES]], &[[E; LANES]]) {
-        let tile = &self.data[self.tile_start(block, head, offset)..][..tile_len(self.dim)];
-        tile.as_chunks().0.split_at(self.dim)
-    }
-
-    /// Stores k and v of fused rows (`[q | k | v]`, `cols` columns) at `slots`.
+    /// Stores k and v of fused rows (`[q | k | v]`) at `slots`.
     ///
     /// # Errors
     /// A thread panicked (a slot lies outside of the cache).
@@ -119,28 +233,27 @@ impl<E: Element + bytemuck::Zeroable> Layer<E> {
         layout: HeadLayout,
         slots: &[u32],
     ) -> Result<(), BackendError> {
-        let (cols, q_cols, dim) = (layout.fused_cols(), layout.q_cols(), self.dim);
-        let len = tile_len(dim);
+        let Shape { heads, dim, block_size } = self.shape;
+        let (cols, q_cols, shape) = (layout.fused_cols(), layout.q_cols(), self.shape);
+        let (_, len) = shape.lens();
         // Each head's tiles are its own, so heads can be written at the same time.
-        let whole = SharedMut::new(&mut self.data);
-        let (heads, block_size) = (self.heads, self.block_size);
+        let (data, scales) = (SharedMut::new(&mut self.data), SharedMut::new(&mut self.scales));
         let write_head = |head: usize| {
             for (slot, row) in slots.iter().zip(rows.chunks_exact(cols)) {
                 let (block, offset) = (*slot as usize / block_size, *slot as usize % block_size);
-                let tile = (block * heads + head) * (block_size / TILE) + offset / TILE;
+                let tile = shape.tile(block, head, offset);
                 // SAFETY: tiles of a head are written by one task.
                 #[allow(unsafe_code)]
-                let tile = unsafe { whole.slice(tile * len, len) };
-                let (keys, values) = tile.split_at_mut(TILE * dim);
-                let (lane, stride) = (offset % TILE, dim.next_multiple_of(LANES));
+                let (data, scales) = unsafe {
+                    let scales = scales.slice(
+                        tile * 2 * LANES * usize::from(E::SCALED),
+                        if E::SCALED { 2 * LANES } else { 0 },
+                    );
+                    (data.slice(tile * len, len), scales)
+                };
                 let k = &row[q_cols + head * dim..][..dim];
                 let v = &row[q_cols + (heads + head) * dim..][..dim];
-                for (out, x) in keys.chunks_exact_mut(LANES).zip(k) {
-                    out[lane] = E::from_f32(*x);
-                }
-                for (out, x) in values[lane * stride..].iter_mut().zip(v) {
-                    *out = E::from_f32(*x);
-                }
+                write_token(shape, offset % TILE, k, v, data, scales);
             }
         };
         if slots.len() * heads * dim < PARALLEL {
@@ -152,7 +265,38 @@ impl<E: Element + bytemuck::Zeroable> Layer<E> {
     }
 }
 
-/// Elements of a tile.
-fn tile_len(dim: usize) -> usize {
-    TILE * (dim + dim.next_multiple_of(LANES))
+/// Writes one token of a head into its tile; `scales` are the tile's, empty if there are none.
+fn write_token<E: Element>(
+    shape: Shape,
+    token: usize,
+    k: &[f32],
+    v: &[f32],
+    data: &mut [E],
+    scales: &mut [f32],
+) {
+    if token == 0 {
+        data.fill(E::zeroed());
+        scales.fill(0.0);
+    }
+    let (key_inverse, value_inverse) = match scales.as_chunks_mut::<LANES>().0 {
+        [keys, values] => {
+            let (key, value) = (kv_scale(k), kv_scale(v));
+            (keys[token], values[token]) = (key.scale, value.scale);
+            (key.inverse, value.inverse)
+        }
+        _ => (1.0, 1.0),
+    };
+    let (keys, values) = data.split_at_mut(shape.lens().0);
+    let index = [E::index(0, token), E::index(1, token)];
+    for (pair, x) in keys.chunks_exact_mut(PAIR).zip(k.chunks_exact(2)) {
+        pair[index[0]] = E::encode(x[0], key_inverse);
+        pair[index[1]] = E::encode(x[1], key_inverse);
+    }
+    let vectors = shape.dim.div_ceil(LANES);
+    let row = values[token / 2 * vectors * PAIR..].chunks_exact_mut(PAIR);
+    for (pair, x) in row.zip(v.chunks(LANES)) {
+        for (lane, x) in x.iter().enumerate() {
+            pair[E::index(token % 2, lane)] = E::encode(*x, value_inverse);
+        }
+    }
 }

@@ -31,6 +31,8 @@ mod sample;
 mod shared;
 mod simd;
 mod threads;
+#[cfg(target_arch = "x86_64")]
+mod tile;
 
 pub use backend::CpuBackend;
 pub use level::Level;

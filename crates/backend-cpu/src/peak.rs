@@ -52,7 +52,7 @@ fn run(isa: Isa, pool: &Pool, encoding: Encoding, format: WeightFormat) -> Resul
         let pass = Instant::now();
         let input = Input { values: &values, rows: ROWS, cols: FEATURES };
         let out = Output { values: SharedMut::new(&mut out), cols: FEATURES, bias: None };
-        Linear { isa, pool, weight: &weight, input, out }.run(&mut scratch)?;
+        Linear { isa, pool, weight: &weight, input, out, prompt: true }.run(&mut scratch)?;
         best = best.min(pass.elapsed().as_secs_f64());
     }
     Ok(2.0 * (ROWS * FEATURES * FEATURES) as f64 / best)

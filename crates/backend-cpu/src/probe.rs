@@ -83,13 +83,13 @@ mod imp {
     use std::arch::asm;
 
     use super::{Level, claimed};
-    use crate::linear::amx;
+    use crate::tile;
 
     pub(super) fn probe(level: Level) -> bool {
         match level {
             Level::Portable => true,
             // The permission is per process and must be held by us, not only by the child.
-            Level::Amx => amx::request_permission() && survives(level),
+            Level::Amx => tile::request_permission() && survives(level),
             _ => survives(level),
         }
     }
@@ -159,7 +159,7 @@ mod imp {
                     out("zmm0") _,
                 ),
                 Level::Avx512Bf16 => asm!("vdpbf16ps zmm0, zmm0, zmm0", "vzeroupper", out("zmm0") _),
-                Level::Amx => return amx::self_test(),
+                Level::Amx => return tile::self_test(),
             }
         }
         true

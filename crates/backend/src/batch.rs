@@ -29,7 +29,12 @@ pub struct Batch {
     pub positions: Vec<u32>,
     /// Where each token's K and V go: physical block · block size + offset, `[T]`.
     pub slots: Vec<u32>,
-    /// The sequences, `[B]`; their query rows partition `0..T` in order.
+    /// The first rows, which hold tokens of prompts; generated tokens follow. A backend may compute the two with
+    /// different arithmetic (faster for many rows or for few), and must not choose by anything else: a request's
+    /// results would depend on its neighbours.
+    pub prompt_rows: usize,
+    /// The sequences, `[B]`; their query rows partition `0..T` in order. One that is computed again after a preemption
+    /// may occur twice: with tokens of its prompt, and with generated ones.
     pub seqs: Vec<SeqSpan>,
     /// Block tables of all sequences, concatenated.
     pub block_tables: Vec<BlockId>,
@@ -51,6 +56,7 @@ impl Batch {
         self.tokens.clear();
         self.positions.clear();
         self.slots.clear();
+        self.prompt_rows = 0;
         self.seqs.clear();
         self.block_tables.clear();
         self.samples.clear();

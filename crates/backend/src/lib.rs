@@ -60,6 +60,23 @@ pub enum KvDtype {
     F32,
     /// bfloat16: half the memory and traffic; what bf16 models use elsewhere.
     Bf16,
+    /// Signed bytes with a float32 scale for each head of each token ([`kv_scale`]): half of bf16 and a little.
+    Int8,
+}
+
+/// How a head's key or value of one token becomes bytes: q = round-half-even(x · inverse), x ≈ q · scale.
+#[derive(Debug, Clone, Copy, PartialEq)]
+pub struct KvScale {
+    /// max|x| / 127.
+    pub scale: f32,
+    /// 127 / max|x|, or 0.
+    pub inverse: f32,
+}
+
+/// The scale of a head vector of one token in an [`KvDtype::Int8`] cache.
+pub fn kv_scale(head: &[f32]) -> KvScale {
+    let max = head.iter().fold(0.0f32, |m, x| m.max(x.abs()));
+    KvScale { scale: max / 127.0, inverse: if max == 0.0 { 0.0 } else { 127.0 / max } }
 }
 
 impl KvDtype {
@@ -68,7 +85,13 @@ impl KvDtype {
         match self {
             Self::F32 => 4,
             Self::Bf16 => 2,
+            Self::Int8 => 1,
         }
+    }
+
+    /// Bytes per head of each token that are no elements.
+    pub fn scale_size(self) -> usize {
+        if self == Self::Int8 { size_of::<f32>() } else { 0 }
     }
 }
 
@@ -88,8 +111,8 @@ pub struct KvSpec {
 impl KvSpec {
     /// Bytes of one block over all layers, keys and values.
     pub fn block_bytes(&self) -> usize {
-        let elements: usize = self.layers.iter().map(|(heads, dim)| 2 * heads * dim * self.block_size).sum();
-        elements * self.dtype.size()
+        let head = |dim: usize| dim * self.dtype.size() + self.dtype.scale_size();
+        self.layers.iter().map(|(heads, dim)| 2 * heads * head(*dim) * self.block_size).sum()
     }
 }
 
@@ -195,7 +218,10 @@ pub trait Backend: Send {
     /// `residual += x`, then `out = rms_norm(residual)`.
     fn add_rms_norm(&mut self, residual: Tensor, x: Tensor, weight: Tensor, eps: f32, out: Tensor);
     /// `out = x · weightᵀ + bias`. x `[T, in]`, weight `[out, in]`, out `[T, out]`.
+    /// Rows are those of the batch.
     fn linear(&mut self, x: Tensor, weight: Matrix, bias: Option<Tensor>, out: Tensor);
+    /// `out = x · headᵀ` for sampled rows: x `[S, hidden]`, head `[vocab, hidden]`, out `[S, vocab]`.
+    fn logits(&mut self, x: Tensor, head: Matrix, out: Tensor);
     /// In place on fused rows `[T, heads.fused_cols()]`: optional q/k normalisation, then optional rotation of q and
     /// k by `batch.positions`.
     fn qk_norm_rope(&mut self, qkv: Tensor, heads: HeadLayout, norm: Option<QkNorm>, rope: Option<Rope>);

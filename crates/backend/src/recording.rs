@@ -92,6 +92,10 @@ impl<B: Backend> Backend for Recorder<B> {
     fn add_rms_norm(&mut self, residual: Tensor, x: Tensor, weight: Tensor, eps: f32, out: Tensor) {
         self.record(move |b| b.add_rms_norm(residual, x, weight, eps, out));
     }
+    fn logits(&mut self, x: Tensor, head: Matrix, out: Tensor) {
+        self.record(move |b| b.logits(x, head, out));
+    }
+
     fn linear(&mut self, x: Tensor, weight: Matrix, bias: Option<Tensor>, out: Tensor) {
         self.record(move |b| b.linear(x, weight, bias, out));
     }

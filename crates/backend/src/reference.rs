@@ -4,9 +4,9 @@
 //! purpose: it is read more often than it is run. Other backends are tested against it.
 
 use crate::{
-    Activation, AttentionSpec, Backend, BackendError, Batch, Encoding, HeadLayout, KvDtype, KvSpec, Matrix,
-    MatrixSource, QkNorm, Rope, StepResult, Tensor, Ticket, WeightFormat, dequantize_row, quantize_row,
-    sampling,
+    Activation, AttentionSpec, Backend, BackendError, Batch, Encoding, HeadLayout, KvDtype, KvScale, KvSpec,
+    Matrix, MatrixSource, QkNorm, Rope, StepResult, Tensor, Ticket, WeightFormat, dequantize_row, kv_scale,
+    quantize_row, sampling,
 };
 
 /// Executes each operation at once, on one thread.
@@ -44,11 +44,15 @@ impl ReferenceBackend {
         &self.tensors[tensor.id as usize][row * tensor.cols..][..tensor.cols]
     }
 
-    /// Rounds to the cache's precision.
-    fn cached(&self, value: f32) -> f32 {
-        match self.kv_dtype {
-            Some(KvDtype::Bf16) => half::bf16::from_f32(value).to_f32(),
-            _ => value,
+    /// Rounds a head's key or value to the cache's precision.
+    fn cached(&self, head: &[f32], out: &mut [f32]) {
+        let KvScale { scale, inverse } = kv_scale(head);
+        for (out, x) in out.iter_mut().zip(head) {
+            *out = match self.kv_dtype {
+                Some(KvDtype::Bf16) => half::bf16::from_f32(*x).to_f32(),
+                Some(KvDtype::Int8) => (x * inverse).round_ties_even() * scale,
+                Some(KvDtype::F32) | None => *x,
+            };
         }
     }
 }
@@ -144,6 +148,10 @@ impl Backend for ReferenceBackend {
         self.rms_norm(residual, weight, eps, out);
     }
 
+    fn logits(&mut self, x: Tensor, head: Matrix, out: Tensor) {
+        self.linear(x, head, None, out);
+    }
+
     fn linear(&mut self, x: Tensor, weight: Matrix, bias: Option<Tensor>, out: Tensor) {
         let mut values = self.take(out);
         for (i, row) in values.chunks_exact_mut(out.cols).take(out.rows).enumerate() {
@@ -178,9 +186,10 @@ impl Backend for ReferenceBackend {
         let (mut keys, mut vals) = std::mem::take(&mut self.kv[layer]);
         for (t, slot) in self.batch.slots.iter().enumerate() {
             let row = self.row(qkv, t);
-            for i in 0..kv {
-                keys[*slot as usize * kv + i] = self.cached(row[q + i]);
-                vals[*slot as usize * kv + i] = self.cached(row[q + kv + i]);
+            for first in (0..kv).step_by(heads.head_dim) {
+                let (head, at) = (heads.head_dim, *slot as usize * kv + first);
+                self.cached(&row[q + first..][..head], &mut keys[at..][..head]);
+                self.cached(&row[q + kv + first..][..head], &mut vals[at..][..head]);
             }
         }
         self.kv[layer] = (keys, vals);

@@ -41,11 +41,9 @@ impl Runner {
         self.batch.clear();
         self.owners.clear();
         self.result.clear();
-        for seq in sched.batch() {
-            if let Some(entry) = ledger.get(seq.id) {
-                self.push(&seq, entry);
-            }
-        }
+        self.push_all(sched, ledger, |start, _, prompt_len| start..prompt_len);
+        self.batch.prompt_rows = self.batch.tokens.len();
+        self.push_all(sched, ledger, |_, end, prompt_len| prompt_len..end);
         let ticket = self.decoder.forward(&mut *self.backend, &self.batch);
         self.backend.wait(ticket, &mut self.result)
     }
@@ -64,6 +62,23 @@ impl Runner {
                 (_, logprobs) => (*id, Row::Sampled(row.token, logprobs)),
             }
         })
+    }
+
+    /// Adds a part of every sequence's chunk: what `part(start, end, prompt length)` and the chunk have in common.
+    fn push_all(
+        &mut self,
+        sched: &Scheduler,
+        ledger: &Ledger,
+        part: impl Fn(usize, usize, usize) -> std::ops::Range<usize>,
+    ) {
+        for seq in sched.batch() {
+            let Some(entry) = ledger.get(seq.id) else { continue };
+            let part = part(seq.start, seq.end, entry.usage.prompt_tokens);
+            let (start, end) = (part.start.max(seq.start), part.end.min(seq.end));
+            if start < end {
+                self.push(&ScheduledSeq { start, end, samples: seq.samples && end == seq.end, ..seq }, entry);
+            }
+        }
     }
 
     fn push(&mut self, seq: &ScheduledSeq<'_>, entry: &Entry) {

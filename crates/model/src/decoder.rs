@@ -105,7 +105,7 @@ impl Decoder {
             backend.gather_rows(tokens.residual, first, stream.residual);
             backend.gather_rows(tokens.output, first, stream.output);
             stream.add_norm(backend, self.final_norm);
-            backend.linear(stream.normed, self.head, None, logits);
+            backend.logits(stream.normed, self.head, logits);
             backend.sample(logits, first);
         }
     }

@@ -1,34 +1,32 @@
-//! The running result of some query rows: maximum, sum of weights, weighted sum of values.
+//! The running result of an item's rows: maximum, sum of weights, weighted sum of values.
 
-use super::MAX_ROWS;
 use crate::simd::{LANES, Simd, math::exp};
 
 /// A maximum that no score is below; finite, so that differences are never NaN.
 const LOWEST: f32 = f32::MIN;
 
-/// Views into one array: `max` `[8]`, `sum` `[8]`, `values` `[8][padded dim]`.
+/// Views into one array.
 pub(super) struct State<'a> {
-    pub(super) max: &'a mut [f32; MAX_ROWS],
-    pub(super) sum: &'a mut [f32; MAX_ROWS],
-    /// Sixteen elements at a time: `[8][padded dim / 16]`.
+    /// `[rows]`.
+    pub(super) max: &'a mut [f32],
+    /// `[rows]`.
+    pub(super) sum: &'a mut [f32],
+    /// Sixteen elements at a time: `[rows][⌈dim / 16⌉]`.
     pub(super) values: &'a mut [[f32; LANES]],
 }
 
 impl<'a> State<'a> {
-    /// Floats that a state needs.
-    pub(super) fn size(dim: usize) -> usize {
-        2 * MAX_ROWS + MAX_ROWS * dim.next_multiple_of(LANES)
+    /// Floats that a state of so many rows needs.
+    pub(super) fn size(dim: usize, rows: usize) -> usize {
+        scalars(rows) + rows * dim.next_multiple_of(LANES)
     }
 
     /// A view of `memory`, [`State::size`] long; contents stay.
     #[inline(always)]
-    pub(super) fn new(memory: &'a mut [f32], dim: usize) -> Self {
-        let (scalars, values) = memory[..Self::size(dim)].split_at_mut(2 * MAX_ROWS);
-        let [max, sum] = match scalars.as_chunks_mut().0 {
-            [max, sum] => [max, sum],
-            _ => unreachable!("split at two rows of scalars"),
-        };
-        Self { max, sum, values: values.as_chunks_mut().0 }
+    pub(super) fn new(memory: &'a mut [f32], rows: usize) -> Self {
+        let (scalars, values) = memory.split_at_mut(scalars(rows));
+        let (max, sum) = scalars.split_at_mut(rows);
+        Self { max, sum: &mut sum[..rows], values: values.as_chunks_mut().0 }
     }
 
     /// No keys yet.
@@ -41,8 +39,8 @@ impl<'a> State<'a> {
 
     /// Vectors of a row.
     #[inline(always)]
-    pub(super) fn vectors(&self) -> usize {
-        self.values.len() / MAX_ROWS
+    fn vectors(&self) -> usize {
+        self.values.len() / self.max.len()
     }
 
     /// Adds the keys of a later state to the first `rows` rows.
@@ -51,11 +49,12 @@ impl<'a> State<'a> {
         self.merge_parts(s, later.max, later.sum, later.values, rows);
     }
 
-    /// The same for a state in plain memory.
+    /// The same for a state of as many rows in plain memory.
     #[inline(always)]
     pub(super) fn merge_raw<S: Simd>(&mut self, s: S, later: &[f32], rows: usize) {
-        let (scalars, values) = later.split_at(2 * MAX_ROWS);
-        let (max, sum) = scalars.split_at(MAX_ROWS);
+        let capacity = self.max.len();
+        let (scalars, values) = later.split_at(scalars(capacity));
+        let (max, sum) = scalars.split_at(capacity);
         self.merge_parts(s, max, sum, values.as_chunks().0, rows);
     }
 
@@ -68,7 +67,7 @@ impl<'a> State<'a> {
             let factor = exp(s, s.splat(max[row] - new));
             self.max[row] = new;
             let sums = s.mul(s.splat(self.sum[row]), old_factor);
-            self.sum[row] = first(s, s.fma(s.splat(sum[row]), factor, sums));
+            self.sum[row] = s.first(s.fma(s.splat(sum[row]), factor, sums));
             let own = &mut self.values[row * vectors..][..vectors];
             for (own, value) in own.iter_mut().zip(&values[row * vectors..]) {
                 let kept = s.mul(s.load(own), old_factor);
@@ -93,10 +92,7 @@ impl<'a> State<'a> {
     }
 }
 
-/// The first lane.
-#[inline(always)]
-fn first<S: Simd>(s: S, v: S::V) -> f32 {
-    let mut lanes = [0.0; LANES];
-    s.store(v, &mut lanes);
-    lanes[0]
+/// Floats before the values: maxima and sums, padded to a vector.
+fn scalars(rows: usize) -> usize {
+    (2 * rows).next_multiple_of(LANES)
 }

@@ -15,7 +15,6 @@ use millrace_backend::{BackendError, GROUP};
 
 use crate::activations::{Activations, Input};
 use crate::level::Isa;
-#[cfg(target_arch = "x86_64")]
 use crate::level::Level;
 use crate::pack::{IntPanels, Packed, Panels};
 use crate::pool::Pool;
@@ -146,36 +145,42 @@ pub(crate) struct Linear<'a> {
     pub(crate) weight: &'a Packed,
     pub(crate) input: Input<'a>,
     pub(crate) out: Output<'a>,
+    /// Rows are tokens of prompts ([`millrace_backend::Batch::prompt_rows`]).
+    pub(crate) prompt: bool,
 }
 
 impl Linear<'_> {
+    /// Whether tokens of prompts are computed in another way than generated ones: integer weights as bf16 tiles, with
+    /// activations in bf16, which takes many rows to pay.
+    pub(crate) fn tells_prompts_apart(isa: Isa, weight: &Packed) -> bool {
+        isa.level() == Level::Amx && matches!(weight.data, Panels::Int(_))
+    }
+
     /// Converts the inputs and computes the outputs.
     pub(crate) fn run(self, scratch: &mut Activations) -> Result<(), BackendError> {
         let isa = self.isa;
         match &self.weight.data {
             Panels::F32(w) => {
                 let job = self.wide_job::<F32Wide>(scratch, w)?;
-                self.tasks(8, |rows, panels| isa.run(Task { job: &job, rows, panels }))
+                self.tasks(8, |rows, panels, _| isa.run(Task { job: &job, rows, panels }))
             }
             Panels::F16(w) => {
                 let job = self.wide_job::<F16Wide>(scratch, w)?;
-                self.tasks(8, |rows, panels| isa.run(Task { job: &job, rows, panels }))
+                self.tasks(8, |rows, panels, _| isa.run(Task { job: &job, rows, panels }))
             }
             #[cfg(target_arch = "x86_64")]
             Panels::Bf16(w) if isa.level() == Level::Amx => {
-                let x = scratch.bf16_tiles(isa, self.pool, self.input, self.weight.k)?;
-                let job = amx::Bf16Job { isa, weights: w, k: self.weight.k, x, out: self.out };
-                self.tasks(4, |rows, panels| job.run(rows, panels))
+                self.gemm(amx::Bf16Weights { panels: w, k: self.weight.k }, scratch)
             }
             Panels::Bf16(w) if isa.has_bf16_dot() => {
                 let x = scratch.bf16(isa, self.pool, self.input, self.weight.k)?;
                 let x = x.as_chunks::<2>().0;
                 let job = DenseJob::<Bf16Pairs>::new(w, self.weight, x, self.weight.k / 2, self.out);
-                self.tasks(4, |rows, panels| isa.run_bf16(Task { job: &job, rows, panels }))
+                self.tasks(4, |rows, panels, _| isa.run_bf16(Task { job: &job, rows, panels }))
             }
             Panels::Bf16(w) => {
                 let job = self.wide_job::<Bf16Wide>(scratch, w)?;
-                self.tasks(8, |rows, panels| isa.run(Task { job: &job, rows, panels }))
+                self.tasks(8, |rows, panels, _| isa.run(Task { job: &job, rows, panels }))
             }
             Panels::Int(int) => match (int.bits == 4, int.biases.is_some()) {
                 (false, false) => self.integers::<false, false>(int, scratch),
@@ -211,13 +216,21 @@ impl Linear<'_> {
         for<'b> Task<'b, IntJob<'b, FOUR, AFFINE>>: Kernel<Out = ()>,
     {
         let (isa, groups) = (self.isa, self.weight.k / GROUP);
-        let x = scratch.quantized(isa, self.pool, self.input, groups, int.zero_point())?;
-        let job = IntJob::<FOUR, AFFINE>::new(int, groups, x, self.out);
+        #[cfg(target_arch = "x86_64")]
+        if isa.level() == Level::Amx && self.prompt {
+            return self.gemm(IntJob::<FOUR, AFFINE>::new(int, groups, &[], self.out), scratch);
+        }
         #[cfg(target_arch = "x86_64")]
         if isa.level() == Level::Amx && self.input.rows >= amx::MIN_INT_ROWS {
-            return self.tasks(3, |rows, panels| amx::int_task(isa, &job, rows, panels));
+            let mut rooms = self.rooms(scratch, amx::int_room(groups))?;
+            let x = scratch.quantized(isa, self.pool, self.input, groups, int.zero_point())?;
+            let done = self.integer_tiles(&IntJob::<FOUR, AFFINE>::new(int, groups, x, self.out), &mut rooms);
+            scratch.rooms = rooms;
+            return done;
         }
-        self.tasks(3, |rows, panels| isa.run(Task { job: &job, rows, panels }))
+        let x = scratch.quantized(isa, self.pool, self.input, groups, int.zero_point())?;
+        let job = IntJob::<FOUR, AFFINE>::new(int, groups, x, self.out);
+        self.tasks(3, |rows, panels, _| isa.run(Task { job: &job, rows, panels }))
     }
 
     /// Cuts the layer into tasks; an input row has about `half_bytes / 2` bytes per column (halves: quantized ones
@@ -225,7 +238,7 @@ impl Linear<'_> {
     fn tasks(
         &self,
         half_bytes: usize,
-        task: impl Fn(Range<usize>, Range<usize>) + Sync,
+        task: impl Fn(Range<usize>, Range<usize>, usize) + Sync,
     ) -> Result<(), BackendError> {
         let (rows, panels) = (self.input.rows, self.weight.panels());
         let fitting = ROW_BLOCK_BYTES * 2 / (self.weight.k * half_bytes);
@@ -234,9 +247,9 @@ impl Linear<'_> {
         let chunk = panels.div_ceil(self.pool.threads() * CHUNKS_PER_THREAD);
         let chunk = chunk.next_multiple_of(MAX_PANELS).min(MAX_CHUNK);
         let chunks = panels.div_ceil(chunk);
-        self.pool.run(blocks * chunks, &|index, _| {
+        self.pool.run(blocks * chunks, &|index, thread| {
             let (row, panel) = (index / chunks * block, index % chunks * chunk);
-            task(row..(row + block).min(rows), panel..(panel + chunk).min(panels));
+            task(row..(row + block).min(rows), panel..(panel + chunk).min(panels), thread);
         })?;
         Ok(())
     }

@@ -156,13 +156,22 @@ impl Simd for Avx2 {
     }
 
     #[inline(always)]
+    fn load_i8_pairs(self, from: &[i8; 2 * LANES]) -> (Self::V, Self::V) {
+        let at = (from.as_ptr(), from[16..].as_ptr());
+        let both = halves!(|at| _mm256_cvtepi16_epi32(_mm_loadu_si128(at.cast())));
+        let even =
+            halves!(|both| _mm256_cvtepi32_ps(_mm256_srai_epi32::<24>(_mm256_slli_epi32::<24>(both))));
+        (even, halves!(|both| _mm256_cvtepi32_ps(_mm256_srai_epi32::<8>(both))))
+    }
+
+    #[inline(always)]
     fn splat_i32(self, x: i32) -> Self::I {
         proven!((_mm256_set1_epi32(x), _mm256_set1_epi32(x)))
     }
     #[inline(always)]
-    fn load_add_i32(self, from: &[i32; LANES], x: i32) -> Self::I {
+    fn load_i32(self, from: &[i32; LANES]) -> Self::I {
         let at = (from.as_ptr(), from[8..].as_ptr());
-        halves!(|at| _mm256_add_epi32(_mm256_loadu_si256(at.cast()), _mm256_set1_epi32(x)))
+        halves!(|at| _mm256_loadu_si256(at.cast()))
     }
     #[inline(always)]
     fn to_f32(self, i: Self::I) -> Self::V {

@@ -144,12 +144,25 @@ impl Simd for Avx512 {
     }
 
     #[inline(always)]
+    fn load_i8_pairs(self, from: &[i8; 2 * LANES]) -> (Self::V, Self::V) {
+        proven!({
+            let both = _mm512_cvtepi16_epi32(_mm256_loadu_si256(from.as_ptr().cast()));
+            let even = _mm512_srai_epi32::<24>(_mm512_slli_epi32::<24>(both));
+            (_mm512_cvtepi32_ps(even), _mm512_cvtepi32_ps(_mm512_srai_epi32::<8>(both)))
+        })
+    }
+    #[inline(always)]
+    fn first(self, v: Self::V) -> f32 {
+        proven!(_mm512_cvtss_f32(v))
+    }
+
+    #[inline(always)]
     fn splat_i32(self, x: i32) -> Self::I {
         proven!(_mm512_set1_epi32(x))
     }
     #[inline(always)]
-    fn load_add_i32(self, from: &[i32; LANES], x: i32) -> Self::I {
-        proven!(_mm512_add_epi32(_mm512_loadu_si512(from.as_ptr().cast()), _mm512_set1_epi32(x)))
+    fn load_i32(self, from: &[i32; LANES]) -> Self::I {
+        proven!(_mm512_loadu_si512(from.as_ptr().cast()))
     }
     #[inline(always)]
     fn to_f32(self, i: Self::I) -> Self::V {
@@ -206,12 +219,22 @@ impl Simd for Avx512Bf16 {
         fn load_bf16(from: &[u16; LANES]) -> __m512;
         fn load_bf16_pairs(from: &[u16; 2 * LANES]) -> (__m512, __m512);
         fn load_f16(from: &[u16; LANES]) -> __m512;
+        fn load_i8_pairs(from: &[i8; 2 * LANES]) -> (__m512, __m512);
+        fn first(v: __m512) -> f32;
         fn splat_i32(x: i32) -> __m512i;
-        fn load_add_i32(from: &[i32; LANES], x: i32) -> __m512i;
+        fn load_i32(from: &[i32; LANES]) -> __m512i;
         fn to_f32(i: __m512i) -> __m512;
         fn bytes(from: &[u8; 64]) -> __m512i;
         fn nibbles(from: &[u8; 64]) -> (__m512i, __m512i);
         fn dot4(acc: __m512i, w: __m512i, x: i32) -> __m512i;
+    }
+
+    #[inline(always)]
+    fn store_bf16(self, v: __m512, to: &mut [u16; LANES]) {
+        proven!({
+            let rounded = std::mem::transmute::<__m256bh, __m256i>(_mm512_cvtneps_pbh(v));
+            _mm256_storeu_si256(to.as_mut_ptr().cast(), rounded);
+        });
     }
 }
 
@@ -226,5 +249,38 @@ impl Bf16Dot for Avx512Bf16 {
             let x = std::mem::transmute::<__m512i, __m512bh>(x);
             _mm512_dpbf16_ps(acc, w, x)
         })
+    }
+
+    #[inline(always)]
+    fn join_bf16(self, first: __m512, second: __m512) -> __m512i {
+        proven!({
+            let low = _mm512_srli_epi32::<16>(_mm512_castps_si512(first));
+            _mm512_or_si512(low, _mm512_castps_si512(second))
+        })
+    }
+    #[inline(always)]
+    fn dequantize(self, bytes: __m512i, scale: __m512, bias: __m512) -> (__m512i, __m512i) {
+        proven!({
+            let low = _mm512_set1_epi32(0xff);
+            let value = |q: __m512i| _mm512_fmadd_ps(_mm512_cvtepi32_ps(q), scale, bias);
+            let values = [
+                value(_mm512_and_si512(bytes, low)),
+                value(_mm512_and_si512(_mm512_srli_epi32::<8>(bytes), low)),
+                value(_mm512_and_si512(_mm512_srli_epi32::<16>(bytes), low)),
+                value(_mm512_srli_epi32::<24>(bytes)),
+            ];
+            // Words 0, 16, 1, 17, …
+            let lanes = _mm512_cvtepu8_epi32(_mm_setr_epi8(0, 1, 2, 3, 4, 5, 6, 7, 8, 9, 10, 11, 12, 13, 14, 15));
+            let order = _mm512_or_si512(lanes, _mm512_slli_epi32::<16>(_mm512_add_epi32(lanes, _mm512_set1_epi32(16))));
+            let pair = |first: __m512, second: __m512| {
+                let words = std::mem::transmute::<__m512bh, __m512i>(_mm512_cvtne2ps_pbh(second, first));
+                _mm512_permutexvar_epi16(order, words)
+            };
+            (pair(values[0], values[1]), pair(values[2], values[3]))
+        })
+    }
+    #[inline(always)]
+    fn store_bytes(self, b: __m512i, to: &mut [u8; 64]) {
+        proven!(_mm512_storeu_si512(to.as_mut_ptr().cast(), b));
     }
 }

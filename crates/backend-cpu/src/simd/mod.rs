@@ -12,6 +12,7 @@ mod portable;
 
 use portable::Portable;
 
+use crate::activations::bf16_bits;
 use crate::level::{Isa, Level};
 
 /// Lanes of a vector.
@@ -56,10 +57,25 @@ pub(crate) trait Simd: Copy + Send + Sync {
     /// Even and odd elements.
     fn load_bf16_pairs(self, from: &[u16; 2 * LANES]) -> (Self::V, Self::V);
     fn load_f16(self, from: &[u16; LANES]) -> Self::V;
+    /// Even and odd elements.
+    fn load_i8_pairs(self, from: &[i8; 2 * LANES]) -> (Self::V, Self::V);
+    /// Rounds to bf16, ties to even (denormals may become zero).
+    #[inline(always)]
+    fn store_bf16(self, v: Self::V, to: &mut [u16; LANES]) {
+        let mut lanes = [0.0; LANES];
+        self.store(v, &mut lanes);
+        *to = lanes.map(bf16_bits);
+    }
+    /// The first lane.
+    #[inline(always)]
+    fn first(self, v: Self::V) -> f32 {
+        let mut lanes = [0.0; LANES];
+        self.store(v, &mut lanes);
+        lanes[0]
+    }
 
     fn splat_i32(self, x: i32) -> Self::I;
-    /// Sixteen integers, each plus `x`.
-    fn load_add_i32(self, from: &[i32; LANES], x: i32) -> Self::I;
+    fn load_i32(self, from: &[i32; LANES]) -> Self::I;
     fn to_f32(self, i: Self::I) -> Self::V;
     /// Lane i's four bytes are `from[4i..4i+4]`.
     fn bytes(self, from: &[u8; 64]) -> Self::B;
@@ -88,6 +104,12 @@ pub(crate) trait Simd: Copy + Send + Sync {
 pub(crate) trait Bf16Dot: Simd {
     /// Per lane: acc + w₀·x₀ + w₁·x₁ over the lane's pair of bf16 and the pair in `x`; denormals count as zero.
     fn dot_bf16(self, acc: Self::V, w: Self::B, x: [u16; 2]) -> Self::V;
+    /// Pairs of bf16 from numbers that are bf16 already.
+    fn join_bf16(self, first: Self::V, second: Self::V) -> Self::B;
+    /// Bytes 0 and 1, and bytes 2 and 3, of each lane as pairs of bf16 numbers scale · byte + bias.
+    fn dequantize(self, bytes: Self::B, scale: Self::V, bias: Self::V) -> (Self::B, Self::B);
+    /// The 64 bytes of a register.
+    fn store_bytes(self, b: Self::B, to: &mut [u8; 64]);
 }
 
 /// Asks for the cache line `distance` bytes after the start of `from`, wherever that is.

@@ -134,14 +134,22 @@ impl Simd for Portable {
         }
         Lanes(out)
     }
+    #[inline(always)]
+    fn load_i8_pairs(self, from: &[i8; 2 * LANES]) -> (Lanes<f32>, Lanes<f32>) {
+        let (mut even, mut odd) = ([0.0; LANES], [0.0; LANES]);
+        for (i, [a, b]) in from.as_chunks().0.iter().enumerate() {
+            (even[i], odd[i]) = (f32::from(*a), f32::from(*b));
+        }
+        (Lanes(even), Lanes(odd))
+    }
 
     #[inline(always)]
     fn splat_i32(self, x: i32) -> Self::I {
         Lanes([x; LANES])
     }
     #[inline(always)]
-    fn load_add_i32(self, from: &[i32; LANES], x: i32) -> Self::I {
-        Lanes(from.map(|i| i + x))
+    fn load_i32(self, from: &[i32; LANES]) -> Self::I {
+        Lanes(*from)
     }
     #[inline(always)]
     fn to_f32(self, v: Self::I) -> Self::V {

@@ -1,33 +1,43 @@
 //! The tile registers: permission, configuration, instructions.
 
+#![allow(unsafe_code)]
+
+#[cfg(test)]
+pub(crate) mod model;
+
 use std::arch::asm;
 
 use crate::level::{Isa, Level};
 
 /// Bytes of a tile row.
-pub(super) const ROW: usize = 64;
+pub(crate) const ROW: usize = 64;
 /// Rows of a tile.
-pub(super) const ROWS: usize = 16;
+pub(crate) const ROWS: usize = 16;
 
 /// Memory image of a tile's worth of 32-bit results.
 #[derive(Clone, Copy)]
 #[repr(C, align(64))]
-pub(super) struct Tile<T>(pub(super) [[T; ROW / 4]; ROWS]);
+pub(crate) struct Tile<T>(pub(crate) [[T; ROW / 4]; ROWS]);
+
+// SAFETY: an array of floats without padding, in which every bit pattern is allowed.
+unsafe impl bytemuck::Zeroable for Tile<f32> {}
+// SAFETY: as above.
+unsafe impl bytemuck::Pod for Tile<f32> {}
 
 /// Rows and bytes per row of each tile register (palette 1).
 #[derive(Clone, Copy, PartialEq, Eq)]
 #[repr(C, align(64))]
-pub(super) struct Config {
-    pub(super) palette: u8,
+pub(crate) struct Config {
+    pub(crate) palette: u8,
     start_row: u8,
     reserved: [u8; 14],
-    pub(super) row_bytes: [u16; 16],
-    pub(super) rows: [u8; 16],
+    pub(crate) row_bytes: [u16; 16],
+    pub(crate) rows: [u8; 16],
 }
 
 impl Config {
     /// Shapes `(rows, bytes per row)` of the first registers.
-    pub(super) fn new(shapes: &[(usize, usize)]) -> Self {
+    pub(crate) fn new(shapes: &[(usize, usize)]) -> Self {
         let mut config =
             Self { palette: 1, start_row: 0, reserved: [0; 14], row_bytes: [0; 16], rows: [0; 16] };
         for (index, (rows, bytes)) in shapes.iter().enumerate() {
@@ -45,7 +55,7 @@ impl Config {
 /// Callers of the unsafe methods keep the architecture's rules: a register is used only after
 /// [`Unit::configure`] gave it a shape, products fit the shapes, and memory holds the rows that are loaded or stored
 /// (`stride` bytes apart). Breaking them faults.
-pub(super) trait Unit {
+pub(crate) trait Unit {
     /// Gives the registers their shapes and zeroes them.
     fn configure(&mut self, config: &Config);
     /// # Safety
@@ -62,6 +72,11 @@ pub(super) trait Unit {
     /// # Safety
     /// See [`Unit`].
     unsafe fn dot_bytes<const ACC: u8, const A: u8, const B: u8>(&mut self);
+    /// acc += a · b: signed bytes times signed bytes, four at a time, in int32.
+    ///
+    /// # Safety
+    /// See [`Unit`].
+    unsafe fn dot_signed_bytes<const ACC: u8, const A: u8, const B: u8>(&mut self);
     /// acc += a · b: pairs of bf16, in float32.
     ///
     /// # Safety
@@ -70,12 +85,12 @@ pub(super) trait Unit {
 }
 
 /// The CPU's own tiles, on this thread; dropping it releases them, so that switches between threads stay cheap.
-pub(super) struct Hardware(());
+pub(crate) struct Hardware(());
 
 impl Hardware {
     /// # Panics
     /// If the level has no AMX.
-    pub(super) fn new(isa: Isa) -> Self {
+    pub(crate) fn new(isa: Isa) -> Self {
         assert!(isa.level() == Level::Amx);
         Self(())
     }
@@ -126,6 +141,19 @@ impl Unit for Hardware {
         unsafe {
             asm!(
                 "tdpbsud tmm{acc}, tmm{a}, tmm{b}",
+                acc = const ACC,
+                a = const A,
+                b = const B,
+                options(nostack, preserves_flags, nomem)
+            );
+        }
+    }
+    #[inline(always)]
+    unsafe fn dot_signed_bytes<const ACC: u8, const A: u8, const B: u8>(&mut self) {
+        // SAFETY: by the caller's promise.
+        unsafe {
+            asm!(
+                "tdpbssd tmm{acc}, tmm{a}, tmm{b}",
                 acc = const ACC,
                 a = const A,
                 b = const B,
