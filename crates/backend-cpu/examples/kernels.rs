@@ -1,6 +1,8 @@
 //! Times every operation on the shapes of Qwen3-0.6B, beside the ceiling that this machine allows.
 //!
-//! `cargo run --release -p millrace-backend-cpu --example kernels [-- THREADS [FILTER]]`
+//! `cargo run --release -p millrace-backend-cpu --example kernels [-- THREADS [FILTER [LAYER]]]`
+//!
+//! With a layer's name: that layer with every batch from 1 to 64.
 
 #![allow(clippy::print_stdout, clippy::unwrap_used)]
 
@@ -26,7 +28,9 @@ const LAYERS: [(&str, usize, usize); 5] = [
     ("down", 3072, 1024),
     ("lm_head", 1024, 151_936),
 ];
-const BATCHES: [usize; 8] = [1, 2, 4, 8, 16, 32, 64, 512];
+/// Rows, and how many of them are tokens of prompts.
+const BATCHES: [(usize, usize); 11] =
+    [(1, 0), (2, 0), (4, 0), (8, 0), (16, 0), (32, 0), (64, 0), (16, 16), (64, 64), (512, 512), (2048, 2048)];
 
 type Error = Box<dyn std::error::Error>;
 
@@ -34,12 +38,13 @@ fn main() -> Result<(), Error> {
     let mut arguments = std::env::args().skip(1);
     let threads = arguments.next().map_or(Ok(default_threads()), |n| n.parse())?;
     let filter = arguments.next().unwrap_or_default();
+    let layer = arguments.next();
     let backend = CpuBackend::new(Some(threads))?;
     let bandwidth = bandwidth::read_bandwidth(backend.pool())?;
     println!("{}: memory {:.1} GB/s", backend.describe(), bandwidth / 1e9);
     let peaks = peak::measure(backend.level(), backend.pool())?;
     for peak in &peaks {
-        println!("  {:5} {:7.1} Gop/s from cache", peak.name, peak.ops_per_second / 1e9);
+        println!("  {:5} {:7.1} Gop/s from registers", peak.name, peak.ops_per_second / 1e9);
     }
     drop(backend);
     let int = |bits| WeightFormat::Quantize { bits, group: 32 };
@@ -51,7 +56,8 @@ fn main() -> Result<(), Error> {
         ("q4", Encoding::F32, int(4), 2),
     ] {
         if name.contains(&filter) {
-            linears(threads, name, encoding, format, bandwidth, peaks[peak].ops_per_second)?;
+            let ceilings = (bandwidth, peaks[peak].ops_per_second);
+            linears(threads, name, encoding, format, ceilings, layer.as_deref())?;
         }
     }
     if "attention".contains(&filter) {
@@ -123,11 +129,12 @@ fn linears(
     name: &str,
     encoding: Encoding,
     format: WeightFormat,
-    bandwidth: f64,
-    peak: f64,
+    (bandwidth, peak): (f64, f64),
+    only: Option<&str>,
 ) -> Result<(), Error> {
     println!("\n{name}: µs (GB/s of weights, Gop/s; share of the nearer ceiling)");
-    for (layer, cols, rows) in LAYERS {
+    for (layer, cols, rows) in LAYERS.into_iter().filter(|(layer, ..)| only.is_none_or(|name| name == *layer))
+    {
         let mut backend = CpuBackend::new(Some(threads))?;
         // Enough copies to leave the caches, as a model does.
         let copies = (256 << 20) / (rows * cols) + 1;
@@ -138,21 +145,26 @@ fn linears(
         }
         let bytes = backend.matrix_bytes(matrices[0]) as f64;
         print!("{layer:8}");
-        for batch in BATCHES {
-            if layer == "lm_head" && batch == 512 {
+        let batches =
+            if only.is_some() { (1..=64).map(|rows| (rows, 0)).collect() } else { BATCHES.to_vec() };
+        for (batch, prompt) in batches {
+            if layer == "lm_head" && prompt > 0 {
                 continue;
             }
             let x = tensor(&mut backend, batch, &Random(1).values(batch * cols));
             let out = backend.alloc(batch, rows)?;
             let next = std::cell::Cell::new(0);
-            let seconds = time(&mut backend, &Batch::default(), |b| {
+            let rows_of = Batch { prompt_rows: prompt, ..Batch::default() };
+            let seconds = time(&mut backend, &rows_of, |b| {
                 next.set(next.get() + 1);
                 b.linear(x, matrices[next.get() % copies], None, out);
             })?;
             let operations = 2.0 * (batch * rows * cols) as f64;
             let floor = (bytes / bandwidth).max(operations / peak);
             print!(
-                " | {batch}: {:.0} ({:.1}, {:.0}; {:.0}%)",
+                "{}{batch}{}: {:.0} ({:.1}, {:.0}; {:.0}%)",
+                if only.is_some() { "\n  " } else { " | " },
+                if prompt > 0 { "p" } else { "" },
                 seconds * 1e6,
                 bytes / seconds / 1e9,
                 operations / seconds / 1e9,

@@ -72,11 +72,6 @@ pub(crate) trait Unit {
     /// # Safety
     /// See [`Unit`].
     unsafe fn dot_bytes<const ACC: u8, const A: u8, const B: u8>(&mut self);
-    /// acc += a · b: signed bytes times signed bytes, four at a time, in int32.
-    ///
-    /// # Safety
-    /// See [`Unit`].
-    unsafe fn dot_signed_bytes<const ACC: u8, const A: u8, const B: u8>(&mut self);
     /// acc += a · b: pairs of bf16, in float32.
     ///
     /// # Safety
@@ -141,19 +136,6 @@ impl Unit for Hardware {
         unsafe {
             asm!(
                 "tdpbsud tmm{acc}, tmm{a}, tmm{b}",
-                acc = const ACC,
-                a = const A,
-                b = const B,
-                options(nostack, preserves_flags, nomem)
-            );
-        }
-    }
-    #[inline(always)]
-    unsafe fn dot_signed_bytes<const ACC: u8, const A: u8, const B: u8>(&mut self) {
-        // SAFETY: by the caller's promise.
-        unsafe {
-            asm!(
-                "tdpbssd tmm{acc}, tmm{a}, tmm{b}",
                 acc = const ACC,
                 a = const A,
                 b = const B,

@@ -1,6 +1,8 @@
 //! The tile kernels on a software model of the tile unit (on a machine with one, `tests/attention.rs` runs the same
 //! kernels at level Amx).
 
+#![allow(clippy::unwrap_used)]
+
 use millrace_backend::{HeadLayout, KvDtype, KvSpec, SeqSpan, Span};
 use millrace_types::BlockId;
 

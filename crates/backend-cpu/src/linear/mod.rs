@@ -23,15 +23,17 @@ use crate::simd::{Bf16Dot, Bf16Kernel, Kernel, LANES, Simd};
 use dense::{Bf16Pairs, Bf16Wide, DenseJob, F16Wide, F32Wide, WideWeights};
 use int::IntJob;
 
-/// Panels that are worked on together.
-const MAX_PANELS: usize = 4;
+/// Runs of panels are multiples of this, so that kernels that take several at a time come out even.
+const PANEL_STEP: usize = 4;
 /// How far in advance weights are asked for: hardware prefetchers stop at the ends of 4 KiB pages.
 const PREFETCH_BYTES: usize = 4 << 10;
 /// Row blocks are multiples of this: the rows of an AMX tile.
 const ROW_STEP: usize = 16;
-/// Runs of panels per thread, for balance, and panels in a run at most.
-const CHUNKS_PER_THREAD: usize = 16;
-const MAX_CHUNK: usize = 64;
+/// A run of panels is this share of a thread's part of what is left: long runs while there is much to do, because a
+/// run is one stream from memory, and short ones for balance at the end.
+const RUN_SHARE: usize = 2;
+/// Panels in a run at most.
+const MAX_RUN: usize = 64;
 /// Bytes of activations that a task goes through for each run of panels: about half of a core's L2.
 const ROW_BLOCK_BYTES: usize = 512 << 10;
 
@@ -65,7 +67,9 @@ impl Output<'_> {
 
 /// A linear layer whose inputs are ready.
 pub(crate) trait Job<S: Simd>: Sync {
-    /// Computes some rows for at most [`MAX_PANELS`] panels.
+    /// Panels that are worked on together, if there are so many rows.
+    fn panels(&self, rows: usize) -> usize;
+    /// Computes some rows for at most that many panels.
     fn rows(&self, s: S, rows: Range<usize>, panels: Range<usize>);
 }
 
@@ -100,8 +104,9 @@ impl<J> Task<'_, J> {
     where
         J: Job<S>,
     {
-        for first in self.panels.clone().step_by(MAX_PANELS) {
-            let panels = first..(first + MAX_PANELS).min(self.panels.end);
+        let step = self.job.panels(self.rows.len());
+        for first in self.panels.clone().step_by(step) {
+            let panels = first..(first + step).min(self.panels.end);
             self.job.rows(s, self.rows.clone(), panels);
         }
     }
@@ -220,14 +225,6 @@ impl Linear<'_> {
         if isa.level() == Level::Amx && self.prompt {
             return self.gemm(IntJob::<FOUR, AFFINE>::new(int, groups, &[], self.out), scratch);
         }
-        #[cfg(target_arch = "x86_64")]
-        if isa.level() == Level::Amx && self.input.rows >= amx::MIN_INT_ROWS {
-            let mut rooms = self.rooms(scratch, amx::int_room(groups))?;
-            let x = scratch.quantized(isa, self.pool, self.input, groups, int.zero_point())?;
-            let done = self.integer_tiles(&IntJob::<FOUR, AFFINE>::new(int, groups, x, self.out), &mut rooms);
-            scratch.rooms = rooms;
-            return done;
-        }
         let x = scratch.quantized(isa, self.pool, self.input, groups, int.zero_point())?;
         let job = IntJob::<FOUR, AFFINE>::new(int, groups, x, self.out);
         self.tasks(3, |rows, panels, _| isa.run(Task { job: &job, rows, panels }))
@@ -244,13 +241,45 @@ impl Linear<'_> {
         let fitting = ROW_BLOCK_BYTES * 2 / (self.weight.k * half_bytes);
         let block = (fitting / ROW_STEP).max(2) * ROW_STEP;
         let blocks = rows.div_ceil(block);
-        let chunk = panels.div_ceil(self.pool.threads() * CHUNKS_PER_THREAD);
-        let chunk = chunk.next_multiple_of(MAX_PANELS).min(MAX_CHUNK);
-        let chunks = panels.div_ceil(chunk);
-        self.pool.run(blocks * chunks, &|index, thread| {
-            let (row, panel) = (index / chunks * block, index % chunks * chunk);
-            task(row..(row + block).min(rows), panel..(panel + chunk).min(panels), thread);
+        let threads = self.pool.threads();
+        let runs = runs(panels, threads).count();
+        self.pool.run(blocks * runs, &|index, thread| {
+            let row = index / runs * block;
+            if let Some(panels) = self::runs(panels, threads).nth(index % runs) {
+                task(row..(row + block).min(rows), panels, thread);
+            }
         })?;
         Ok(())
+    }
+}
+
+/// Cuts panels into runs, in order.
+fn runs(panels: usize, threads: usize) -> impl Iterator<Item = Range<usize>> {
+    let mut first = 0;
+    std::iter::from_fn(move || {
+        let left = panels - first;
+        let run =
+            (left / (RUN_SHARE * threads)).next_multiple_of(PANEL_STEP).clamp(PANEL_STEP, MAX_RUN).min(left);
+        first += run;
+        (run > 0).then_some(first - run..first)
+    })
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn runs_cover_all_panels_and_shrink() {
+        for panels in [1, 3, 4, 63, 64, 65, 384, 9496] {
+            for threads in [1, 2, 7, 64] {
+                let runs: Vec<_> = runs(panels, threads).collect();
+                assert_eq!((runs[0].start, runs[runs.len() - 1].end), (0, panels));
+                for pair in runs.windows(2) {
+                    assert_eq!(pair[0].end, pair[1].start);
+                    assert!(pair[0].len() >= pair[1].len() && pair[0].len() <= MAX_RUN);
+                }
+            }
+        }
     }
 }

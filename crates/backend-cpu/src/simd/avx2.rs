@@ -159,8 +159,7 @@ impl Simd for Avx2 {
     fn load_i8_pairs(self, from: &[i8; 2 * LANES]) -> (Self::V, Self::V) {
         let at = (from.as_ptr(), from[16..].as_ptr());
         let both = halves!(|at| _mm256_cvtepi16_epi32(_mm_loadu_si128(at.cast())));
-        let even =
-            halves!(|both| _mm256_cvtepi32_ps(_mm256_srai_epi32::<24>(_mm256_slli_epi32::<24>(both))));
+        let even = halves!(|both| _mm256_cvtepi32_ps(_mm256_srai_epi32::<24>(_mm256_slli_epi32::<24>(both))));
         (even, halves!(|both| _mm256_cvtepi32_ps(_mm256_srai_epi32::<8>(both))))
     }
 
@@ -169,9 +168,8 @@ impl Simd for Avx2 {
         proven!((_mm256_set1_epi32(x), _mm256_set1_epi32(x)))
     }
     #[inline(always)]
-    fn load_i32(self, from: &[i32; LANES]) -> Self::I {
-        let at = (from.as_ptr(), from[8..].as_ptr());
-        halves!(|at| _mm256_loadu_si256(at.cast()))
+    fn add_i32(self, a: Self::I, b: Self::I) -> Self::I {
+        halves!(|a, b| _mm256_add_epi32(a, b))
     }
     #[inline(always)]
     fn to_f32(self, i: Self::I) -> Self::V {

@@ -161,8 +161,8 @@ impl Simd for Avx512 {
         proven!(_mm512_set1_epi32(x))
     }
     #[inline(always)]
-    fn load_i32(self, from: &[i32; LANES]) -> Self::I {
-        proven!(_mm512_loadu_si512(from.as_ptr().cast()))
+    fn add_i32(self, a: Self::I, b: Self::I) -> Self::I {
+        proven!(_mm512_add_epi32(a, b))
     }
     #[inline(always)]
     fn to_f32(self, i: Self::I) -> Self::V {
@@ -222,7 +222,7 @@ impl Simd for Avx512Bf16 {
         fn load_i8_pairs(from: &[i8; 2 * LANES]) -> (__m512, __m512);
         fn first(v: __m512) -> f32;
         fn splat_i32(x: i32) -> __m512i;
-        fn load_i32(from: &[i32; LANES]) -> __m512i;
+        fn add_i32(a: __m512i, b: __m512i) -> __m512i;
         fn to_f32(i: __m512i) -> __m512;
         fn bytes(from: &[u8; 64]) -> __m512i;
         fn nibbles(from: &[u8; 64]) -> (__m512i, __m512i);
@@ -270,8 +270,12 @@ impl Bf16Dot for Avx512Bf16 {
                 value(_mm512_srli_epi32::<24>(bytes)),
             ];
             // Words 0, 16, 1, 17, …
-            let lanes = _mm512_cvtepu8_epi32(_mm_setr_epi8(0, 1, 2, 3, 4, 5, 6, 7, 8, 9, 10, 11, 12, 13, 14, 15));
-            let order = _mm512_or_si512(lanes, _mm512_slli_epi32::<16>(_mm512_add_epi32(lanes, _mm512_set1_epi32(16))));
+            let lanes =
+                _mm512_cvtepu8_epi32(_mm_setr_epi8(0, 1, 2, 3, 4, 5, 6, 7, 8, 9, 10, 11, 12, 13, 14, 15));
+            let order = _mm512_or_si512(
+                lanes,
+                _mm512_slli_epi32::<16>(_mm512_add_epi32(lanes, _mm512_set1_epi32(16))),
+            );
             let pair = |first: __m512, second: __m512| {
                 let words = std::mem::transmute::<__m512bh, __m512i>(_mm512_cvtne2ps_pbh(second, first));
                 _mm512_permutexvar_epi16(order, words)

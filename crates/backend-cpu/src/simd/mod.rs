@@ -75,7 +75,7 @@ pub(crate) trait Simd: Copy + Send + Sync {
     }
 
     fn splat_i32(self, x: i32) -> Self::I;
-    fn load_i32(self, from: &[i32; LANES]) -> Self::I;
+    fn add_i32(self, a: Self::I, b: Self::I) -> Self::I;
     fn to_f32(self, i: Self::I) -> Self::V;
     /// Lane i's four bytes are `from[4i..4i+4]`.
     fn bytes(self, from: &[u8; 64]) -> Self::B;

@@ -148,8 +148,12 @@ impl Simd for Portable {
         Lanes([x; LANES])
     }
     #[inline(always)]
-    fn load_i32(self, from: &[i32; LANES]) -> Self::I {
-        Lanes(*from)
+    fn add_i32(self, a: Self::I, b: Self::I) -> Self::I {
+        let mut out = a;
+        for i in 0..LANES {
+            out.0[i] += b.0[i];
+        }
+        out
     }
     #[inline(always)]
     fn to_f32(self, v: Self::I) -> Self::V {

@@ -7,7 +7,7 @@ use millrace_backend::GROUP;
 use super::gemm::Weights;
 use crate::level::Isa;
 use crate::linear::int::IntJob;
-use crate::simd::{Bf16Dot, Bf16Kernel, LANES, Simd};
+use crate::simd::{Bf16Dot, Bf16Kernel, LANES};
 
 /// Elements of a pair vector: two input features of sixteen outputs.
 const PAIR: usize = 2 * LANES;

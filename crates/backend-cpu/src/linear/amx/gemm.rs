@@ -99,19 +99,25 @@ impl<W: Weights> Gemm<'_, W> {
     ///
     /// # Panics
     /// If there are more of them.
-    pub(crate) fn run<U: Unit>(&self, unit: &mut U, rows: Range<usize>, panels: Range<usize>, room: Room<'_>) {
+    pub(crate) fn run<U: Unit>(
+        &self,
+        unit: &mut U,
+        rows: Range<usize>,
+        panels: Range<usize>,
+        room: &mut Room<'_>,
+    ) {
         let one_pass = self.one_pass(rows.len());
         assert!(one_pass || rows.len() <= MAX_ROWS && panels.len() <= MAX_PANELS);
         let step = if one_pass { self.k } else { K_BLOCK };
         let mut current = None;
         for first in (0..self.k).step_by(step) {
             let cols = first..(first + step).min(self.k);
-            let (mut left, right) = room.weights.split_at_mut(PART);
+            let (left, right) = room.weights.split_at_mut(PART);
             let (only, sums) = room.sums.split_at_mut(4);
             let mut sums = sums.chunks_exact_mut(4);
             for panel in panels.clone().step_by(2) {
                 let second = (panel + 1).min(panels.end - 1);
-                let a = self.weights.tiles(self.isa, panel, cols.clone(), &mut left);
+                let a = self.weights.tiles(self.isa, panel, cols.clone(), left);
                 let b = self.weights.tiles(self.isa, second, cols.clone(), right);
                 for row in rows.clone().step_by(2 * ROWS) {
                     let first = (rows.end - row).min(ROWS);

@@ -7,10 +7,8 @@
 
 mod dequantize;
 mod gemm;
-mod int;
 mod tasks;
 #[cfg(test)]
 mod tests;
 
 pub(crate) use gemm::Bf16Weights;
-pub(crate) use int::{MIN_INT_ROWS, int_room};

@@ -3,14 +3,14 @@
 
 use millrace_backend::{BackendError, Encoding, GROUP, MatrixSource, WeightFormat};
 
-use super::int::int_task_on;
-use super::*;
+use super::gemm::{Bf16Weights, Gemm, Room, Weights};
 use crate::activations::{Activations, Input};
 use crate::level::{Isa, Level};
+use crate::linear::Output;
 use crate::linear::int::IntJob;
-use crate::linear::{Linear, Output};
 use crate::pack::{self, Packed, Panels};
 use crate::pool::Pool;
+use crate::region::Region;
 use crate::shared::SharedMut;
 use crate::tile::{ROWS, model::Model};
 
@@ -61,7 +61,8 @@ impl MatrixSource for Source {
 
 const OUT: usize = 70;
 const PANELS: usize = 5;
-const COLS: usize = 192;
+/// More than one pass of the tile kernels.
+const COLS: usize = 448;
 
 fn best_isa() -> Isa {
     Isa::new(*Level::supported().last().unwrap()).unwrap()
@@ -71,81 +72,77 @@ fn inputs(rows: usize) -> Vec<f32> {
     (0..rows * COLS).map(|i| value(i + 5)).collect()
 }
 
-/// The kernel under test, then the vector kernels, on the same inputs.
-fn both<const FOUR: bool, const AFFINE: bool>(weight: &Packed, rows: usize) -> [Vec<f32>; 2] {
-    let Panels::Int(int) = &weight.data else { panic!("integers") };
-    let (isa, pool, values) = (best_isa(), Pool::new(1), inputs(rows));
-    let input = Input { values: &values, rows, cols: COLS };
-    let (mut tiles, mut vectors) = (vec![0.0; rows * OUT], vec![0.0; rows * OUT]);
-    let mut scratch = Activations::default();
-    let groups = weight.k / GROUP;
-    let x = scratch.quantized(isa, &pool, input, groups, int.zero_point()).unwrap();
-    let out = Output { values: SharedMut::new(&mut tiles), cols: OUT, bias: None };
-    let job = IntJob::<FOUR, AFFINE>::new(int, groups, x, out);
-    int_task_on(&mut Model::new(), isa, &job, 0..rows, 0..PANELS);
-    let out = Output { values: SharedMut::new(&mut vectors), cols: OUT, bias: None };
-    // A level below Amx, so that this never takes the kernel under test.
-    let isa = Isa::new(isa.level().min(Level::Avx512Bf16)).unwrap();
-    Linear { isa, pool: &pool, weight, input, out }.run(&mut scratch).unwrap();
-    [tiles, vectors]
-}
-
-#[test]
-fn integers_have_the_bits_of_the_vector_kernels() {
-    let pool = Pool::new(1);
-    for rows in [1, 6, 16, 17, 40] {
-        for group in [32, 64] {
-            let mut dense = Source { rows: OUT, cols: COLS, encoding: Encoding::F32 };
-            let mut load =
-                |bits| pack::load(&pool, &mut dense, WeightFormat::Quantize { bits, group }).unwrap();
-            let [tiles, vectors] = both::<false, false>(&load(8), rows);
-            assert_eq!(tiles, vectors);
-            let [tiles, vectors] = both::<true, false>(&load(4), rows);
-            assert_eq!(tiles, vectors);
-            let load = |bits| {
-                let encoding = Encoding::Affine { bits, group };
-                let mut source = Source { rows: OUT, cols: COLS, encoding };
-                pack::load(&pool, &mut source, WeightFormat::Native).unwrap()
-            };
-            let [tiles, vectors] = both::<false, true>(&load(8), rows);
-            assert_eq!(tiles, vectors);
-            let [tiles, vectors] = both::<true, true>(&load(4), rows);
-            assert_eq!(tiles, vectors);
-        }
-    }
-}
-
-#[test]
-fn bf16_products_are_right_and_independent_of_the_batch() {
-    let (isa, pool) = (best_isa(), Pool::new(1));
-    let mut source = Source { rows: OUT, cols: COLS, encoding: Encoding::Bf16 };
-    let weight = pack::load(&pool, &mut source, WeightFormat::Native).unwrap();
-    let Panels::Bf16(weights) = &weight.data else { panic!("bf16") };
-    let values = inputs(50);
+/// Products of all rows in one piece agree with plain sums, and with those of each row alone.
+fn check_gemm<W: Weights>(weight: &Packed, weights: impl Fn() -> W, exact: impl Fn(usize, &mut [f32])) {
+    let (isa, pool, values) = (best_isa(), Pool::new(1), inputs(ROWS_OF_GEMM));
     let run = |first: usize, rows: usize| {
         let mut results = vec![0.0; rows * OUT];
         let mut scratch = Activations::default();
         let input = Input { values: &values[first * COLS..], rows, cols: COLS };
         let x = scratch.bf16_tiles(isa, &pool, input, weight.k).unwrap();
         let out = Output { values: SharedMut::new(&mut results), cols: OUT, bias: None };
+        let job = Gemm { isa, weights: weights(), k: weight.k, x, out };
+        let mut memory = Region::zeroed(Room::SIZE, "a test").unwrap();
         // Two tasks: a block of rows may start in the middle, and an odd number of panels is left over.
-        let job = Bf16Job { isa, weights, k: weight.k, x, out };
         let middle = (rows / 2).next_multiple_of(ROWS).min(rows);
-        job.run_on(&mut Model::new(), 0..middle, 0..PANELS);
-        job.run_on(&mut Model::new(), middle..rows, 0..PANELS);
+        for rows in [0..middle, middle..rows] {
+            job.run(&mut Model::new(), rows, 0..PANELS, &mut Room::new(&mut memory));
+        }
         results
     };
-    let whole = run(0, 50);
-    for row in 0..50 {
+    let whole = run(0, ROWS_OF_GEMM);
+    for row in 0..ROWS_OF_GEMM {
         assert_eq!(run(row, 1), whole[row * OUT..][..OUT], "row {row}");
     }
     let round = |x: f32| half::bf16::from_f32(x).to_f32();
     let mut w = vec![0.0; COLS];
     for n in 0..OUT {
-        weight.read_row(n, &mut w);
-        for row in 0..50 {
-            let exact: f32 = w.iter().zip(&values[row * COLS..]).map(|(w, x)| w * round(*x)).sum();
-            assert!((whole[row * OUT + n] - exact).abs() < 1e-4);
+        exact(n, &mut w);
+        for row in 0..ROWS_OF_GEMM {
+            let sum: f32 = w.iter().zip(&values[row * COLS..]).map(|(w, x)| w * round(*x)).sum();
+            assert!((whole[row * OUT + n] - sum).abs() < 1e-4 * (1.0 + sum.abs()), "row {row}, output {n}");
         }
+    }
+}
+
+const ROWS_OF_GEMM: usize = 70;
+
+#[test]
+fn bf16_products_are_right_and_independent_of_the_batch() {
+    let mut source = Source { rows: OUT, cols: COLS, encoding: Encoding::Bf16 };
+    let weight = pack::load(best_isa(), &Pool::new(1), &mut source, WeightFormat::Native).unwrap();
+    let Panels::Bf16(panels) = &weight.data else { panic!("bf16") };
+    check_gemm(&weight, || Bf16Weights { panels, k: weight.k }, |n, w| weight.read_row(n, w));
+}
+
+fn check_dequantized<const FOUR: bool, const AFFINE: bool>(weight: &Packed) {
+    // Needs an instruction that rounds to bf16.
+    if !best_isa().has_bf16_dot() {
+        return;
+    }
+    let Panels::Int(int) = &weight.data else { panic!("integers") };
+    let out = || Output { values: SharedMut::new(&mut []), cols: OUT, bias: None };
+    let weights = || IntJob::<FOUR, AFFINE>::new(int, weight.k / GROUP, &[], out());
+    check_gemm(weight, weights, |n, w| {
+        weight.read_row(n, w);
+        w.iter_mut().for_each(|w| *w = half::bf16::from_f32(*w).to_f32());
+    });
+}
+
+#[test]
+fn dequantized_products_are_right_and_independent_of_the_batch() {
+    let pool = Pool::new(1);
+    for group in [32, 64] {
+        let mut dense = Source { rows: OUT, cols: COLS, encoding: Encoding::F32 };
+        let mut load =
+            |bits| pack::load(best_isa(), &pool, &mut dense, WeightFormat::Quantize { bits, group }).unwrap();
+        check_dequantized::<false, false>(&load(8));
+        check_dequantized::<true, false>(&load(4));
+        let load = |bits| {
+            let mut source = Source { rows: OUT, cols: COLS, encoding: Encoding::Affine { bits, group } };
+            pack::load(best_isa(), &pool, &mut source, WeightFormat::Native).unwrap()
+        };
+        check_dequantized::<false, true>(&load(8));
+        check_dequantized::<true, true>(&load(4));
     }
 }
