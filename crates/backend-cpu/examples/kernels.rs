@@ -1,6 +1,8 @@
 //! Times every operation on the shapes of Qwen3-0.6B, beside the ceiling that this machine allows.
 //!
-//! `cargo run --release -p millrace-backend-cpu --example kernels [-- THREADS [FILTER]]`
+//! `cargo run --release -p millrace-backend-cpu --example kernels [-- THREADS [FILTER [LAYER]]]`
+//!
+//! With a layer's name: that layer with every batch from 1 to 64.
 
 #![allow(clippy::print_stdout, clippy::unwrap_used)]
 
@@ -34,6 +36,7 @@ fn main() -> Result<(), Error> {
     let mut arguments = std::env::args().skip(1);
     let threads = arguments.next().map_or(Ok(default_threads()), |n| n.parse())?;
     let filter = arguments.next().unwrap_or_default();
+    let layer = arguments.next();
     let backend = CpuBackend::new(Some(threads))?;
     let bandwidth = bandwidth::read_bandwidth(backend.pool())?;
     println!("{}: memory {:.1} GB/s", backend.describe(), bandwidth / 1e9);
@@ -51,7 +54,8 @@ fn main() -> Result<(), Error> {
         ("q4", Encoding::F32, int(4), 2),
     ] {
         if name.contains(&filter) {
-            linears(threads, name, encoding, format, bandwidth, peaks[peak].ops_per_second)?;
+            let ceilings = (bandwidth, peaks[peak].ops_per_second);
+            linears(threads, name, encoding, format, ceilings, layer.as_deref())?;
         }
     }
     if "attention".contains(&filter) {
@@ -123,11 +127,12 @@ fn linears(
     name: &str,
     encoding: Encoding,
     format: WeightFormat,
-    bandwidth: f64,
-    peak: f64,
+    (bandwidth, peak): (f64, f64),
+    only: Option<&str>,
 ) -> Result<(), Error> {
     println!("\n{name}: µs (GB/s of weights, Gop/s; share of the nearer ceiling)");
-    for (layer, cols, rows) in LAYERS {
+    for (layer, cols, rows) in LAYERS.into_iter().filter(|(layer, ..)| only.is_none_or(|name| name == *layer))
+    {
         let mut backend = CpuBackend::new(Some(threads))?;
         // Enough copies to leave the caches, as a model does.
         let copies = (256 << 20) / (rows * cols) + 1;
@@ -138,7 +143,8 @@ fn linears(
         }
         let bytes = backend.matrix_bytes(matrices[0]) as f64;
         print!("{layer:8}");
-        for batch in BATCHES {
+        let batches = if only.is_some() { (1..=64).collect() } else { BATCHES.to_vec() };
+        for batch in batches {
             if layer == "lm_head" && batch == 512 {
                 continue;
             }
@@ -152,7 +158,8 @@ fn linears(
             let operations = 2.0 * (batch * rows * cols) as f64;
             let floor = (bytes / bandwidth).max(operations / peak);
             print!(
-                " | {batch}: {:.0} ({:.1}, {:.0}; {:.0}%)",
+                "{}{batch}: {:.0} ({:.1}, {:.0}; {:.0}%)",
+                if only.is_some() { "\n  " } else { " | " },
                 seconds * 1e6,
                 bytes / seconds / 1e9,
                 operations / seconds / 1e9,

@@ -163,7 +163,7 @@ impl Backend for CpuBackend {
         source: &mut dyn MatrixSource,
         format: WeightFormat,
     ) -> Result<Matrix, BackendError> {
-        let packed = pack::load(&self.pool, source, format)?;
+        let packed = pack::load(self.isa, &self.pool, source, format)?;
         let (rows, cols) = (packed.rows, packed.cols);
         self.matrices.push(packed);
         Ok(Matrix { id: self.matrices.len() as u32 - 1, rows, cols })

@@ -5,15 +5,23 @@
 //! * int8: `[panel][k / 32]` groups of `[8][16][4]`, the order of `vpdpbusd` and of an AMX B tile
 //! * int4: groups of `[4][16][4]` bytes; byte vector j holds step j in its low and step j + 4 in its high nibbles
 //!
-//! Integers have scales (and biases) `[panel][k / group][16]`. Outputs and inputs are padded with zeros.
+//! Integers have scales (and biases) `[panel][k / group][16]`, in 16 bits if that is exact. Outputs and inputs are
+//! padded with zeros.
 
+mod constants;
+mod dense;
+mod integers;
 mod load;
+mod rows;
+#[cfg(test)]
+mod tests;
 
 use millrace_backend::GROUP;
 
 use crate::region::Region;
 use crate::simd::LANES;
 
+pub(crate) use constants::{Constants, Vectors};
 pub(crate) use load::load;
 
 /// A packed weight `[rows, cols]` (out features, in features).
@@ -40,9 +48,9 @@ pub(crate) struct IntPanels {
     /// Columns per scale; a multiple of [`GROUP`].
     pub(crate) group: usize,
     pub(crate) q: Region<u8>,
-    pub(crate) scales: Region<f32>,
+    pub(crate) scales: Constants,
     /// `None` if every bias is −2^(bits−1) · scale: a constant zero point.
-    pub(crate) biases: Option<Region<f32>>,
+    pub(crate) biases: Option<Constants>,
 }
 
 impl IntPanels {
@@ -87,8 +95,8 @@ impl Packed {
             Panels::F32(_) => self.k * LANES * 4,
             Panels::F16(_) | Panels::Bf16(_) => self.k * LANES * 2,
             Panels::Int(int) => {
-                let constants = 1 + usize::from(int.biases.is_some());
-                self.k / GROUP * group_bytes(int.bits) + self.k / int.group * LANES * 4 * constants
+                let constants = int.scales.width() + int.biases.as_ref().map_or(0, Constants::width);
+                self.k / GROUP * group_bytes(int.bits) + self.k / int.group * LANES * constants
             }
         }
     }
@@ -123,8 +131,8 @@ impl Packed {
         let mask = (1u32 << int.bits) - 1;
         for (index, out) in out.chunks_mut(int.group).enumerate() {
             let at = constants + index * LANES;
-            let scale = int.scales[at];
-            let bias = int.biases.as_ref().map_or(-(zero_point(int.bits) as f32) * scale, |b| b[at]);
+            let scale = int.scales.get(at);
+            let bias = int.biases.as_ref().map_or(-(zero_point(int.bits) as f32) * scale, |b| b.get(at));
             for (offset, out) in out.iter_mut().enumerate() {
                 let (byte, shift) = int_index(int.bits, index * int.group + offset, lane);
                 *out = scale * (u32::from(q[byte]) >> shift & mask) as f32 + bias;

@@ -43,7 +43,7 @@ pub fn measure(level: Level, pool: &Pool) -> Result<[Peak; 3], BackendError> {
 }
 
 fn run(isa: Isa, pool: &Pool, encoding: Encoding, format: WeightFormat) -> Result<f64, BackendError> {
-    let weight = pack::load(pool, &mut Ramp(encoding), format)?;
+    let weight = pack::load(isa, pool, &mut Ramp(encoding), format)?;
     let values: Vec<f32> = (0..ROWS * FEATURES).map(ramp).collect();
     let mut out = Region::zeroed(ROWS * FEATURES, "the speed measurement")?;
     let mut scratch = Activations::default();

@@ -22,7 +22,7 @@ pub use batch::{
 };
 pub use handle::{Matrix, Tensor, Ticket};
 pub use quant::{GROUP, dequantize_row, quantize_activations, quantize_row};
-pub use weights::{Encoding, MatrixSource, WeightFormat};
+pub use weights::{Encoding, MatrixSource, RawFloats, RawRow, WeightFormat};
 
 /// Why a backend could not do what it was asked.
 #[derive(Debug, thiserror::Error)]

@@ -35,6 +35,33 @@ pub enum WeightFormat {
     },
 }
 
+/// Floats where they lie: little-endian, in row order, not necessarily aligned.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum RawFloats<'a> {
+    /// Four bytes each.
+    F32(&'a [u8]),
+    /// IEEE half precision, two bytes each.
+    F16(&'a [u8]),
+    /// bfloat16, two bytes each.
+    Bf16(&'a [u8]),
+}
+
+/// One row of a matrix where it lies, for backends that read many rows at once.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum RawRow<'a> {
+    /// `[cols]`.
+    Dense(RawFloats<'a>),
+    /// Affine integers.
+    Affine {
+        /// `cols · bits / 8` bytes; 4-bit integers lie two in a byte, the first in the low half.
+        q: &'a [u8],
+        /// `[cols / group]`.
+        scales: RawFloats<'a>,
+        /// `[cols / group]`.
+        biases: RawFloats<'a>,
+    },
+}
+
 /// A weight matrix `[rows, cols]` = (out features, in features) that can be read row by row.
 pub trait MatrixSource {
     /// Output features.
@@ -53,4 +80,10 @@ pub trait MatrixSource {
         scales: &mut [f32],
         biases: &mut [f32],
     ) -> Result<(), BackendError>;
+    /// Row `index` where it lies, if it lies in memory just as [`MatrixSource::encoding`] says. `None` is always
+    /// right: the row is then read with the methods above.
+    fn raw_row(&self, index: usize) -> Option<RawRow<'_>> {
+        let _ = index;
+        None
+    }
 }

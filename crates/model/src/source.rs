@@ -1,7 +1,7 @@
 //! Where a loader gets weights from: a checkpoint, or a generator of random ones.
 
-use millrace_backend::{BackendError, Encoding, MatrixSource};
-use millrace_weights::{AffineView, Checkpoint, Dtype, MatrixView, WeightsError};
+use millrace_backend::{BackendError, Encoding, MatrixSource, RawFloats, RawRow};
+use millrace_weights::{AffineView, Checkpoint, Dtype, MatrixView, TensorView, WeightsError};
 
 use crate::ModelError;
 
@@ -98,6 +98,34 @@ impl MatrixSource for CheckpointMatrix<'_> {
         affine.read_integers(index, q).map_err(|e| in_backend(&e))?;
         affine.read_groups(index, scales, biases).map_err(|e| in_backend(&e))
     }
+
+    fn raw_row(&self, index: usize) -> Option<RawRow<'_>> {
+        match &self.0 {
+            MatrixView::Dense(tensor) => raw_floats(tensor, index).map(RawRow::Dense),
+            // Only these widths lie as they are stored, and only such groups are read as integers.
+            MatrixView::Affine(affine)
+                if matches!(affine.quantization.bits, 4 | 8)
+                    && matches!(affine_encoding(affine), Encoding::Affine { .. }) =>
+            {
+                Some(RawRow::Affine {
+                    q: affine.packed_row(index)?,
+                    scales: raw_floats(&affine.scales, index)?,
+                    biases: raw_floats(&affine.biases, index)?,
+                })
+            }
+            MatrixView::Affine(_) => None,
+        }
+    }
+}
+
+fn raw_floats<'a>(tensor: &TensorView<'a>, index: usize) -> Option<RawFloats<'a>> {
+    let bytes = tensor.row_bytes(index)?;
+    match tensor.dtype {
+        Dtype::F32 => Some(RawFloats::F32(bytes)),
+        Dtype::F16 => Some(RawFloats::F16(bytes)),
+        Dtype::Bf16 => Some(RawFloats::Bf16(bytes)),
+        _ => None,
+    }
 }
 
 /// Backends know integers of 4 and 8 bits in groups of multiples of 32. Widths between are stored in the next
@@ -156,6 +184,7 @@ mod tests {
             let (mut q, mut scales, mut biases, mut dense) = ([0; 64], [0.0; 2], [0.0; 2], [0.0; 64]);
             matrix.read_affine(0, &mut q, &mut scales, &mut biases).unwrap();
             matrix.read_dense(0, &mut dense).unwrap();
+            assert_eq!(matrix.raw_row(0).is_some(), bits == widened, "{bits} bits");
             for i in 0..64 {
                 assert_eq!(usize::from(q[i]), i % (1 << bits), "{bits} bits, column {i}");
                 assert_eq!(
@@ -174,5 +203,6 @@ mod tests {
         let mut dense = [0.0; 64];
         matrix.read_dense(0, &mut dense).unwrap();
         assert_eq!(dense[..4], [-1.0, -0.5, 0.0, 0.5]);
+        assert_eq!(matrix.raw_row(0), None);
     }
 }

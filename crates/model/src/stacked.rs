@@ -1,6 +1,6 @@
 //! Several matrices one above the other, read as one: fused q, k, v and gate, up projections.
 
-use millrace_backend::{BackendError, Encoding, MatrixSource};
+use millrace_backend::{BackendError, Encoding, MatrixSource, RawRow};
 
 /// Row-wise concatenation of sources with equal columns. Sources of different encodings are brought to a common one
 /// that holds the values of all of them.
@@ -67,6 +67,16 @@ impl MatrixSource for Stacked<'_> {
         spread(scales, groups, own / group);
         spread(biases, groups, own / group);
         Ok(())
+    }
+
+    fn raw_row(&self, mut index: usize) -> Option<RawRow<'_>> {
+        for part in &self.parts {
+            if index < part.rows() {
+                return if part.encoding() == self.encoding { part.raw_row(index) } else { None };
+            }
+            index -= part.rows();
+        }
+        None
     }
 }
 

@@ -106,6 +106,12 @@ impl<'a> TensorView<'a> {
         Ok(())
     }
 
+    /// The bytes of row `index`; `None` if it doesn't exist.
+    pub fn row_bytes(&self, index: usize) -> Option<&'a [u8]> {
+        let cols = self.cols();
+        self.element_bytes(index.checked_mul(cols)?, cols).ok()
+    }
+
     /// All elements as floats, for vectors such as norm weights and biases.
     ///
     /// # Errors
@@ -180,6 +186,8 @@ mod tests {
             assert_eq!(row, [-2.5], "{dtype}");
             assert!(tensor.read_row(2, &mut row).is_err());
             assert!(tensor.read_row(usize::MAX, &mut row).is_err());
+            assert_eq!(tensor.row_bytes(1), Some(&bytes[bytes.len() / 2..]));
+            assert!(tensor.row_bytes(2).or(tensor.row_bytes(usize::MAX)).is_none());
             assert_eq!(tensor.select_rows(1..2).unwrap().to_f32().unwrap(), [-2.5]);
             assert!(tensor.select_rows(1..3).is_err());
         }

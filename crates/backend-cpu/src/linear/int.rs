@@ -9,13 +9,19 @@ use std::ops::Range;
 
 use millrace_backend::GROUP;
 
-use super::{Job, Output, PREFETCH_BYTES, Rows};
+use super::{Job, Output, PANEL_STEP, PREFETCH_BYTES, Rows};
 use crate::activations::QuantGroup;
-use crate::pack::{IntPanels, group_bytes};
+use crate::pack::{IntPanels, Vectors, group_bytes};
 use crate::simd::{LANES, Simd, prefetch};
 
-/// Rows that a kernel holds in registers.
-const MAX_ROWS: usize = 6;
+/// Up to this many rows wait for memory: one panel at a time is one stream, the fastest way to read, and stays in the
+/// first-level cache for the second half of the rows. More rows compute most of the time.
+const FEW_ROWS: usize = 16;
+/// Rows that a kernel holds in registers with one panel, and with two.
+const MAX_ROWS: usize = 8;
+const WIDE_ROWS: usize = 6;
+/// Sums that are split in two at most: more hide the latency by their number.
+const SPLIT_SUMS: usize = 4;
 /// Bytes of a vector, and four-column steps of a group.
 const VECTOR: usize = 64;
 const STEPS: usize = GROUP / 4;
@@ -24,8 +30,9 @@ const STEPS: usize = GROUP / 4;
 /// [`QuantGroup::start`].
 pub(crate) struct IntJob<'a, const FOUR: bool, const AFFINE: bool> {
     q: &'a [[u8; VECTOR]],
-    scales: &'a [[f32; LANES]],
-    biases: &'a [[f32; LANES]],
+    scales: Vectors<'a>,
+    /// Scales again if there are none.
+    biases: Vectors<'a>,
     /// Groups of 32 columns in a panel.
     groups: usize,
     /// Of those, how many share a scale.
@@ -34,13 +41,23 @@ pub(crate) struct IntJob<'a, const FOUR: bool, const AFFINE: bool> {
     out: Output<'a>,
 }
 
-/// One panel's part of a job.
-#[derive(Clone, Copy)]
-pub(crate) struct IntPanel<'a> {
-    /// `[groups]` groups of [`IntJob::VECTORS`] vectors.
-    pub(crate) q: &'a [[u8; VECTOR]],
-    pub(crate) scales: &'a [[f32; LANES]],
-    pub(crate) biases: &'a [[f32; LANES]],
+/// Panels that a kernel takes at a time, at most.
+const MAX_PANELS: usize = 2;
+/// Scales that are widened ahead of their use.
+const WIDENED: usize = 16;
+
+/// Scales and biases as floats: the kernels have no registers left for a choice of types.
+struct Widened {
+    scales: [[[f32; LANES]; WIDENED]; MAX_PANELS],
+    biases: [[[f32; LANES]; WIDENED]; MAX_PANELS],
+}
+
+impl Widened {
+    #[inline(always)]
+    fn new() -> Self {
+        let zeros = [[[0.0; LANES]; WIDENED]; MAX_PANELS];
+        Self { scales: zeros, biases: zeros }
+    }
 }
 
 impl<'a, const FOUR: bool, const AFFINE: bool> IntJob<'a, FOUR, AFFINE> {
@@ -51,8 +68,8 @@ impl<'a, const FOUR: bool, const AFFINE: bool> IntJob<'a, FOUR, AFFINE> {
         debug_assert_eq!(group_bytes(int.bits), Self::VECTORS * VECTOR);
         Self {
             q: int.q.as_chunks().0,
-            scales: int.scales.as_chunks().0,
-            biases: int.biases.as_ref().map_or(&[], |b| b.as_chunks().0),
+            scales: int.scales.vectors(),
+            biases: int.biases.as_ref().unwrap_or(&int.scales).vectors(),
             groups,
             per_scale: int.group / GROUP,
             x,
@@ -60,13 +77,43 @@ impl<'a, const FOUR: bool, const AFFINE: bool> IntJob<'a, FOUR, AFFINE> {
         }
     }
 
-    pub(crate) fn panel(&self, panel: usize) -> IntPanel<'a> {
-        let scales = self.groups / self.per_scale;
-        let constants = panel * scales..(panel + 1) * scales;
-        IntPanel {
-            q: &self.q[panel * self.groups * Self::VECTORS..][..self.groups * Self::VECTORS],
-            scales: &self.scales[constants.clone()],
-            biases: if AFFINE { &self.biases[constants] } else { &[] },
+    /// A panel's `[groups]` groups of [`IntJob::VECTORS`] vectors.
+    #[inline(always)]
+    pub(crate) fn panel(&self, panel: usize) -> &'a [[u8; VECTOR]] {
+        &self.q[panel * self.groups * Self::VECTORS..][..self.groups * Self::VECTORS]
+    }
+
+    /// Scale and bias number `index` of a panel (without biases, the latter means nothing).
+    #[inline(always)]
+    pub(crate) fn constants<S: Simd>(&self, s: S, panel: usize, index: usize) -> (S::V, S::V) {
+        let at = panel * (self.groups / self.per_scale) + index;
+        let scale = self.scales.load(s, at);
+        (scale, if AFFINE { self.biases.load(s, at) } else { scale })
+    }
+
+    /// Widens scales (and biases) of P panels, and asks for as many more to come from memory if `ahead`.
+    #[inline(always)]
+    fn widen<S: Simd, const P: usize>(
+        &self,
+        s: S,
+        panel: usize,
+        scales: Range<usize>,
+        ahead: bool,
+        out: &mut Widened,
+    ) {
+        let count = scales.len();
+        for p in 0..P {
+            let first = (panel + p) * (self.groups / self.per_scale) + scales.start;
+            self.scales.widen(s, first, &mut out.scales[p][..count]);
+            if AFFINE {
+                self.biases.widen(s, first, &mut out.biases[p][..count]);
+            }
+            if ahead {
+                self.scales.prefetch(first + count, count);
+                if AFFINE {
+                    self.biases.prefetch(first + count, count);
+                }
+            }
         }
     }
 
@@ -97,19 +144,22 @@ impl<'a, const FOUR: bool, const AFFINE: bool> IntJob<'a, FOUR, AFFINE> {
         if AFFINE { s.fma(bias, s.splat(x.bias_factor), acc) } else { acc }
     }
 
-    /// The integer sums of a group for M rows × P panels, whose vectors are in `q`.
+    /// The integer sums of a group for M rows × P panels, whose vectors are in `q`. Few sums get two accumulators
+    /// each, which halves the latency; integer sums are exact in any order.
     #[inline(always)]
     fn dots<S: Simd, const M: usize, const P: usize>(
         s: S,
         q: &[&[[u8; VECTOR]]; P],
         x: &[&QuantGroup; M],
     ) -> [[S::I; P]; M] {
+        let split = M * P <= SPLIT_SUMS;
         let mut dots = [[s.splat_i32(0); P]; M];
+        let mut others = dots;
         for m in 0..M {
             dots[m] = [s.splat_i32(x[m].start); P];
         }
-        for j in 0..Self::VECTORS {
-            // Step j, and with nibbles step j + 4 too.
+        for j in 0..STEPS / 2 {
+            // Steps j and j + 4.
             let mut low = [s.bytes(&q[0][j]); P];
             let mut high = low;
             for p in 0..P {
@@ -117,6 +167,7 @@ impl<'a, const FOUR: bool, const AFFINE: bool> IntJob<'a, FOUR, AFFINE> {
                     (low[p], high[p]) = s.nibbles(&q[p][j]);
                 } else {
                     low[p] = s.bytes(&q[p][j]);
+                    high[p] = s.bytes(&q[p][j + STEPS / 2]);
                 }
             }
             for m in 0..M {
@@ -124,11 +175,17 @@ impl<'a, const FOUR: bool, const AFFINE: bool> IntJob<'a, FOUR, AFFINE> {
                     dots[m][p] = s.dot4(dots[m][p], low[p], x[m].q[j]);
                 }
             }
-            if FOUR {
-                for m in 0..M {
-                    for p in 0..P {
-                        dots[m][p] = s.dot4(dots[m][p], high[p], x[m].q[j + STEPS / 2]);
-                    }
+            for m in 0..M {
+                for p in 0..P {
+                    let sum = if split { &mut others[m][p] } else { &mut dots[m][p] };
+                    *sum = s.dot4(*sum, high[p], x[m].q[j + STEPS / 2]);
+                }
+            }
+        }
+        if split {
+            for m in 0..M {
+                for p in 0..P {
+                    dots[m][p] = s.add_i32(dots[m][p], others[m][p]);
                 }
             }
         }
@@ -137,7 +194,13 @@ impl<'a, const FOUR: bool, const AFFINE: bool> IntJob<'a, FOUR, AFFINE> {
 
     /// M rows × P panels; rows from `at.count` on repeat the last one and are not stored.
     #[inline(always)]
-    fn tile<S: Simd, const M: usize, const P: usize>(&self, s: S, at: Rows, panel: usize) {
+    fn tile<S: Simd, const M: usize, const P: usize>(
+        &self,
+        s: S,
+        at: Rows,
+        panel: usize,
+        constants: &mut Widened,
+    ) {
         let Rows { row, count, first } = at;
         let mut x = [self.x; M];
         for (m, x) in x.iter_mut().enumerate() {
@@ -148,36 +211,37 @@ impl<'a, const FOUR: bool, const AFFINE: bool> IntJob<'a, FOUR, AFFINE> {
             *weights = self.panel(panel + p);
         }
         let mut acc = [[s.splat(0.0); P]; M];
-        // The first rows bring the weights from memory. (Enough long streams are found by the hardware.)
-        let ahead = first && (FOUR || M > 2);
-        let (mut constant, mut next) = (0, self.per_scale);
-        for group in 0..self.groups {
-            if group == next {
-                constant += 1;
-                next += self.per_scale;
-            }
-            let (mut scale, mut bias) = ([s.splat(0.0); P], [s.splat(0.0); P]);
-            let mut q = [weights[0].q; P];
-            for p in 0..P {
-                scale[p] = s.load(&weights[p].scales[constant]);
-                if AFFINE {
-                    bias[p] = s.load(&weights[p].biases[constant]);
+        let scales = self.groups / self.per_scale;
+        for start in (0..scales).step_by(WIDENED) {
+            let end = (start + WIDENED).min(scales);
+            self.widen::<S, P>(s, panel, start..end, first, constants);
+            let (mut index, mut next) = (0, (start + 1) * self.per_scale);
+            for group in start * self.per_scale..end * self.per_scale {
+                if group == next {
+                    index += 1;
+                    next += self.per_scale;
                 }
-                q[p] = &weights[p].q[group * Self::VECTORS..][..Self::VECTORS];
-                if ahead {
-                    for vector in q[p] {
-                        prefetch(vector, PREFETCH_BYTES);
+                let mut q = weights;
+                for p in 0..P {
+                    q[p] = &weights[p][group * Self::VECTORS..][..Self::VECTORS];
+                    // The first rows bring the weights from memory.
+                    if first {
+                        for vector in q[p] {
+                            prefetch(vector, PREFETCH_BYTES);
+                        }
                     }
                 }
-            }
-            let mut here = [&x[0][group]; M];
-            for m in 0..M {
-                here[m] = &x[m][group];
-            }
-            let dots = Self::dots::<S, M, P>(s, &q, &here);
-            for m in 0..M {
+                let mut here = [&x[0][group]; M];
+                for m in 0..M {
+                    here[m] = &x[m][group];
+                }
+                let dots = Self::dots::<S, M, P>(s, &q, &here);
                 for p in 0..P {
-                    acc[m][p] = Self::accumulate(s, acc[m][p], dots[m][p], here[m], scale[p], bias[p]);
+                    let scale = s.load(&constants.scales[p][index]);
+                    let bias = if AFFINE { s.load(&constants.biases[p][index]) } else { scale };
+                    for m in 0..M {
+                        acc[m][p] = Self::accumulate(s, acc[m][p], dots[m][p], here[m], scale, bias);
+                    }
                 }
             }
         }
@@ -188,34 +252,44 @@ impl<'a, const FOUR: bool, const AFFINE: bool> IntJob<'a, FOUR, AFFINE> {
         }
     }
 
-    /// M rows (of which `at.count` exist) × some panels.
+    /// M rows (of which `at.count` exist) × some panels, P at a time.
     #[inline(always)]
-    fn block<S: Simd, const M: usize>(&self, s: S, at: Rows, panels: Range<usize>) {
+    fn block<S: Simd, const M: usize, const P: usize>(
+        &self,
+        s: S,
+        at: Rows,
+        panels: Range<usize>,
+        scratch: &mut Widened,
+    ) {
         let mut panel = panels.start;
-        // One or two rows of bytes: more panels at a time keep more of memory busy.
-        while M <= 2 && !FOUR && panel + 4 <= panels.end {
-            self.tile::<S, M, 4>(s, at, panel);
-            panel += 4;
+        while panel + P <= panels.end {
+            self.tile::<S, M, P>(s, at, panel, scratch);
+            panel += P;
         }
-        while panel + 2 <= panels.end {
-            self.tile::<S, M, 2>(s, at, panel);
-            panel += 2;
-        }
-        if panel < panels.end {
-            self.tile::<S, M, 1>(s, at, panel);
+        if P > 1 && panel < panels.end {
+            self.tile::<S, M, 1>(s, at, panel, scratch);
         }
     }
 }
 
 impl<S: Simd, const FOUR: bool, const AFFINE: bool> Job<S> for IntJob<'_, FOUR, AFFINE> {
+    fn panels(&self, rows: usize) -> usize {
+        if rows <= FEW_ROWS { 1 } else { PANEL_STEP }
+    }
+
     #[inline(always)]
     fn rows(&self, s: S, rows: Range<usize>, panels: Range<usize>) {
-        for at in Rows::cut(rows, MAX_ROWS) {
+        let most = if rows.len() <= FEW_ROWS { MAX_ROWS } else { WIDE_ROWS };
+        let w = &mut Widened::new();
+        for at in Rows::cut(rows, most) {
+            let panels = panels.clone();
             match at.count {
-                1 => self.block::<S, 1>(s, at, panels.clone()),
-                2 => self.block::<S, 2>(s, at, panels.clone()),
-                3 | 4 => self.block::<S, 4>(s, at, panels.clone()),
-                _ => self.block::<S, MAX_ROWS>(s, at, panels.clone()),
+                1 => self.block::<S, 1, 1>(s, at, panels, w),
+                2 => self.block::<S, 2, 1>(s, at, panels, w),
+                3 | 4 => self.block::<S, 4, 1>(s, at, panels, w),
+                WIDE_ROWS if most == WIDE_ROWS => self.block::<S, WIDE_ROWS, MAX_PANELS>(s, at, panels, w),
+                5 | 6 => self.block::<S, 6, 1>(s, at, panels, w),
+                _ => self.block::<S, MAX_ROWS, 1>(s, at, panels, w),
             }
         }
     }

@@ -24,15 +24,20 @@ use crate::simd::{Bf16Dot, Bf16Kernel, Kernel, LANES, Simd};
 use dense::{Bf16Pairs, Bf16Wide, DenseJob, F16Wide, F32Wide, WideWeights};
 use int::IntJob;
 
-/// Panels that are worked on together.
-const MAX_PANELS: usize = 4;
+/// Runs of panels are multiples of this, so that kernels that take several at a time come out even.
+const PANEL_STEP: usize = 4;
 /// How far in advance weights are asked for: hardware prefetchers stop at the ends of 4 KiB pages.
 const PREFETCH_BYTES: usize = 4 << 10;
 /// Row blocks are multiples of this: the rows of an AMX tile.
 const ROW_STEP: usize = 16;
-/// Runs of panels per thread, for balance, and panels in a run at most.
-const CHUNKS_PER_THREAD: usize = 16;
-const MAX_CHUNK: usize = 64;
+/// A run of panels is this share of a thread's part of what is left: long runs while there is much to do, because a
+/// run is one stream from memory, and short ones for balance at the end.
+const RUN_SHARE: usize = 2;
+/// Panels in a run at most: for few rows, which wait for memory, and for many, which compute.
+const MAX_RUN: usize = 64;
+const MAX_BUSY_RUN: usize = 16;
+/// Many rows.
+const BUSY_ROWS: usize = 32;
 /// Bytes of activations that a task goes through for each run of panels: about half of a core's L2.
 const ROW_BLOCK_BYTES: usize = 512 << 10;
 
@@ -66,7 +71,9 @@ impl Output<'_> {
 
 /// A linear layer whose inputs are ready.
 pub(crate) trait Job<S: Simd>: Sync {
-    /// Computes some rows for at most [`MAX_PANELS`] panels.
+    /// Panels that are worked on together, if there are so many rows.
+    fn panels(&self, rows: usize) -> usize;
+    /// Computes some rows for at most that many panels.
     fn rows(&self, s: S, rows: Range<usize>, panels: Range<usize>);
 }
 
@@ -101,8 +108,9 @@ impl<J> Task<'_, J> {
     where
         J: Job<S>,
     {
-        for first in self.panels.clone().step_by(MAX_PANELS) {
-            let panels = first..(first + MAX_PANELS).min(self.panels.end);
+        let step = self.job.panels(self.rows.len());
+        for first in self.panels.clone().step_by(step) {
+            let panels = first..(first + step).min(self.panels.end);
             self.job.rows(s, self.rows.clone(), panels);
         }
     }
@@ -231,13 +239,46 @@ impl Linear<'_> {
         let fitting = ROW_BLOCK_BYTES * 2 / (self.weight.k * half_bytes);
         let block = (fitting / ROW_STEP).max(2) * ROW_STEP;
         let blocks = rows.div_ceil(block);
-        let chunk = panels.div_ceil(self.pool.threads() * CHUNKS_PER_THREAD);
-        let chunk = chunk.next_multiple_of(MAX_PANELS).min(MAX_CHUNK);
-        let chunks = panels.div_ceil(chunk);
-        self.pool.run(blocks * chunks, &|index, _| {
-            let (row, panel) = (index / chunks * block, index % chunks * chunk);
-            task(row..(row + block).min(rows), panel..(panel + chunk).min(panels));
+        let threads = self.pool.threads();
+        let most = if rows < BUSY_ROWS { MAX_RUN } else { MAX_BUSY_RUN };
+        let runs = runs(panels, threads, most).count();
+        self.pool.run(blocks * runs, &|index, _| {
+            let row = index / runs * block;
+            if let Some(panels) = self::runs(panels, threads, most).nth(index % runs) {
+                task(row..(row + block).min(rows), panels);
+            }
         })?;
         Ok(())
+    }
+}
+
+/// Cuts panels into runs, in order.
+fn runs(panels: usize, threads: usize, most: usize) -> impl Iterator<Item = Range<usize>> {
+    let mut first = 0;
+    std::iter::from_fn(move || {
+        let left = panels - first;
+        let run =
+            (left / (RUN_SHARE * threads)).next_multiple_of(PANEL_STEP).clamp(PANEL_STEP, most).min(left);
+        first += run;
+        (run > 0).then_some(first - run..first)
+    })
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn runs_cover_all_panels_and_shrink() {
+        for panels in [1, 3, 4, 63, 64, 65, 384, 9496] {
+            for threads in [1, 2, 7, 64] {
+                let runs: Vec<_> = runs(panels, threads, 64).collect();
+                assert_eq!((runs[0].start, runs[runs.len() - 1].end), (0, panels));
+                for pair in runs.windows(2) {
+                    assert_eq!(pair[0].end, pair[1].start);
+                    assert!(pair[0].len() >= pair[1].len() && pair[0].len() <= 64);
+                }
+            }
+        }
     }
 }

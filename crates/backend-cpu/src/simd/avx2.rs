@@ -165,6 +165,10 @@ impl Simd for Avx2 {
         halves!(|at| _mm256_add_epi32(_mm256_loadu_si256(at.cast()), _mm256_set1_epi32(x)))
     }
     #[inline(always)]
+    fn add_i32(self, a: Self::I, b: Self::I) -> Self::I {
+        halves!(|a, b| _mm256_add_epi32(a, b))
+    }
+    #[inline(always)]
     fn to_f32(self, i: Self::I) -> Self::V {
         halves!(|i| _mm256_cvtepi32_ps(i))
     }

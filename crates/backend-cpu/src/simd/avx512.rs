@@ -152,6 +152,10 @@ impl Simd for Avx512 {
         proven!(_mm512_add_epi32(_mm512_loadu_si512(from.as_ptr().cast()), _mm512_set1_epi32(x)))
     }
     #[inline(always)]
+    fn add_i32(self, a: Self::I, b: Self::I) -> Self::I {
+        proven!(_mm512_add_epi32(a, b))
+    }
+    #[inline(always)]
     fn to_f32(self, i: Self::I) -> Self::V {
         proven!(_mm512_cvtepi32_ps(i))
     }
@@ -208,6 +212,7 @@ impl Simd for Avx512Bf16 {
         fn load_f16(from: &[u16; LANES]) -> __m512;
         fn splat_i32(x: i32) -> __m512i;
         fn load_add_i32(from: &[i32; LANES], x: i32) -> __m512i;
+        fn add_i32(a: __m512i, b: __m512i) -> __m512i;
         fn to_f32(i: __m512i) -> __m512;
         fn bytes(from: &[u8; 64]) -> __m512i;
         fn nibbles(from: &[u8; 64]) -> (__m512i, __m512i);

@@ -144,6 +144,14 @@ impl Simd for Portable {
         Lanes(from.map(|i| i + x))
     }
     #[inline(always)]
+    fn add_i32(self, a: Self::I, b: Self::I) -> Self::I {
+        let mut out = a;
+        for i in 0..LANES {
+            out.0[i] += b.0[i];
+        }
+        out
+    }
+    #[inline(always)]
     fn to_f32(self, v: Self::I) -> Self::V {
         let mut out = [0.0; LANES];
         for i in 0..LANES {

@@ -52,6 +52,7 @@ impl Kernel for Everything<'_> {
             s.load_partial(&self.a[..5]),
             s.to_f32(start),
             s.to_f32(s.load_add_i32(&[-7; LANES], self.x >> 8)),
+            s.to_f32(s.add_i32(start, s.splat_i32(self.x >> 8))),
             s.to_f32(s.dot4(start, s.bytes(self.bytes), self.x)),
             s.to_f32(s.dot4(start, low_nibbles, self.x)),
             s.to_f32(s.dot4(start, high_nibbles, self.x)),

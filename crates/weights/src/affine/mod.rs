@@ -70,14 +70,16 @@ impl<'a> AffineView<'a> {
     /// # Errors
     /// The row doesn't exist or `q` has the wrong length.
     pub fn read_integers(&self, index: usize, q: &mut [u8]) -> Result<()> {
-        let row_bytes = self.row_bytes();
-        let row = index
-            .checked_mul(row_bytes)
-            .and_then(|begin| self.packed.get(begin..begin.checked_add(row_bytes)?))
-            .filter(|_| q.len() == self.cols);
+        let row = self.packed_row(index).filter(|_| q.len() == self.cols);
         let row = row.ok_or_else(|| self.out_of_range(&format!("row {index}, {} columns", q.len())))?;
         unpack_row(self.quantization.bits, row, q);
         Ok(())
+    }
+
+    /// The packed integers of row `index`, `cols · bits / 8` bytes; `None` if it doesn't exist.
+    pub fn packed_row(&self, index: usize) -> Option<&'a [u8]> {
+        let begin = index.checked_mul(self.row_bytes())?;
+        self.packed.get(begin..begin.checked_add(self.row_bytes())?)
     }
 
     /// Scales and biases of row `index`, `[cols / group_size]` each.

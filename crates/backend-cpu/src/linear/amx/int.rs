@@ -79,7 +79,7 @@ impl<U: Unit, const FOUR: bool, const AFFINE: bool> Kernel for Block<'_, U, FOUR
         let mut acc = [s.splat(0.0); ROWS];
         let mut sums = [Tile([[0i32; LANES]; ROWS]); 2];
         let mut unpacked = [Bytes([0; GROUP_TILE]); 2];
-        for (group, q) in weights.q.chunks_exact(vectors).enumerate() {
+        for (group, q) in weights.chunks_exact(vectors).enumerate() {
             let slot = group % 2;
             let tile = if FOUR {
                 unpack(s, q, &mut unpacked[slot]);
@@ -90,8 +90,7 @@ impl<U: Unit, const FOUR: bool, const AFFINE: bool> Kernel for Block<'_, U, FOUR
             // SAFETY: configured for `count` rows, each `groups` groups after the last; `tile` is 512 bytes.
             unsafe { product(self.unit, slot, x[group..].as_ptr(), groups, tile, &mut sums[slot]) };
             let constant = group / job.per_scale();
-            let scale = s.load(&weights.scales[constant]);
-            let bias = if AFFINE { s.load(&weights.biases[constant]) } else { scale };
+            let (scale, bias) = job.constants(s, self.panel, constant);
             for (m, acc) in acc.iter_mut().enumerate() {
                 let x = &x[m.min(self.count - 1) * groups + group];
                 let dot = s.load_add_i32(&sums[slot].0[m], x.start);

@@ -178,8 +178,9 @@ fn integers_have_the_bits_of_the_vector_kernels() {
     for rows in [1, 6, 16, 17, 40] {
         for group in [32, 64] {
             let mut dense = Source { rows: OUT, cols: COLS, encoding: Encoding::F32 };
-            let mut load =
-                |bits| pack::load(&pool, &mut dense, WeightFormat::Quantize { bits, group }).unwrap();
+            let mut load = |bits| {
+                pack::load(best_isa(), &pool, &mut dense, WeightFormat::Quantize { bits, group }).unwrap()
+            };
             let [tiles, vectors] = both::<false, false>(&load(8), rows);
             assert_eq!(tiles, vectors);
             let [tiles, vectors] = both::<true, false>(&load(4), rows);
@@ -187,7 +188,7 @@ fn integers_have_the_bits_of_the_vector_kernels() {
             let load = |bits| {
                 let encoding = Encoding::Affine { bits, group };
                 let mut source = Source { rows: OUT, cols: COLS, encoding };
-                pack::load(&pool, &mut source, WeightFormat::Native).unwrap()
+                pack::load(best_isa(), &pool, &mut source, WeightFormat::Native).unwrap()
             };
             let [tiles, vectors] = both::<false, true>(&load(8), rows);
             assert_eq!(tiles, vectors);
@@ -201,7 +202,7 @@ fn integers_have_the_bits_of_the_vector_kernels() {
 fn bf16_products_are_right_and_independent_of_the_batch() {
     let (isa, pool) = (best_isa(), Pool::new(1));
     let mut source = Source { rows: OUT, cols: COLS, encoding: Encoding::Bf16 };
-    let weight = pack::load(&pool, &mut source, WeightFormat::Native).unwrap();
+    let weight = pack::load(best_isa(), &pool, &mut source, WeightFormat::Native).unwrap();
     let Panels::Bf16(weights) = &weight.data else { panic!("bf16") };
     let values = inputs(50);
     let run = |first: usize, rows: usize| {
