@@ -12,7 +12,7 @@ use millrace_backend::GROUP;
 use super::{Job, Output, PANEL_STEP, PREFETCH_BYTES, Rows};
 use crate::activations::QuantGroup;
 use crate::pack::{IntPanels, Vectors, group_bytes};
-use crate::simd::{Simd, prefetch};
+use crate::simd::{LANES, Simd, prefetch};
 
 /// Up to this many rows wait for memory: one panel at a time is one stream, the fastest way to read, and stays in the
 /// first-level cache for the second half of the rows. More rows compute most of the time.
@@ -31,6 +31,7 @@ const STEPS: usize = GROUP / 4;
 pub(crate) struct IntJob<'a, const FOUR: bool, const AFFINE: bool> {
     q: &'a [[u8; VECTOR]],
     scales: Vectors<'a>,
+    /// Scales again if there are none.
     biases: Vectors<'a>,
     /// Groups of 32 columns in a panel.
     groups: usize,
@@ -40,14 +41,23 @@ pub(crate) struct IntJob<'a, const FOUR: bool, const AFFINE: bool> {
     out: Output<'a>,
 }
 
-/// One panel's part of a job.
-#[derive(Clone, Copy)]
-pub(crate) struct IntPanel<'a> {
-    /// `[groups]` groups of [`IntJob::VECTORS`] vectors.
-    pub(crate) q: &'a [[u8; VECTOR]],
-    pub(crate) scales: Vectors<'a>,
-    /// Scales again if there are no biases.
-    pub(crate) biases: Vectors<'a>,
+/// Panels that a kernel takes at a time, at most.
+const MAX_PANELS: usize = 2;
+/// Scales that are widened ahead of their use.
+const WIDENED: usize = 16;
+
+/// Scales and biases as floats: the kernels have no registers left for a choice of types.
+struct Widened {
+    scales: [[[f32; LANES]; WIDENED]; MAX_PANELS],
+    biases: [[[f32; LANES]; WIDENED]; MAX_PANELS],
+}
+
+impl Widened {
+    #[inline(always)]
+    fn new() -> Self {
+        let zeros = [[[0.0; LANES]; WIDENED]; MAX_PANELS];
+        Self { scales: zeros, biases: zeros }
+    }
 }
 
 impl<'a, const FOUR: bool, const AFFINE: bool> IntJob<'a, FOUR, AFFINE> {
@@ -67,12 +77,43 @@ impl<'a, const FOUR: bool, const AFFINE: bool> IntJob<'a, FOUR, AFFINE> {
         }
     }
 
-    pub(crate) fn panel(&self, panel: usize) -> IntPanel<'a> {
-        let scales = self.groups / self.per_scale;
-        IntPanel {
-            q: &self.q[panel * self.groups * Self::VECTORS..][..self.groups * Self::VECTORS],
-            scales: self.scales.part(panel * scales, scales),
-            biases: self.biases.part(panel * scales, scales),
+    /// A panel's `[groups]` groups of [`IntJob::VECTORS`] vectors.
+    #[inline(always)]
+    pub(crate) fn panel(&self, panel: usize) -> &'a [[u8; VECTOR]] {
+        &self.q[panel * self.groups * Self::VECTORS..][..self.groups * Self::VECTORS]
+    }
+
+    /// Scale and bias number `index` of a panel (without biases, the latter means nothing).
+    #[inline(always)]
+    pub(crate) fn constants<S: Simd>(&self, s: S, panel: usize, index: usize) -> (S::V, S::V) {
+        let at = panel * (self.groups / self.per_scale) + index;
+        let scale = self.scales.load(s, at);
+        (scale, if AFFINE { self.biases.load(s, at) } else { scale })
+    }
+
+    /// Widens scales (and biases) of P panels, and asks for as many more to come from memory if `ahead`.
+    #[inline(always)]
+    fn widen<S: Simd, const P: usize>(
+        &self,
+        s: S,
+        panel: usize,
+        scales: Range<usize>,
+        ahead: bool,
+        out: &mut Widened,
+    ) {
+        let count = scales.len();
+        for p in 0..P {
+            let first = (panel + p) * (self.groups / self.per_scale) + scales.start;
+            self.scales.widen(s, first, &mut out.scales[p][..count]);
+            if AFFINE {
+                self.biases.widen(s, first, &mut out.biases[p][..count]);
+            }
+            if ahead {
+                self.scales.prefetch(first + count, count);
+                if AFFINE {
+                    self.biases.prefetch(first + count, count);
+                }
+            }
         }
     }
 
@@ -80,18 +121,18 @@ impl<'a, const FOUR: bool, const AFFINE: bool> IntJob<'a, FOUR, AFFINE> {
         self.per_scale
     }
 
-    /// Adds a group's integer sum to an output. `x`: the activations' scale and bias factor; `constants`: the
-    /// weights' scales and biases.
+    /// Adds a group's integer sum to an output.
     #[inline(always)]
     pub(crate) fn accumulate<S: Simd>(
         s: S,
         acc: S::V,
         dot: S::I,
-        x: [S::V; 2],
-        constants: [S::V; 2],
+        x: &QuantGroup,
+        scale: S::V,
+        bias: S::V,
     ) -> S::V {
-        let acc = s.fma(s.to_f32(dot), s.mul(constants[0], x[0]), acc);
-        if AFFINE { s.fma(constants[1], x[1], acc) } else { acc }
+        let acc = s.fma(s.to_f32(dot), s.mul(scale, s.splat(x.scale)), acc);
+        if AFFINE { s.fma(bias, s.splat(x.bias_factor), acc) } else { acc }
     }
 
     /// The integer sums of a group for M rows × P panels, whose vectors are in `q`. Few sums get two accumulators
@@ -144,7 +185,13 @@ impl<'a, const FOUR: bool, const AFFINE: bool> IntJob<'a, FOUR, AFFINE> {
 
     /// M rows × P panels; rows from `at.count` on repeat the last one and are not stored.
     #[inline(always)]
-    fn tile<S: Simd, const M: usize, const P: usize>(&self, s: S, at: Rows, panel: usize) {
+    fn tile<S: Simd, const M: usize, const P: usize>(
+        &self,
+        s: S,
+        at: Rows,
+        panel: usize,
+        constants: &mut Widened,
+    ) {
         let Rows { row, count, first } = at;
         let mut x = [self.x; M];
         for (m, x) in x.iter_mut().enumerate() {
@@ -155,35 +202,37 @@ impl<'a, const FOUR: bool, const AFFINE: bool> IntJob<'a, FOUR, AFFINE> {
             *weights = self.panel(panel + p);
         }
         let mut acc = [[s.splat(0.0); P]; M];
-        let (mut constant, mut next) = (0, self.per_scale);
-        for group in 0..self.groups {
-            if group == next {
-                constant += 1;
-                next += self.per_scale;
-            }
-            let (mut scale, mut bias) = ([s.splat(0.0); P], [s.splat(0.0); P]);
-            let mut q = [weights[0].q; P];
-            for p in 0..P {
-                scale[p] = weights[p].scales.load(s, constant);
-                if AFFINE {
-                    bias[p] = weights[p].biases.load(s, constant);
+        let scales = self.groups / self.per_scale;
+        for start in (0..scales).step_by(WIDENED) {
+            let end = (start + WIDENED).min(scales);
+            self.widen::<S, P>(s, panel, start..end, first, constants);
+            let (mut index, mut next) = (0, (start + 1) * self.per_scale);
+            for group in start * self.per_scale..end * self.per_scale {
+                if group == next {
+                    index += 1;
+                    next += self.per_scale;
                 }
-                q[p] = &weights[p].q[group * Self::VECTORS..][..Self::VECTORS];
-                if first {
-                    for vector in q[p] {
-                        prefetch(vector, PREFETCH_BYTES);
+                let mut q = weights;
+                for p in 0..P {
+                    q[p] = &weights[p][group * Self::VECTORS..][..Self::VECTORS];
+                    // The first rows bring the weights from memory.
+                    if first {
+                        for vector in q[p] {
+                            prefetch(vector, PREFETCH_BYTES);
+                        }
                     }
                 }
-            }
-            let mut here = [&x[0][group]; M];
-            for m in 0..M {
-                here[m] = &x[m][group];
-            }
-            let dots = Self::dots::<S, M, P>(s, &q, &here);
-            for m in 0..M {
+                let mut here = [&x[0][group]; M];
+                for m in 0..M {
+                    here[m] = &x[m][group];
+                }
+                let dots = Self::dots::<S, M, P>(s, &q, &here);
                 for p in 0..P {
-                    let x = [s.splat(here[m].scale), s.splat(here[m].bias_factor)];
-                    acc[m][p] = Self::accumulate(s, acc[m][p], dots[m][p], x, [scale[p], bias[p]]);
+                    let scale = s.load(&constants.scales[p][index]);
+                    let bias = if AFFINE { s.load(&constants.biases[p][index]) } else { scale };
+                    for m in 0..M {
+                        acc[m][p] = Self::accumulate(s, acc[m][p], dots[m][p], here[m], scale, bias);
+                    }
                 }
             }
         }
@@ -196,14 +245,20 @@ impl<'a, const FOUR: bool, const AFFINE: bool> IntJob<'a, FOUR, AFFINE> {
 
     /// M rows (of which `at.count` exist) × some panels, P at a time.
     #[inline(always)]
-    fn block<S: Simd, const M: usize, const P: usize>(&self, s: S, at: Rows, panels: Range<usize>) {
+    fn block<S: Simd, const M: usize, const P: usize>(
+        &self,
+        s: S,
+        at: Rows,
+        panels: Range<usize>,
+        scratch: &mut Widened,
+    ) {
         let mut panel = panels.start;
         while panel + P <= panels.end {
-            self.tile::<S, M, P>(s, at, panel);
+            self.tile::<S, M, P>(s, at, panel, scratch);
             panel += P;
         }
         if P > 1 && panel < panels.end {
-            self.tile::<S, M, 1>(s, at, panel);
+            self.tile::<S, M, 1>(s, at, panel, scratch);
         }
     }
 }
@@ -216,14 +271,16 @@ impl<S: Simd, const FOUR: bool, const AFFINE: bool> Job<S> for IntJob<'_, FOUR, 
     #[inline(always)]
     fn rows(&self, s: S, rows: Range<usize>, panels: Range<usize>) {
         let most = if rows.len() <= FEW_ROWS { MAX_ROWS } else { WIDE_ROWS };
+        let w = &mut Widened::new();
         for at in Rows::cut(rows, most) {
+            let panels = panels.clone();
             match at.count {
-                1 => self.block::<S, 1, 1>(s, at, panels.clone()),
-                2 => self.block::<S, 2, 1>(s, at, panels.clone()),
-                3 | 4 => self.block::<S, 4, 1>(s, at, panels.clone()),
-                WIDE_ROWS if most == WIDE_ROWS => self.block::<S, WIDE_ROWS, 2>(s, at, panels.clone()),
-                5 | 6 => self.block::<S, 6, 1>(s, at, panels.clone()),
-                _ => self.block::<S, MAX_ROWS, 1>(s, at, panels.clone()),
+                1 => self.block::<S, 1, 1>(s, at, panels, w),
+                2 => self.block::<S, 2, 1>(s, at, panels, w),
+                3 | 4 => self.block::<S, 4, 1>(s, at, panels, w),
+                WIDE_ROWS if most == WIDE_ROWS => self.block::<S, WIDE_ROWS, MAX_PANELS>(s, at, panels, w),
+                5 | 6 => self.block::<S, 6, 1>(s, at, panels, w),
+                _ => self.block::<S, MAX_ROWS, 1>(s, at, panels, w),
             }
         }
     }

@@ -32,8 +32,11 @@ const ROW_STEP: usize = 16;
 /// A run of panels is this share of a thread's part of what is left: long runs while there is much to do, because a
 /// run is one stream from memory, and short ones for balance at the end.
 const RUN_SHARE: usize = 2;
-/// Panels in a run at most.
+/// Panels in a run at most: for few rows, which wait for memory, and for many, which compute.
 const MAX_RUN: usize = 64;
+const MAX_BUSY_RUN: usize = 16;
+/// Many rows.
+const BUSY_ROWS: usize = 32;
 /// Bytes of activations that a task goes through for each run of panels: about half of a core's L2.
 const ROW_BLOCK_BYTES: usize = 512 << 10;
 
@@ -242,10 +245,11 @@ impl Linear<'_> {
         let block = (fitting / ROW_STEP).max(2) * ROW_STEP;
         let blocks = rows.div_ceil(block);
         let threads = self.pool.threads();
-        let runs = runs(panels, threads).count();
+        let most = if rows < BUSY_ROWS { MAX_RUN } else { MAX_BUSY_RUN };
+        let runs = runs(panels, threads, most).count();
         self.pool.run(blocks * runs, &|index, thread| {
             let row = index / runs * block;
-            if let Some(panels) = self::runs(panels, threads).nth(index % runs) {
+            if let Some(panels) = self::runs(panels, threads, most).nth(index % runs) {
                 task(row..(row + block).min(rows), panels, thread);
             }
         })?;
@@ -254,12 +258,12 @@ impl Linear<'_> {
 }
 
 /// Cuts panels into runs, in order.
-fn runs(panels: usize, threads: usize) -> impl Iterator<Item = Range<usize>> {
+fn runs(panels: usize, threads: usize, most: usize) -> impl Iterator<Item = Range<usize>> {
     let mut first = 0;
     std::iter::from_fn(move || {
         let left = panels - first;
         let run =
-            (left / (RUN_SHARE * threads)).next_multiple_of(PANEL_STEP).clamp(PANEL_STEP, MAX_RUN).min(left);
+            (left / (RUN_SHARE * threads)).next_multiple_of(PANEL_STEP).clamp(PANEL_STEP, most).min(left);
         first += run;
         (run > 0).then_some(first - run..first)
     })
@@ -273,11 +277,11 @@ mod tests {
     fn runs_cover_all_panels_and_shrink() {
         for panels in [1, 3, 4, 63, 64, 65, 384, 9496] {
             for threads in [1, 2, 7, 64] {
-                let runs: Vec<_> = runs(panels, threads).collect();
+                let runs: Vec<_> = runs(panels, threads, 64).collect();
                 assert_eq!((runs[0].start, runs[runs.len() - 1].end), (0, panels));
                 for pair in runs.windows(2) {
                     assert_eq!(pair[0].end, pair[1].start);
-                    assert!(pair[0].len() >= pair[1].len() && pair[0].len() <= MAX_RUN);
+                    assert!(pair[0].len() >= pair[1].len() && pair[0].len() <= 64);
                 }
             }
         }

@@ -6,7 +6,7 @@ use millrace_backend::BackendError;
 use crate::pool::Pool;
 use crate::region::Region;
 use crate::shared::SharedMut;
-use crate::simd::{LANES, Simd};
+use crate::simd::{LANES, Simd, prefetch};
 
 /// Values that a task looks at.
 const CHUNK: usize = 64 << 10;
@@ -56,7 +56,7 @@ impl Constants {
     }
 }
 
-/// Borrowed constants, one vector for each group of a panel.
+/// Borrowed constants: `[panel][k / group]` vectors.
 #[derive(Clone, Copy)]
 pub(crate) enum Vectors<'a> {
     Bf16(&'a [[u16; LANES]]),
@@ -64,24 +64,41 @@ pub(crate) enum Vectors<'a> {
     F32(&'a [[f32; LANES]]),
 }
 
-impl<'a> Vectors<'a> {
-    /// Vectors `first .. first + count`.
-    #[inline(always)]
-    pub(crate) fn part(self, first: usize, count: usize) -> Self {
-        match self {
-            Self::Bf16(vectors) => Self::Bf16(&vectors[first..first + count]),
-            Self::F16(vectors) => Self::F16(&vectors[first..first + count]),
-            Self::F32(vectors) => Self::F32(&vectors[first..first + count]),
-        }
-    }
-
-    /// As floats. The branch goes the same way all through a weight.
+impl Vectors<'_> {
+    /// One vector as floats.
     #[inline(always)]
     pub(crate) fn load<S: Simd>(self, s: S, index: usize) -> S::V {
         match self {
             Self::Bf16(vectors) => s.load_bf16(&vectors[index]),
             Self::F16(vectors) => s.load_f16(&vectors[index]),
             Self::F32(vectors) => s.load(&vectors[index]),
+        }
+    }
+
+    /// Vectors from `first` on as floats, for loops that have no room for a choice of types.
+    #[inline(always)]
+    pub(crate) fn widen<S: Simd>(self, s: S, first: usize, out: &mut [[f32; LANES]]) {
+        let here = first..first + out.len();
+        match self {
+            Self::Bf16(vectors) => {
+                out.iter_mut().zip(&vectors[here]).for_each(|(out, v)| s.store(s.load_bf16(v), out));
+            }
+            Self::F16(vectors) => {
+                out.iter_mut().zip(&vectors[here]).for_each(|(out, v)| s.store(s.load_f16(v), out));
+            }
+            Self::F32(vectors) => out.copy_from_slice(&vectors[here]),
+        }
+    }
+
+    /// Asks for `count` vectors from `first` on, wherever that is.
+    #[inline(always)]
+    pub(crate) fn prefetch(self, first: usize, count: usize) {
+        let (start, size): (*const u8, usize) = match self {
+            Self::Bf16(vectors) | Self::F16(vectors) => (vectors.as_ptr().cast(), size_of::<[u16; LANES]>()),
+            Self::F32(vectors) => (vectors.as_ptr().cast(), size_of::<[f32; LANES]>()),
+        };
+        for offset in (first * size..(first + count) * size).step_by(64) {
+            prefetch(start, offset);
         }
     }
 }

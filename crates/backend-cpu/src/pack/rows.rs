@@ -188,7 +188,7 @@ fn encode(floats: &[f32], encoding: Encoding, out: &mut [u8]) {
     }
 }
 
-/// Widens floats where they lie; `out` is as long as they are.
+/// Widens floats where they lie into the first elements of `out`.
 pub(super) struct Widen<'a> {
     pub(super) floats: RawFloats<'a>,
     pub(super) out: &'a mut [f32],
@@ -198,19 +198,20 @@ impl Kernel for Widen<'_> {
     type Out = ();
     #[inline(always)]
     fn run<S: Simd>(self, s: S) {
+        let out = &mut self.out[..count(self.floats)];
         match self.floats {
             RawFloats::F32(bytes) => {
-                for (out, bytes) in self.out.iter_mut().zip(bytes.as_chunks::<4>().0) {
+                for (out, bytes) in out.iter_mut().zip(bytes.as_chunks::<4>().0) {
                     *out = f32::from_le_bytes(*bytes);
                 }
             }
             RawFloats::Bf16(bytes) => {
-                for (out, bytes) in self.out.iter_mut().zip(bytes.as_chunks::<2>().0) {
+                for (out, bytes) in out.iter_mut().zip(bytes.as_chunks::<2>().0) {
                     *out = f32::from_bits(u32::from(u16::from_le_bytes(*bytes)) << 16);
                 }
             }
             RawFloats::F16(bytes) => {
-                let (chunks, rest) = self.out.as_chunks_mut::<LANES>();
+                let (chunks, rest) = out.as_chunks_mut::<LANES>();
                 let bytes = bytes.as_chunks::<2>().0;
                 for (out, bytes) in chunks.iter_mut().zip(bytes.as_chunks::<LANES>().0) {
                     let bits = bytes.map(u16::from_le_bytes);

@@ -114,13 +114,13 @@ pub(crate) trait Bf16Dot: Simd {
 
 /// Asks for the cache line `distance` bytes after the start of `from`, wherever that is.
 #[inline(always)]
-pub(crate) fn prefetch<T>(from: &T, distance: usize) {
+pub(crate) fn prefetch<T>(from: *const T, distance: usize) {
     #[cfg(target_arch = "x86_64")]
     #[allow(unsafe_code)]
     // SAFETY: a prefetch is a hint and never faults; SSE is part of x86-64.
     unsafe {
         use std::arch::x86_64::{_MM_HINT_T0, _mm_prefetch};
-        _mm_prefetch::<_MM_HINT_T0>((&raw const *from).cast::<i8>().wrapping_add(distance));
+        _mm_prefetch::<_MM_HINT_T0>(from.cast::<i8>().wrapping_add(distance));
     }
     #[cfg(not(target_arch = "x86_64"))]
     let _ = (from, distance);

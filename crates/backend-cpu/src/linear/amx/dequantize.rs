@@ -35,16 +35,12 @@ impl<const FOUR: bool, const AFFINE: bool> Bf16Kernel for Dequantize<'_, FOUR, A
     #[inline(always)]
     fn run<S: Bf16Dot>(self, s: S) {
         let vectors = IntJob::<FOUR, AFFINE>::VECTORS;
-        let weights = self.job.panel(self.panel);
-        let q = weights.q[self.groups.start * vectors..].chunks_exact(vectors);
+        let q = self.job.panel(self.panel)[self.groups.start * vectors..].chunks_exact(vectors);
         let tiles = self.out.as_chunks_mut::<PAIR>().0.chunks_exact_mut(GROUP / 2);
         for ((group, q), tile) in self.groups.zip(q).zip(tiles) {
-            let constant = group / self.job.per_scale();
-            let scale = weights.scales.load(s, constant);
-            let bias = match AFFINE {
-                true => weights.biases.load(s, constant),
-                false => s.mul(scale, s.splat(-(if FOUR { 8.0 } else { 128.0 }))),
-            };
+            let (scale, bias) = self.job.constants(s, self.panel, group / self.job.per_scale());
+            let zero = s.splat(-(if FOUR { 8.0 } else { 128.0 }));
+            let bias = if AFFINE { bias } else { s.mul(scale, zero) };
             for (step, bytes) in q.iter().enumerate() {
                 if FOUR {
                     let (low, high) = s.nibbles(bytes);
