@@ -50,9 +50,9 @@ FORMATS = [
     Format("bf16", gate=1.0),
     Format("q8, groups of 32 (`--quantize q8`)", flag="q8"),
     Format("q8, groups of 64 (checkpoint)", bits=8, group=64),
-    Format("q4, groups of 32 (`--quantize q4`)", flag="q4", gate=0.8),
-    Format("q4, groups of 32 (checkpoint)", bits=4, group=32, gate=0.7),
-    Format("q4, groups of 64 (checkpoint)", bits=4, group=64, gate=0.6),
+    Format("q4, groups of 32 (`--quantize q4`)", flag="q4"),
+    Format("q4, groups of 32 (checkpoint)", bits=4, group=32),
+    Format("q4, groups of 64 (checkpoint)", bits=4, group=64),
 ]
 
 
