@@ -25,6 +25,7 @@ pub use event::{ChatEvent, Delta, End, EndReason, Scored, Start, StopCause, Toke
 pub use json::{Int, StringOrList, parse_body, read};
 pub use limits::Limits;
 pub use options::{
-    GenerationOptions, MaxTokensDefault, ModelLimits, SamplingDefaults, eos_token_ids, prompt_too_long,
+    GenerationOptions, Ignored, MaxTokensDefault, ModelLimits, SamplingDefaults, eos_token_ids,
+    prompt_too_long,
 };
 pub use request::{ChatInput, GenerationRequest, Input, Prompt};

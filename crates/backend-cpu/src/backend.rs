@@ -18,7 +18,7 @@ use crate::pack::{self, Packed};
 use crate::pool::{Pool, TaskPanicked};
 use crate::region::Region;
 use crate::rope::{QkNormRope, RopeTables};
-use crate::sample::sample;
+use crate::sample::Sampling;
 use crate::shared::SharedMut;
 use crate::threads::default_threads;
 
@@ -331,8 +331,9 @@ impl Backend for CpuBackend {
             sampling::prepare(&self.batch, logits.cols, &mut self.result);
         }
         self.write_rows(logits, logits.rows, |me, values| {
-            let (result, scratch) = (&mut me.result, &mut me.sampling);
-            sample(&me.pool, values, logits.cols, &me.batch, first, result, scratch)
+            let sampling =
+                Sampling { isa: me.isa, pool: &me.pool, batch: &me.batch, vocab: logits.cols, first };
+            sampling.run(values, &mut me.result, &mut me.sampling)
         });
     }
 

@@ -258,7 +258,8 @@ impl Backend for ReferenceBackend {
             let spec = &self.batch.samples[first + i];
             let span = self.result.rows[first + i].top;
             let top = &mut self.result.top[span.start as usize..(span.start + span.len) as usize];
-            let sampled = sampling::sample_row(&mut row.to_vec(), spec, &self.batch, top, &mut self.scratch);
+            let (row, scratch) = (&mut row.to_vec(), &mut self.scratch);
+            let sampled = sampling::sample_row(row, spec, &self.batch, top, scratch, &sampling::OneThread);
             self.result.rows[first + i] = crate::SampledRow { top: span, ..sampled };
         }
         self.put(logits, values);

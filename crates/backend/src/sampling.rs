@@ -1,29 +1,42 @@
 //! From one row of logits to a token: the definition that every backend's `sample` follows.
 //!
 //! Order (vLLM's): raw log-probabilities; allowed mask; banned tokens; bias; repetition, frequency and presence
-//! penalties; argmax if greedy, else temperature, min-p, top-k, top-p, typical-p, and a draw by inverse CDF from the
-//! spec's uniform number. Ties go to the lowest token id. Nothing here sorts the whole vocabulary unless
-//! typical-p asks for it.
+//! penalties; argmax if greedy, else temperature, min-p, top-k, top-p, typical-p, and a draw by inverse CDF, in the
+//! order of token ids, from the spec's uniform number. Ties go to the lowest token id.
+//!
+//! Probabilities are whole numbers ([`Scale::weight`]), so that sums are exact: however a backend cuts up a row and
+//! in whatever order it adds, it draws the same token. Nothing here sorts the vocabulary.
+
+mod candidates;
+mod sweep;
 
 use crate::{Batch, SampleKind, SampleSpec, SampledRow, Span, StepResult};
+use candidates::{Candidates, part};
+pub use sweep::{CHUNK, ONE, OneThread, Scale, Sweep, Term, maxima, sums};
 
 /// Positive temperatures below this are raised to it, so that logits don't overflow.
 const MIN_TEMPERATURE: f32 = 0.01;
 
+/// How many of the most likely tokens are looked at first, and then, to find a nucleus. More mean all.
+const NUCLEUS_TRIES: [usize; 2] = [64, 256];
+
+/// Uniform numbers have this many random bits.
+const UNIFORM_BITS: u32 = 24;
+
 /// Reusable memory of one worker.
 #[derive(Debug, Default)]
 pub struct Scratch {
-    /// Copy of the raw logits, if log-probabilities were asked for.
+    /// Copy of the raw logits, if log-probabilities of an edited row were asked for.
     raw: Vec<f32>,
-    candidates: Vec<Candidate>,
+    chunks: Chunks,
+    candidates: Candidates,
 }
 
-#[derive(Debug, Clone, Copy)]
-struct Candidate {
-    token: u32,
-    logit: f32,
-    /// Unnormalised probability.
-    weight: f32,
+/// What sweeps found, per chunk of the row.
+#[derive(Debug, Default)]
+struct Chunks {
+    maxima: Vec<f32>,
+    sums: Vec<u64>,
 }
 
 /// Sizes `result` for the samples of `batch`: rows, and each row's span in `top`.
@@ -37,42 +50,100 @@ pub fn prepare(batch: &Batch, vocab: usize, result: &mut StepResult) {
     }
 }
 
-/// Samples or scores one row. `logits` `[vocab]` is used as scratch space; `top` receives as many of the most
-/// likely tokens as it has room for. The returned row's `top` span is left to the caller.
+/// Samples or scores one row. `logits` `[vocab]` is edited in place; `top` receives as many of the most likely tokens
+/// as it has room for; `sweep` is the caller's way over a row. The returned row's `top` span is left to the caller.
 pub fn sample_row(
     logits: &mut [f32],
     spec: &SampleSpec,
     batch: &Batch,
     top: &mut [(u32, f32)],
     scratch: &mut Scratch,
+    sweep: &dyn Sweep,
 ) -> SampledRow {
-    if spec.logprobs.is_some() {
-        scratch.raw.clear();
-        scratch.raw.extend_from_slice(logits);
+    let Scratch { raw, chunks, candidates } = scratch;
+    let edited = spec.kind == SampleKind::Sample && has_edits(spec);
+    if edited && spec.logprobs.is_some() {
+        raw.clear();
+        raw.extend_from_slice(logits);
     }
+    if edited {
+        apply_edits(logits, spec, batch);
+    }
+    let mut row = Row::new(logits, chunks, sweep);
     let token = match spec.kind {
         SampleKind::Score(token) => token,
-        SampleKind::Sample => {
-            apply_edits(logits, spec, batch);
-            if spec.temperature < millrace_types::GREEDY_TEMPERATURE {
-                argmax(logits)
-            } else {
-                draw(logits, spec, scratch)
-            }
-        }
+        SampleKind::Sample if spec.temperature < millrace_types::GREEDY_TEMPERATURE => row.argmax(),
+        SampleKind::Sample => draw(&mut row, spec, candidates),
     };
-    let mut row = SampledRow { token, ..SampledRow::default() };
+    let mut sampled = SampledRow { token, ..SampledRow::default() };
     if spec.logprobs.is_some() {
-        (row.logprob, row.rank) = report(&scratch.raw, token, top, &mut scratch.candidates);
+        if edited {
+            row = Row::new(raw, chunks, sweep);
+        }
+        (sampled.logprob, sampled.rank) = report(&mut row, token, top, candidates);
     }
-    row
+    sampled
 }
 
-/// Index of the largest value, the lowest one on ties; NaN counts as −∞.
-pub fn argmax(logits: &[f32]) -> u32 {
-    // Two passes: the maximum vectorises, and finding it stops early.
-    let max = logits.iter().copied().fold(f32::NEG_INFINITY, |m, x| if x > m { x } else { m });
-    logits.iter().position(|x| *x == max).unwrap_or(0) as u32
+/// A row that is not edited any more, and its chunks' maxima.
+struct Row<'a> {
+    logits: &'a [f32],
+    chunks: &'a mut Chunks,
+    sweep: &'a dyn Sweep,
+}
+
+impl<'a> Row<'a> {
+    fn new(logits: &'a [f32], chunks: &'a mut Chunks, sweep: &'a dyn Sweep) -> Self {
+        chunks.maxima.clear();
+        chunks.maxima.resize(logits.len().div_ceil(CHUNK), 0.0);
+        sweep.maxima(logits, &mut chunks.maxima);
+        Self { logits, chunks, sweep }
+    }
+
+    /// −∞ if there is nothing else.
+    fn max(&self) -> f32 {
+        self.chunks.maxima.iter().copied().fold(f32::NEG_INFINITY, f32::max)
+    }
+
+    /// Index of the largest logit, the lowest one on ties; NaN counts as −∞, and 0 is the answer if all are.
+    fn argmax(&self) -> u32 {
+        let max = self.max();
+        let chunk = self.chunks.maxima.iter().position(|other| *other == max).unwrap_or(0);
+        let logits = &self.logits[chunk * CHUNK..];
+        logits.iter().position(|logit| *logit == max).map_or(0, |at| (chunk * CHUNK + at) as u32)
+    }
+
+    fn sum(&mut self, term: Term) -> u64 {
+        let sums = &mut self.chunks.sums;
+        sums.clear();
+        sums.resize(self.chunks.maxima.len(), 0);
+        self.sweep.sums(self.logits, term, sums);
+        sums.iter().sum()
+    }
+
+    /// The first token at which the weights up to and with it exceed `target`, which is below their sum; their last
+    /// sum was that of these weights.
+    fn locate(&self, scale: Scale, target: u64) -> Option<u32> {
+        let mut before = 0;
+        let chunk = self.chunks.sums.iter().position(|sum| {
+            before += sum;
+            before > target
+        })?;
+        before -= self.chunks.sums[chunk];
+        let at = self.logits[chunk * CHUNK..].iter().position(|logit| {
+            before += scale.weight(*logit);
+            before > target
+        })?;
+        Some((chunk * CHUNK + at) as u32)
+    }
+
+    fn gather(&self, candidates: &mut Candidates, floor: f32, count: usize) {
+        candidates.gather(self.logits, &self.chunks.maxima, floor, count);
+    }
+}
+
+fn has_edits(spec: &SampleSpec) -> bool {
+    [spec.mask, spec.banned, spec.bias, spec.seen].iter().any(|span| span.len > 0)
 }
 
 fn apply_edits(logits: &mut [f32], spec: &SampleSpec, batch: &Batch) {
@@ -80,6 +151,10 @@ fn apply_edits(logits: &mut [f32], spec: &SampleSpec, batch: &Batch) {
         if *bits != u32::MAX {
             let start = (word * 32).min(logits.len());
             let end = (start + 32).min(logits.len());
+            if *bits == 0 {
+                logits[start..end].fill(f32::NEG_INFINITY);
+                continue;
+            }
             for (bit, logit) in logits[start..end].iter_mut().enumerate() {
                 if bits >> bit & 1 == 0 {
                     *logit = f32::NEG_INFINITY;
@@ -104,182 +179,89 @@ fn apply_edits(logits: &mut [f32], spec: &SampleSpec, batch: &Batch) {
 }
 
 /// Draws from softmax(logits / temperature) after truncation.
-fn draw(logits: &mut [f32], spec: &SampleSpec, scratch: &mut Scratch) -> u32 {
-    let best = argmax(logits);
-    let max = logits[best as usize];
+fn draw(row: &mut Row<'_>, spec: &SampleSpec, candidates: &mut Candidates) -> u32 {
+    let (best, max) = (row.argmax(), row.max());
     if !max.is_finite() {
         // Everything is banned, or the model produced infinities: the least bad answer is deterministic.
         return best;
     }
     let inverse = 1.0 / spec.temperature.max(MIN_TEMPERATURE);
-    let vocab = logits.len();
-    let top_k = if spec.top_k == 0 { vocab } else { (spec.top_k as usize).min(vocab) };
-    if top_k == vocab && spec.top_p >= 1.0 && spec.typical_p >= 1.0 {
-        return draw_untruncated(logits, max, inverse, spec);
-    }
-    let candidates = &mut scratch.candidates;
-    let floor = min_p_floor(max, inverse, spec.min_p);
-    candidates.clear();
-    candidates.extend(
-        logits.iter().enumerate().filter(|(_, l)| **l >= floor && **l > f32::NEG_INFINITY).map(
-            |(token, logit)| Candidate {
-                token: token as u32,
-                logit: *logit,
-                weight: exp((logit - max) * inverse),
-            },
-        ),
-    );
-    if top_k < candidates.len() {
-        candidates.select_nth_unstable_by(top_k - 1, by_logit);
-        candidates.truncate(top_k);
-    }
-    if spec.top_p < 1.0 {
-        keep_top_p(candidates, spec.top_p);
+    let floor = if spec.min_p > 0.0 { max + spec.min_p.ln() / inverse } else { f32::MIN };
+    let scale = Scale { max, inverse, floor };
+    let top_k = (1..row.logits.len()).contains(&(spec.top_k as usize)).then_some(spec.top_k as usize);
+    let token = if top_k.is_none() && spec.top_p >= 1.0 && spec.typical_p >= 1.0 {
+        let total = row.sum(Term::Weight(scale));
+        row.locate(scale, target(total, spec.uniform))
     } else {
-        candidates.sort_unstable_by(by_logit);
-    }
-    if spec.typical_p < 1.0 {
-        keep_typical(candidates, spec.typical_p);
-    }
-    let total: f64 = candidates.iter().map(|c| f64::from(c.weight)).sum();
-    let target = f64::from(spec.uniform) * total;
-    let mut sum = 0.0;
-    for candidate in candidates.iter() {
-        sum += f64::from(candidate.weight);
-        if sum > target {
-            return candidate.token;
+        match top_k {
+            Some(top_k) => keep_top_k(row, scale, top_k, spec.top_p, candidates),
+            None => keep_nucleus(row, scale, spec.top_p, candidates),
         }
-    }
-    candidates.last().map_or(best, |c| c.token)
+        if spec.typical_p < 1.0 {
+            candidates.keep_typical(spec.typical_p, scale);
+        }
+        candidates.locate(target(candidates.mass(), spec.uniform))
+    };
+    token.unwrap_or(best)
 }
 
-/// The common case: nothing to select, so one pass for weights and one to find the token, in order of id.
-fn draw_untruncated(logits: &mut [f32], max: f32, inverse: f32, spec: &SampleSpec) -> u32 {
-    let floor = min_p_floor(max, inverse, spec.min_p);
-    let mut total = 0.0f64;
-    for chunk in logits.chunks_mut(256) {
-        for logit in chunk.iter_mut() {
-            *logit = if *logit >= floor { exp((*logit - max) * inverse) } else { 0.0 };
-        }
-        total += chunk.iter().map(|w| f64::from(*w)).sum::<f64>();
-    }
-    let target = f64::from(spec.uniform) * total;
-    let (mut sum, mut last) = (0.0f64, 0);
-    for (token, weight) in logits.iter().enumerate().filter(|(_, w)| **w > 0.0) {
-        sum += f64::from(*weight);
-        last = token;
-        if sum > target {
-            break;
-        }
-    }
-    last as u32
+/// Where in a mass a uniform number in [0, 1) points.
+fn target(total: u64, uniform: f32) -> u64 {
+    let uniform = (uniform * (1u32 << UNIFORM_BITS) as f32) as u128;
+    ((u128::from(total) * uniform) >> UNIFORM_BITS) as u64
 }
 
-fn min_p_floor(max: f32, inverse: f32, min_p: f32) -> f32 {
-    if min_p > 0.0 { max + min_p.ln() / inverse } else { f32::MIN }
-}
-
-fn by_logit(a: &Candidate, b: &Candidate) -> std::cmp::Ordering {
-    b.logit.total_cmp(&a.logit).then(a.token.cmp(&b.token))
-}
-
-/// Keeps the smallest set of most likely candidates with mass ≥ top_p (at least one), sorted by likelihood.
-fn keep_top_p(candidates: &mut Vec<Candidate>, top_p: f32) {
-    let total: f64 = candidates.iter().map(|c| f64::from(c.weight)).sum();
-    let target = f64::from(top_p) * total;
-    let mut sorted = 64;
-    loop {
-        let n = sorted.min(candidates.len());
-        if n < candidates.len() {
-            candidates.select_nth_unstable_by(n, by_logit);
-        }
-        candidates[..n].sort_unstable_by(by_logit);
-        let mut sum = 0.0;
-        for i in 0..n {
-            sum += f64::from(candidates[i].weight);
-            if sum >= target {
-                candidates.truncate(i + 1);
-                return;
-            }
-        }
-        if n == candidates.len() {
-            return;
-        }
-        sorted *= 8;
+/// The k most likely tokens, and of these the nucleus.
+fn keep_top_k(row: &Row<'_>, scale: Scale, top_k: usize, top_p: f32, candidates: &mut Candidates) {
+    row.gather(candidates, scale.floor, top_k);
+    candidates.keep_count(top_k);
+    candidates.weigh(scale);
+    if top_p < 1.0 {
+        candidates.keep_mass(part(candidates.mass(), top_p));
     }
 }
 
-/// Keeps the candidates whose surprise is closest to the entropy, with mass ≥ typical_p (at least one).
-fn keep_typical(candidates: &mut Vec<Candidate>, typical_p: f32) {
-    let total: f64 = candidates.iter().map(|c| f64::from(c.weight)).sum();
-    let surprise = |c: &Candidate| -(f64::from(c.weight) / total).max(f64::MIN_POSITIVE).ln();
-    let entropy: f64 = candidates.iter().map(|c| f64::from(c.weight) / total * surprise(c)).sum();
-    candidates.sort_by(|a, b| {
-        let (x, y) = ((surprise(a) - entropy).abs(), (surprise(b) - entropy).abs());
-        x.total_cmp(&y).then(by_logit(a, b))
+/// The smallest set of most likely tokens with mass ≥ top_p (at least one).
+fn keep_nucleus(row: &mut Row<'_>, scale: Scale, top_p: f32, candidates: &mut Candidates) {
+    let target = match top_p < 1.0 {
+        true => part(row.sum(Term::Weight(scale)), top_p),
+        // Never reached by a part of the tokens.
+        false => u64::MAX,
+    };
+    let enough = NUCLEUS_TRIES.iter().any(|count| {
+        row.gather(candidates, scale.floor, *count);
+        candidates.weigh(scale);
+        candidates.mass() >= target
     });
-    let target = f64::from(typical_p) * total;
-    let mut sum = 0.0;
-    let keep = candidates.iter().position(|c| {
-        sum += f64::from(c.weight);
-        sum >= target
-    });
-    if let Some(last) = keep {
-        candidates.truncate(last + 1);
+    if !enough {
+        row.gather(candidates, scale.floor, usize::MAX);
+        candidates.weigh(scale);
     }
+    candidates.keep_mass(target);
 }
 
-/// Log-probability and rank of `token` under the raw logits, and the most likely tokens into `top`.
-fn report(raw: &[f32], token: u32, top: &mut [(u32, f32)], candidates: &mut Vec<Candidate>) -> (f32, u32) {
-    let lse = log_sum_exp(raw);
-    let own = raw[token as usize];
-    let rank = 1 + raw.iter().filter(|l| **l > own).count() as u32;
+/// Log-probability and rank of `token` under raw logits, and the most likely tokens into `top`.
+fn report(row: &mut Row<'_>, token: u32, top: &mut [(u32, f32)], candidates: &mut Candidates) -> (f32, u32) {
+    let lse = log_sum_exp(row);
+    let own = row.logits[token as usize];
     if !top.is_empty() {
-        candidates.clear();
-        candidates.extend(raw.iter().enumerate().map(|(token, logit)| Candidate {
-            token: token as u32,
-            logit: *logit,
-            weight: 0.0,
-        }));
-        if top.len() < candidates.len() {
-            candidates.select_nth_unstable_by(top.len() - 1, by_logit);
-            candidates.truncate(top.len());
-        }
-        candidates.sort_unstable_by(by_logit);
-        for (slot, c) in top.iter_mut().zip(candidates.iter()) {
-            *slot = (c.token, c.logit - lse);
+        row.gather(candidates, f32::NEG_INFINITY, top.len());
+        candidates.keep_count(top.len());
+        for (slot, candidate) in top.iter_mut().zip(candidates.sorted()) {
+            *slot = (candidate.token, candidate.logit - lse);
         }
     }
-    (own - lse, rank)
+    (own - lse, 1 + row.sum(Term::Above(own)) as u32)
 }
 
-/// ln Σ exp(x), accumulated in f64 by chunks of 256.
-pub fn log_sum_exp(logits: &[f32]) -> f32 {
-    let max = logits.iter().copied().fold(f32::NEG_INFINITY, |m, x| if x > m { x } else { m });
+/// ln Σ exp(x).
+fn log_sum_exp(row: &mut Row<'_>) -> f32 {
+    let max = row.max();
     if !max.is_finite() {
         return max;
     }
-    let mut total = 0.0f64;
-    for chunk in logits.chunks(256) {
-        total += f64::from(chunk.iter().map(|l| exp(l - max)).sum::<f32>());
-    }
-    max + total.ln() as f32
-}
-
-/// e^x for x ≤ 0, relative error below 2e-7: Cody–Waite reduction and a polynomial of degree 7; plain arithmetic, so
-/// that it vectorises everywhere and gives the same bits on every machine.
-#[inline(always)]
-pub fn exp(x: f32) -> f32 {
-    let x = x.clamp(-87.3, 88.0);
-    let n = (x * std::f32::consts::LOG2_E + 12_582_912.0) - 12_582_912.0;
-    let r = (x - n * 0.693_359_4) - n * -2.121_944_4e-4;
-    let p = 1.0
-        + r * (1.0
-            + r * (0.5
-                + r * (1.666_666_5e-1
-                    + r * (4.166_579_6e-2
-                        + r * (8.333_452e-3 + r * (1.398_199_9e-3 + r * 1.987_569_1e-4))))));
-    f32::from_bits(p.to_bits().wrapping_add(((n as i32) << 23) as u32))
+    let total = row.sum(Term::Weight(Scale { max, inverse: 1.0, floor: f32::MIN }));
+    max + (total as f64 / ONE as f64).ln() as f32
 }
 
 #[cfg(test)]

@@ -150,8 +150,9 @@ fn scalar(key: &str, value: &Value) -> Result<String, String> {
 /// A hint at the key that was meant.
 fn similar(command: &Command, key: &str) -> String {
     let dashed = key.replace('_', "-");
-    let known = command.get_arguments().filter_map(Arg::get_long);
-    let close = known.filter(|known| *known == dashed || known.contains(&dashed) || dashed.contains(known));
+    let settable = |known: &&str| *known != key && find(command, known).is_some();
+    let known = command.get_arguments().filter_map(Arg::get_long).filter(settable);
+    let close = known.filter(|known| !key.is_empty() && (known.contains(&dashed) || dashed.contains(known)));
     close.min_by_key(|known| known.len().abs_diff(dashed.len())).map_or_else(
         || "; `millrace serve --help` lists the flags that are keys here".into(),
         |known| format!("; did you mean `{known}`?"),
@@ -225,8 +226,11 @@ mod tests {
         for (yaml, message) in [
             ("max_num_seqs: 8", "there is no setting `max_num_seqs`; did you mean `max-num-seqs`?"),
             ("colour: red", "there is no setting `colour`; `millrace serve --help` lists"),
-            ("config: x.yaml", "there is no setting `config`"),
-            ("help: true", "there is no setting `help`"),
+            ("config: x.yaml", "there is no setting `config`; `millrace serve --help` lists"),
+            ("help: true", "there is no setting `help`; `millrace serve --help` lists"),
+            ("'': 3", "there is no setting ``; `millrace serve --help` lists"),
+            ("kv-cache-typ: f32", "there is no setting `kv-cache-typ`; `millrace serve --help` lists"),
+            ("cache-dtype: f32", "there is no setting `cache-dtype`; did you mean `kv-cache-dtype`?"),
             ("port: 99999", "invalid value '99999' for '--port"),
             ("quantize: q5", "invalid value 'q5' for '--quantize"),
             ("port: [1, 2]", "`port` must be a text or a number"),

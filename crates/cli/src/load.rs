@@ -94,7 +94,7 @@ fn load_weights(
         max_tokens: engine.max_num_batched_tokens,
         max_logit_rows: max_logit_rows.clamp(8, 256).min(engine.max_num_batched_tokens),
     };
-    let bar = progress_bar(&model.name);
+    let bar = progress_bar(format!("loading {}", model.name));
     let loaded = Decoder::load(&model.spec, &*source, backend, options, &mut |progress| {
         if bar.length() != Some(progress.total) {
             bar.set_length(progress.total);
@@ -153,8 +153,8 @@ fn weight_format(quantize: QuantizeFormat) -> WeightFormat {
 }
 
 /// On standard error, if that is a terminal.
-fn progress_bar(name: &str) -> ProgressBar {
-    let bar = ProgressBar::new(0).with_message(format!("loading {name}"));
+pub(crate) fn progress_bar(message: String) -> ProgressBar {
+    let bar = ProgressBar::new(0).with_message(message);
     match ProgressStyle::with_template("{msg} {bar:30} {percent:>3} % {eta}") {
         Ok(style) => bar.with_style(style),
         // The bar is decoration: a template it doesn't take is no reason to stop.

@@ -9,10 +9,12 @@ mod chat;
 mod config;
 mod doctor;
 mod embedded;
+mod input;
 mod load;
 mod logging;
 mod memory;
 mod output;
+mod perplexity;
 mod pipeline;
 mod run;
 mod serve;
@@ -30,6 +32,7 @@ fn main() -> ExitCode {
         Command::Run(args) => run::run(args),
         Command::Bench(BenchCommand::Throughput(args)) => bench::throughput::run(args),
         Command::Bench(BenchCommand::Latency(args)) => bench::latency::run(args),
+        Command::Perplexity(args) => perplexity::run(args),
         Command::Doctor(args) => doctor::run(args),
     };
     match result {

@@ -4,7 +4,8 @@ use std::sync::Arc;
 
 use anyhow::{Context, Result};
 use millrace_api::{
-    ChatInput, GenerationOptions, GenerationRequest, Input, Limits, Prompt, SamplingDefaults, eos_token_ids,
+    ChatInput, GenerationOptions, GenerationRequest, Ignored, Input, Limits, Prompt, SamplingDefaults,
+    eos_token_ids,
 };
 use millrace_engine::Engine;
 use millrace_server::{ModelParts, Registry, ServedModel, Service};
@@ -15,6 +16,9 @@ use tokio::runtime::Runtime;
 
 use crate::args::{EngineArgs, LoadFormat, ModelArgs, PromptArgs, Thinking};
 use crate::load::{self, Model};
+
+/// Where a model has its sampling defaults.
+const GENERATION: &str = "generation_config.json";
 
 /// A model that answers in this process, over the same path as every HTTP client.
 pub(crate) struct InProcess {
@@ -51,32 +55,42 @@ pub(crate) fn runtime() -> Result<Runtime> {
 
 /// What the server needs of a model besides its engine. `names` are its names for clients; empty takes the model's.
 pub(crate) fn parts(model: &Model, names: Vec<String>, args: &ModelArgs) -> Result<ModelParts> {
-    let files = match &args.tokenizer {
-        Some(name) => load::files(name, None, LoadFormat::Dummy)?,
-        None => model.files.clone(),
-    };
+    let files = text_source(model, args)?;
     let unusable = || format!("{} cannot be used", files.describe());
     let text = text_files(&files).with_context(unusable)?;
     let template = match &args.chat_template {
         Some(argument) => Some(ChatTemplate::from_argument(argument, &text)?),
         None => ChatTemplate::from_files(&text).with_context(unusable)?,
     };
-    let generation = settings(&model.files, "generation_config.json")?;
-    let own_ends = eos_token_ids(&generation);
-    let mut eos_token_ids = match own_ends.is_empty() {
-        true => eos_token_ids(&settings(&model.files, "config.json")?),
-        false => own_ends,
-    };
-    // The model can't produce them, and nothing below may index its logits with them.
-    eos_token_ids.retain(|id| (*id as usize) < model.spec.vocab);
+    let defaults = told(model, GENERATION, SamplingDefaults::from_generation_config)?;
+    let ends = |config: &Value| eos_token_ids(config, model.spec.vocab);
+    let mut eos_token_ids = told(model, GENERATION, ends)?;
+    if eos_token_ids.is_empty() {
+        eos_token_ids = told(model, "config.json", ends)?;
+    }
     Ok(ModelParts {
         names: if names.is_empty() { vec![model.name.clone()] } else { names },
         root: model.name.clone(),
         tokenizer: Arc::new(Tokenizer::from_files(&text).with_context(unusable)?),
         template: template.map(Arc::new),
-        defaults: SamplingDefaults::from_generation_config(&generation),
+        defaults,
         eos_token_ids,
     })
+}
+
+/// The tokenizer alone.
+pub(crate) fn tokenizer(model: &Model, args: &ModelArgs) -> Result<Tokenizer> {
+    let files = text_source(model, args)?;
+    let unusable = || format!("{} cannot be used", files.describe());
+    Tokenizer::from_files(&text_files(&files).with_context(unusable)?).with_context(unusable)
+}
+
+/// Where the tokenizer comes from.
+fn text_source(model: &Model, args: &ModelArgs) -> Result<ModelFiles> {
+    match &args.tokenizer {
+        Some(name) => load::files(name, None, LoadFormat::Dummy),
+        None => Ok(model.files.clone()),
+    }
 }
 
 fn text_files(files: &ModelFiles) -> Result<TextFiles> {
@@ -86,6 +100,16 @@ fn text_files(files: &ModelFiles) -> Result<TextFiles> {
     let tokenizer = files.read("tokenizer.json")?.context("the embedded model has no tokenizer.json")?;
     let config = files.read("tokenizer_config.json")?;
     Ok(TextFiles::from_bytes(tokenizer, config.as_deref(), None)?)
+}
+
+/// What is read from a file of settings; tells the user which of its values are left out.
+fn told<T>(model: &Model, name: &str, read: impl Fn(&Value) -> (T, Vec<Ignored>)) -> Result<T> {
+    let (settings, ignored) = read(&settings(&model.files, name)?);
+    for Ignored { key, value, rule } in ignored {
+        let folder = model.files.describe();
+        tracing::warn!("{folder}/{name}: `{key}` is {value} and is ignored; it must be {rule}");
+    }
+    Ok(settings)
 }
 
 /// A JSON file of settings; null if there is none.

@@ -1,7 +1,5 @@
 //! `millrace run`.
 
-use std::io::Read;
-
 use anyhow::{Context, Result, anyhow, bail};
 use millrace_api::{ChatEvent, Collected, Collector, EndReason};
 use millrace_server::Generation;
@@ -10,7 +8,7 @@ use serde_json::{Value, json};
 use crate::args::RunArgs;
 use crate::chat::Conversation;
 use crate::pipeline::{self, InProcess};
-use crate::{embedded, load, output};
+use crate::{embedded, input, load, output};
 
 /// Longest prompt from standard input, in bytes.
 const MAX_PROMPT: u64 = 64 << 20;
@@ -18,7 +16,7 @@ const MAX_PROMPT: u64 = 64 << 20;
 /// Runs the command.
 pub(crate) fn run(args: &RunArgs) -> Result<()> {
     let prompt = match args.prompt.as_str() {
-        "-" => read_prompt()?,
+        "-" => input::read("-", MAX_PROMPT)?.trim_end_matches('\n').to_owned(),
         prompt => prompt.to_owned(),
     };
     let model = load::find(args.model.as_deref(), &args.model_args)?;
@@ -31,14 +29,6 @@ pub(crate) fn run(args: &RunArgs) -> Result<()> {
     output::print(&(end + "\n"))?;
     server.stop();
     Ok(())
-}
-
-fn read_prompt() -> Result<String> {
-    let mut text = String::new();
-    let read = std::io::stdin().lock().take(MAX_PROMPT + 1).read_to_string(&mut text);
-    let read = read.context("standard input cannot be read as text")?;
-    anyhow::ensure!(read as u64 <= MAX_PROMPT, "standard input is longer than {MAX_PROMPT} bytes");
-    Ok(text.trim_end_matches('\n').to_owned())
 }
 
 async fn answer(server: &InProcess, args: &RunArgs, prompt: &str) -> Result<Collected> {

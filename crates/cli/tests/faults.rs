@@ -4,7 +4,7 @@
 
 mod common;
 
-use common::{copy_of_demo, repository, sentence};
+use common::{copy_of_demo, repository, run, sentence};
 
 fn serve(model: &std::path::Path) -> String {
     sentence(&["serve", "--port", "0", "--kv-cache-memory", "16M", model.to_str().unwrap()])
@@ -74,4 +74,21 @@ fn a_model_that_is_nowhere_is_named() {
     };
     assert!(message.contains("millrace-tests/nothing") && message.contains("HF_HUB_OFFLINE"), "{message}");
     assert!(sentence(&["run", "--model", repository("docs").to_str().unwrap(), "x"]).contains("config.json"));
+}
+
+#[test]
+fn settings_that_make_no_sense_are_named_and_ignored() {
+    let folder = copy_of_demo();
+    let settings = r#"{"eos_token_id": [8185, 99999], "top_p": 7, "temperature": 0.5}"#;
+    std::fs::write(folder.path().join("generation_config.json"), settings).unwrap();
+    let model = folder.path().to_str().unwrap();
+    let output =
+        run(&["run", "--kv-cache-memory", "16M", "--max-tokens", "2", "--model", model, "Hello!"], "");
+    assert!(output.status.success());
+    let stderr = String::from_utf8(output.stderr).unwrap();
+    for (key, value) in [("top_p", "7"), ("eos_token_id", "99999")] {
+        let warning = format!("generation_config.json: `{key}` is {value} and is ignored");
+        assert!(stderr.contains(&warning) && stderr.contains(model), "{warning}: {stderr}");
+    }
+    assert_eq!(stderr.lines().count(), 2, "{stderr}");
 }

@@ -51,6 +51,16 @@ pub enum SubmitError {
     /// The queue is at `--max-num-queued-reqs`.
     #[error("The engine is currently busy and cannot accept new requests. Please try again later.")]
     QueueFull,
+    /// More sequences than `--max-num-queued-reqs` lets wait together; trying again won't help.
+    #[error(
+        "The request makes {count} sequences (prompts times `n`), but at most {most} may wait at a time; ask for fewer."
+    )]
+    TooMany {
+        /// What was asked for.
+        count: usize,
+        /// `--max-num-queued-reqs`.
+        most: usize,
+    },
     /// Shutting down.
     #[error("The server is shutting down and takes no new requests.")]
     Draining,
@@ -127,31 +137,58 @@ impl EngineHandle {
         self.stats.clone()
     }
 
+    /// Takes `count` places in the queue, all of them or none. Places that are not used are free again when the
+    /// reservation is dropped.
+    ///
+    /// # Errors
+    /// The queue has not so many places, now or ever, or the engine is stopping.
+    pub fn reserve(&self, count: usize) -> Result<Reservation, SubmitError> {
+        self.check_serving()?;
+        let most = self.info.max_queued;
+        if count > most {
+            return Err(SubmitError::TooMany { count, most });
+        }
+        let more = |queued: usize| queued.checked_add(count).filter(|queued| *queued <= most);
+        let taken = self.queued.fetch_update(Ordering::AcqRel, Ordering::Acquire, more);
+        taken.map_err(|_| SubmitError::QueueFull)?;
+        Ok(Reservation { handle: self.clone(), left: count })
+    }
+
     /// Queues one sequence. The prompt must hold `1..max_model_len` tokens below `vocab_size`
     /// (the API edge has checked). Dropping the stream aborts the request.
+    ///
+    /// # Errors
+    /// The queue is full, or the engine is stopping or gone.
     pub fn submit(
         &self,
         prompt: Vec<TokenId>,
         sampling: SamplingParams,
         options: SubmitOptions,
     ) -> Result<ResponseStream, SubmitError> {
-        if self.draining.load(Ordering::Acquire) {
-            return Err(SubmitError::Draining);
-        }
-        if self.queued.fetch_add(1, Ordering::AcqRel) >= self.info.max_queued {
-            self.queued.fetch_sub(1, Ordering::AcqRel);
-            return Err(SubmitError::QueueFull);
-        }
+        self.reserve(1)?.submit(prompt, sampling, options)
+    }
+
+    /// Sends a sequence to the engine; its place in the queue is taken already.
+    fn send(
+        &self,
+        prompt: Vec<TokenId>,
+        sampling: SamplingParams,
+        options: SubmitOptions,
+    ) -> Result<ResponseStream, SubmitError> {
+        self.check_serving()?;
         let id = RequestId(self.next_id.fetch_add(1, Ordering::Relaxed));
         let SubmitOptions { priority, cache_salt, deadline } = options;
         let request =
             Request { id, prompt, sampling, priority, cache_salt, deadline, arrival: Instant::now() };
         let (tx, outputs) = mpsc::unbounded_channel();
         if self.commands.send(Command::Submit(Box::new(request), tx)).is_err() {
-            self.queued.fetch_sub(1, Ordering::AcqRel);
             return Err(SubmitError::Dead);
         }
         Ok(ResponseStream { id, outputs, commands: self.commands.clone(), finished: false })
+    }
+
+    fn check_serving(&self) -> Result<(), SubmitError> {
+        if self.is_draining() { Err(SubmitError::Draining) } else { Ok(()) }
     }
 
     /// Ends a request; its stream gets a last output with `Abort`.
@@ -175,6 +212,37 @@ impl EngineHandle {
     /// Whether [`drain`](Self::drain) or [`shutdown`](Self::shutdown) was called.
     pub fn is_draining(&self) -> bool {
         self.draining.load(Ordering::Acquire)
+    }
+}
+
+/// Places in an engine's queue, for sequences that run together or not at all.
+#[derive(Debug)]
+pub struct Reservation {
+    handle: EngineHandle,
+    left: usize,
+}
+
+impl Reservation {
+    /// [`EngineHandle::submit`] on one of the places; the engine gives it back once the sequence runs.
+    ///
+    /// # Errors
+    /// All places are used ([`SubmitError::QueueFull`]), or the engine is stopping or gone.
+    pub fn submit(
+        &mut self,
+        prompt: Vec<TokenId>,
+        sampling: SamplingParams,
+        options: SubmitOptions,
+    ) -> Result<ResponseStream, SubmitError> {
+        let left = self.left.checked_sub(1).ok_or(SubmitError::QueueFull)?;
+        let stream = self.handle.send(prompt, sampling, options)?;
+        self.left = left;
+        Ok(stream)
+    }
+}
+
+impl Drop for Reservation {
+    fn drop(&mut self) {
+        self.handle.queued.fetch_sub(self.left, Ordering::AcqRel);
     }
 }
 

@@ -15,7 +15,8 @@ mod stats;
 
 pub use config::{EngineConfig, EngineError};
 pub use handle::{
-    Command, EngineHandle, EngineInfo, EnginePort, ResponseStream, SubmitError, SubmitOptions, channel,
+    Command, EngineHandle, EngineInfo, EnginePort, Reservation, ResponseStream, SubmitError, SubmitOptions,
+    channel,
 };
 pub use millrace_sched::Policy;
 pub use start::{Engine, start};

@@ -71,6 +71,28 @@ fn a_full_queue_refuses_and_recovers() {
 }
 
 #[test]
+fn places_are_reserved_together_or_not_at_all() {
+    let engine = engine(&EngineConfig { max_num_seqs: 1, max_queued: 3, ..config() });
+    let handle = &engine.handle;
+    assert_eq!(handle.reserve(4).unwrap_err(), SubmitError::TooMany { count: 4, most: 3 });
+    let mut places = handle.reserve(2).unwrap();
+    assert_eq!(handle.reserve(2).unwrap_err(), SubmitError::QueueFull);
+    let mut running = places.submit(prompt(9, 1), greedy(ENDLESS), SubmitOptions::default()).unwrap();
+    running.blocking_recv().unwrap();
+    // The first sequence runs, so its place is free again; the second place is still taken.
+    let others = handle.reserve(2).unwrap();
+    assert_eq!(handle.reserve(1).unwrap_err(), SubmitError::QueueFull);
+    drop((places, others));
+    assert!(handle.reserve(3).is_ok());
+    let mut one = handle.reserve(1).unwrap();
+    let last = one.submit(prompt(9, 2), greedy(3), SubmitOptions::default()).unwrap();
+    let beyond = one.submit(prompt(9, 3), greedy(3), SubmitOptions::default());
+    assert_eq!(beyond.unwrap_err(), SubmitError::QueueFull);
+    drop(running);
+    assert_eq!(collect(last).tokens.len(), 3);
+}
+
+#[test]
 fn drain_finishes_what_runs_and_refuses_the_rest() {
     let engine = engine(&config());
     let streams: Vec<_> = (0..4).map(|i| submit(&engine, prompt(9, i), greedy(20))).collect();

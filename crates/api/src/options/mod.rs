@@ -6,7 +6,7 @@ mod validate;
 
 use std::time::Duration;
 
-pub use defaults::{SamplingDefaults, eos_token_ids};
+pub use defaults::{Ignored, SamplingDefaults, eos_token_ids};
 pub use resolve::{ModelLimits, prompt_too_long};
 
 /// Options as a client wrote them; `None` is "not said". Numbers are wide so that the rules, and not the parser,

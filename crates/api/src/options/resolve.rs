@@ -1,5 +1,7 @@
 //! From options to what the engine samples with, once model and prompt are known.
 
+use std::collections::HashSet;
+
 use millrace_types::{GREEDY_TEMPERATURE, SamplingParams, TokenId};
 
 use super::{GenerationOptions, MaxTokensDefault, SamplingDefaults};
@@ -150,6 +152,38 @@ pub fn prompt_too_long(max_model_len: usize, tokens: &str) -> ApiError {
 }
 
 impl ModelLimits<'_> {
+    /// Checks that a first token can be sampled: not every allowed one is a bad word, or a stop token that must not
+    /// come before `min_tokens`.
+    ///
+    /// # Errors
+    /// A 400 that names the options at odds.
+    pub fn check_choice(&self, sampling: &SamplingParams) -> Result<(), ApiError> {
+        let early = sampling.min_tokens > 0;
+        let stops = sampling.eos_token_ids.iter().chain(&sampling.stop_token_ids).filter(|_| early);
+        let words = sampling.bad_words.iter().filter_map(|word| match word.as_slice() {
+            [only] => Some(only),
+            _ => None,
+        });
+        let banned: HashSet<&TokenId> = stops.chain(words).collect();
+        let possible = match &sampling.allowed_token_ids {
+            Some(allowed) => allowed.iter().any(|token| !banned.contains(token)),
+            None => banned.len() < self.vocab_size,
+        };
+        if possible || sampling.max_tokens == 0 {
+            return Ok(());
+        }
+        let reason = match early {
+            true => {
+                format!("a stop token, which must not come before min_tokens={}, or", sampling.min_tokens)
+            }
+            false => "one".to_owned(),
+        };
+        let message = format!(
+            "Nothing is left to sample: every allowed token is {reason} of bad_words; allow another token."
+        );
+        Err(ApiError::invalid("allowed_token_ids", message))
+    }
+
     /// Checks the ids of field `name`, which came as tokens.
     ///
     /// # Errors
@@ -262,6 +296,38 @@ mod tests {
         assert_eq!(resolve(&options, 1).unwrap_err().message, "allowed_token_ids is not None and empty!");
         let options = GenerationOptions { allowed_token_ids: Some(vec![99]), ..GenerationOptions::default() };
         assert!(resolve(&options, 1).unwrap_err().message.contains("out-of-vocab token id!"));
+    }
+
+    #[test]
+    fn something_must_be_left_to_sample() {
+        let base = GenerationOptions {
+            min_tokens: 2,
+            allowed_token_ids: Some(vec![3, 7]),
+            stop_token_ids: vec![7],
+            ..GenerationOptions::default()
+        };
+        // 3 and 7 stop, one as the model's own end.
+        let model = ModelLimits { eos_token_ids: &[3], ..MODEL };
+        let check = |options: &GenerationOptions, bad_words: Vec<Vec<u32>>| {
+            let resolved = options.resolve(&model, &SamplingDefaults::default(), 1).unwrap();
+            model.check_choice(&SamplingParams { bad_words, ..resolved }).map_err(|error| error.message)
+        };
+        let message = check(&base, vec![]).unwrap_err();
+        assert!(message.contains("a stop token, which must not come before min_tokens=2"), "{message}");
+        check(&GenerationOptions { min_tokens: 0, ..base.clone() }, vec![]).unwrap();
+        check(&GenerationOptions { ignore_eos: true, ..base.clone() }, vec![]).unwrap();
+        check(&GenerationOptions { allowed_token_ids: Some(vec![3, 4]), ..base.clone() }, vec![]).unwrap();
+        check(
+            &GenerationOptions { max_tokens: Some(0), min_tokens: 0, ..base.clone() },
+            vec![vec![3], vec![7]],
+        )
+        .unwrap();
+        let words = GenerationOptions { min_tokens: 0, stop_token_ids: vec![], ..base.clone() };
+        check(&words, vec![vec![3], vec![7, 7]]).unwrap();
+        let message = check(&words, vec![vec![3], vec![7]]).unwrap_err();
+        assert!(message.contains("every allowed token is one of bad_words"), "{message}");
+        let all = GenerationOptions { allowed_token_ids: None, stop_token_ids: (0..50).collect(), ..base };
+        assert!(check(&all, vec![]).is_err());
     }
 
     #[test]

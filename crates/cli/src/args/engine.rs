@@ -31,7 +31,7 @@ pub(crate) struct EngineArgs {
     #[arg(long, value_enum, default_value_t = Device::Auto)]
     pub(crate) device: Device,
     /// CPU threads [default: the CPUs this process may use]
-    #[arg(long, value_name = "N", value_parser = units::positive)]
+    #[arg(long, value_name = "N", value_parser = units::threads)]
     pub(crate) threads: Option<usize>,
     /// Seed for requests that bring none; equal seeds give equal answers [default: from the clock]
     #[arg(long, value_name = "N")]

@@ -4,6 +4,7 @@ mod bench;
 mod chat;
 mod engine;
 mod model;
+mod perplexity;
 mod run;
 mod server;
 #[cfg(test)]
@@ -18,6 +19,7 @@ pub(crate) use bench::{BenchArgs, BenchCommand, LatencyArgs, ThroughputArgs};
 pub(crate) use chat::ChatArgs;
 pub(crate) use engine::{Device, EngineArgs, KvCacheDtype, SchedulingPolicy};
 pub(crate) use model::{LoadFormat, ModelArgs, QuantizeFormat};
+pub(crate) use perplexity::PerplexityArgs;
 pub(crate) use run::{PromptArgs, RunArgs, Thinking};
 pub(crate) use server::{ServeArgs, ServerArgs};
 pub(crate) use units::show_bytes;
@@ -54,6 +56,8 @@ pub(crate) enum Command {
     /// Measure how fast a model runs, without a server
     #[command(subcommand)]
     Bench(BenchCommand),
+    /// Measure how well a model predicts a text
+    Perplexity(Box<PerplexityArgs>),
     /// Show what this machine offers and what Millrace will use
     Doctor(DoctorArgs),
 }
@@ -77,7 +81,7 @@ pub(crate) struct DoctorArgs {
     #[arg(long)]
     pub(crate) json: bool,
     /// Threads to measure with [default: the CPUs this process may use]
-    #[arg(long, value_name = "N", value_parser = units::positive)]
+    #[arg(long, value_name = "N", value_parser = units::threads)]
     pub(crate) threads: Option<usize>,
 }
 

@@ -1,5 +1,8 @@
 //! Numbers as people write them.
 
+/// Most threads of a pool; the CPU backend starts no more.
+const MAX_THREADS: usize = 1024;
+
 /// Reads bytes: `1073741824`, `512M`, `1.5G` (powers of 1024; `MiB` and `MB` mean the same as `M`).
 pub(crate) fn bytes(text: &str) -> Result<u64, String> {
     let split = text.find(|c: char| c.is_ascii_alphabetic()).unwrap_or(text.len());
@@ -34,6 +37,12 @@ pub(crate) fn count(text: &str) -> Result<usize, String> {
 /// Reads a plain count of at least 1.
 pub(crate) fn positive(text: &str) -> Result<usize, String> {
     text.parse().ok().filter(|n| *n > 0).ok_or_else(|| "must be a whole number of at least 1".into())
+}
+
+/// Reads a number of threads.
+pub(crate) fn threads(text: &str) -> Result<usize, String> {
+    let valid = text.parse().ok().filter(|n| (1..=MAX_THREADS).contains(n));
+    valid.ok_or_else(|| format!("must be a whole number between 1 and {MAX_THREADS}"))
 }
 
 /// Reads a time in seconds, such as `15` or `0.5`; 0 means never.
@@ -83,6 +92,16 @@ mod tests {
         }
         for text in ["", "G", "-1", "1X", "1e9", "99999999T", "1 G"] {
             assert!(bytes(text).is_err(), "{text}");
+        }
+    }
+
+    #[test]
+    fn threads_beyond_what_the_pool_starts_are_refused() {
+        for n in [1, 2, 1024] {
+            assert_eq!(threads(&n.to_string()), Ok(n));
+        }
+        for text in ["0", "1025", "18446744073709551615", "-1", "two", ""] {
+            assert_eq!(threads(text), Err("must be a whole number between 1 and 1024".into()), "{text}");
         }
     }
 

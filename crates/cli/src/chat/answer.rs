@@ -2,8 +2,8 @@
 
 use millrace_api::ChatEvent;
 use millrace_server::Generation;
-use tokio::sync::mpsc::Receiver;
 
+use super::remote::RemoteAnswer;
 use crate::run::reason_name;
 
 /// A piece of an answer.
@@ -22,7 +22,7 @@ pub(super) enum Answer {
     /// From this process.
     Local(Box<Local>),
     /// From a server.
-    Remote(Receiver<Piece>),
+    Remote(RemoteAnswer),
 }
 
 /// The one choice of a generation.
@@ -41,7 +41,7 @@ impl Answer {
     pub(super) async fn next(&mut self) -> Piece {
         let piece = match self {
             Self::Local(local) => local.next().await,
-            Self::Remote(pieces) => pieces.recv().await,
+            Self::Remote(answer) => answer.next().await,
         };
         piece.unwrap_or_else(|| Piece::Failed("the answer has no end".into()))
     }

@@ -20,11 +20,31 @@ const BUFFER: usize = 256;
 /// A server and the model to ask there.
 #[derive(Debug, Clone)]
 pub(super) struct Remote {
-    agent: Agent,
     /// Ends before `/v1`.
     base: String,
     api_key: Option<String>,
     pub(super) model: String,
+}
+
+/// An answer that a thread reads. Dropping it closes its connection, which ends the request.
+pub(super) struct RemoteAnswer {
+    pieces: Receiver<Piece>,
+    /// Of this answer alone: it can only close all of its connections together.
+    agent: Agent,
+}
+
+impl RemoteAnswer {
+    /// The next piece.
+    pub(super) async fn next(&mut self) -> Option<Piece> {
+        self.pieces.recv().await
+    }
+}
+
+impl Drop for RemoteAnswer {
+    fn drop(&mut self) {
+        // Also wakes the thread, which may be waiting for a server that says nothing.
+        self.agent.clone().shutdown();
+    }
 }
 
 impl Remote {
@@ -34,12 +54,7 @@ impl Remote {
         if !base.starts_with("http://") && !base.starts_with("https://") {
             bail!("--url must begin with http:// or https://, such as http://127.0.0.1:8000");
         }
-        let agent = Agent::config_builder()
-            .http_status_as_error(false)
-            .timeout_connect(Some(Duration::from_secs(10)))
-            .build()
-            .new_agent();
-        let mut remote = Self { agent, base, api_key: api_key.map(str::to_owned), model: String::new() };
+        let mut remote = Self { base, api_key: api_key.map(str::to_owned), model: String::new() };
         remote.model = match model {
             Some(model) => model.to_owned(),
             None => remote.first_model()?,
@@ -47,24 +62,21 @@ impl Remote {
         Ok(remote)
     }
 
-    /// Asks for an answer; a thread reads it. Dropping the receiver closes the connection, which ends the request.
-    pub(super) fn ask(
-        &self,
-        messages: &[Value],
-        prompting: &PromptArgs,
-        seed: Option<u64>,
-    ) -> Receiver<Piece> {
-        let (pieces, receiver) = mpsc::channel(BUFFER);
+    /// Asks for an answer.
+    pub(super) fn ask(&self, messages: &[Value], prompting: &PromptArgs, seed: Option<u64>) -> RemoteAnswer {
+        let (sender, pieces) = mpsc::channel(BUFFER);
         let (remote, body) = (self.clone(), self.body(messages, prompting, seed).to_string());
+        let answer = RemoteAnswer { pieces, agent: new_agent() };
+        let agent = answer.agent.clone();
         std::thread::spawn(move || {
-            let last = match remote.stream(body, &pieces) {
+            let last = match remote.stream(&agent, body, &sender) {
                 Ok(reason) => Piece::End(reason),
                 Err(error) => Piece::Failed(crate::one_sentence(&error)),
             };
             // Nobody listens any more: the answer was stopped.
-            let _ = pieces.blocking_send(last);
+            let _ = sender.blocking_send(last);
         });
-        receiver
+        answer
     }
 
     fn body(&self, messages: &[Value], prompting: &PromptArgs, seed: Option<u64>) -> Value {
@@ -84,10 +96,10 @@ impl Remote {
     }
 
     /// Sends the pieces of a stream; returns its finish reason.
-    fn stream(&self, body: String, pieces: &Sender<Piece>) -> Result<String> {
+    fn stream(&self, agent: &Agent, body: String, pieces: &Sender<Piece>) -> Result<String> {
         let request = self.authorized(http::Request::post(self.url("/v1/chat/completions")));
         let request = request.header("content-type", "application/json").body(body)?;
-        let response = self.agent.run(request).with_context(|| self.unreachable())?;
+        let response = agent.run(request).with_context(|| self.unreachable())?;
         let mut reader = BufReader::new(checked(response)?.into_body().into_reader());
         let mut reason = String::new();
         while let Some(data) = next_data(&mut reader)? {
@@ -114,7 +126,7 @@ impl Remote {
 
     fn first_model(&self) -> Result<String> {
         let request = self.authorized(http::Request::get(self.url("/v1/models"))).body(())?;
-        let response = self.agent.run(request).with_context(|| self.unreachable())?;
+        let response = new_agent().run(request).with_context(|| self.unreachable())?;
         let list = read_json(checked(response)?.into_body())?;
         let id = list["data"][0]["id"].as_str().map(str::to_owned);
         id.ok_or_else(|| anyhow!("{} lists no models; name one", self.base))
@@ -134,6 +146,14 @@ impl Remote {
     fn unreachable(&self) -> String {
         format!("the server at {} cannot be reached", self.base)
     }
+}
+
+fn new_agent() -> Agent {
+    Agent::config_builder()
+        .http_status_as_error(false)
+        .timeout_connect(Some(Duration::from_secs(10)))
+        .build()
+        .new_agent()
 }
 
 /// Turns a refusal into an error with the server's own words.

@@ -16,7 +16,8 @@ use millrace_api::{
     ApiError, GenerationRequest, Limits, Start,
     openai::tokenize::{DetokenizeBody, DetokenizeCall, TokenizeBody, TokenizeCall},
 };
-use millrace_engine::{ResponseStream, SubmitError, SubmitOptions};
+use millrace_engine::{SubmitError, SubmitOptions};
+use millrace_types::SamplingParams;
 
 use crate::{Registry, ServedModel, metrics::SequenceTimer};
 use active::{Active, ActiveGuard};
@@ -57,7 +58,7 @@ impl Service {
     /// Runs a request. Under each of `names` it can be cancelled with [`abort`](Self::abort).
     ///
     /// # Errors
-    /// A 4xx if the request can't be served by the model, a 503 if the queue is full or the server is stopping.
+    /// A 4xx if the request can't be served, a 503 if the queue is full or the server is stopping.
     /// Nothing runs then. Later failures are events.
     pub async fn generate(
         &self,
@@ -167,7 +168,7 @@ impl Service {
     }
 }
 
-/// Queues all sequences of a request, or none: on failure the ones already queued are dropped, which aborts them.
+/// Queues all sequences of a request, or none.
 fn submit(
     model: Arc<ServedModel>,
     request: &GenerationRequest,
@@ -177,10 +178,15 @@ fn submit(
     guard: ActiveGuard,
 ) -> Result<Generation, ApiError> {
     let samples = usize::try_from(request.options.n).unwrap_or(1);
-    let mut running = Vec::with_capacity(prompts.len() * samples);
+    let count = prompts.len().saturating_mul(samples);
+    let mut places = model.engine.reserve(count).map_err(|error| refusal(&error))?;
+    let mut running = Vec::with_capacity(count);
     for prompt in &prompts {
         for sample in 0..samples {
-            let outputs = submit_one(&model, prompt, sample, options)?;
+            let sampling = choice(&prompt.sampling, sample);
+            let outputs = places
+                .submit(prompt.tokens.clone(), sampling, options.clone())
+                .map_err(|error| refusal(&error))?;
             let timer = SequenceTimer::new(model.metrics.clone(), arrival);
             running.push((outputs, Sequence::new(running.len(), &model, prompt, &request.options, timer)));
         }
@@ -192,18 +198,16 @@ fn submit(
 }
 
 /// Choice `sample` of a prompt: the same request with its own seed.
-fn submit_one(
-    model: &ServedModel,
-    prompt: &Prepared,
-    sample: usize,
-    options: &SubmitOptions,
-) -> Result<ResponseStream, ApiError> {
-    let mut sampling = prompt.sampling.clone();
-    sampling.seed = sampling.seed.map(|seed| seed.wrapping_add(sample as u64));
-    let submitted = model.engine.submit(prompt.tokens.clone(), sampling, options.clone());
-    submitted.map_err(|error| match error {
+fn choice(sampling: &SamplingParams, sample: usize) -> SamplingParams {
+    let seed = sampling.seed.map(|seed| seed.wrapping_add(sample as u64));
+    SamplingParams { seed, ..sampling.clone() }
+}
+
+fn refusal(error: &SubmitError) -> ApiError {
+    match error {
+        SubmitError::TooMany { .. } => ApiError::invalid("n", error.to_string()),
         SubmitError::QueueFull => ApiError::unavailable(error.to_string(), RETRY_FULL),
         SubmitError::Draining => ApiError::unavailable(error.to_string(), RETRY_DRAINING),
         SubmitError::Dead => ApiError::internal(error.to_string()),
-    })
+    }
 }

@@ -33,6 +33,7 @@ pub(super) fn prepare(
         rules.check_tokens("prompt", &tokens)?;
         let resolved = options.resolve(&rules, &model.parts.defaults, tokens.len())?;
         let sampling = SamplingParams { bad_words: bad_words.clone(), ..resolved };
+        rules.check_choice(&sampling)?;
         let echo = echo(model, input, index, &tokens, options);
         Ok(Prepared { tokens, sampling, echo })
     };

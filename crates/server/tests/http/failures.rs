@@ -81,15 +81,38 @@ async fn a_full_queue_is_a_503_with_retry_after() {
     let waiting = server.stream(TEXT, &json!({"prompt": "x"})).await;
     assert_eq!(waiting.status, 200);
     let first = server.engine.submitted().await.id;
-    // Three choices don't fit: all are refused, and the one that was queued is taken back.
-    let reply = server.post(TEXT, &json!({"prompt": "x", "n": 3, "temperature": 1})).await;
+    // Two choices don't fit: neither is queued.
+    let reply = server.post(TEXT, &json!({"prompt": "x", "n": 2, "temperature": 1})).await;
     assert_eq!(reply.status, 503);
     assert_eq!(reply.headers["retry-after"], "1");
     let error = reply.error();
     assert_eq!(error["type"], "ServiceUnavailableError");
     assert!(error["message"].as_str().unwrap().starts_with("The engine is currently busy"));
-    assert_ne!(server.engine.aborted().await, first);
     assert_eq!(server.app.service().active_requests(), 1);
+    // The place that was left still is.
+    let second = server.stream(TEXT, &json!({"prompt": "y"})).await;
+    assert_eq!(second.status, 200);
+    assert_eq!(server.engine.submitted().await.id.0, first.0 + 1);
+}
+
+#[tokio::test]
+async fn more_sequences_than_ever_may_wait_are_a_400() {
+    let setup = Setup::default();
+    let info = EngineInfo { max_queued: 2, ..setup.info.clone() };
+    let server = Setup { info, ..setup }.start(|_| Plan::say("x")).await;
+    for body in [
+        json!({"prompt": "x", "n": 3, "temperature": 1}),
+        json!({"prompt": ["x", "y", "z"]}),
+        json!({"prompt": ["x", "y"], "n": 2, "temperature": 1}),
+    ] {
+        let reply = server.post(TEXT, &body).await;
+        assert_eq!(reply.status, 400, "{body}: {}", reply.text);
+        let error = reply.error();
+        assert_eq!(error["param"], "n");
+        assert!(error["message"].as_str().unwrap().contains("at most 2 may wait at a time"), "{error}");
+    }
+    assert_eq!(server.post(TEXT, &json!({"prompt": ["x", "y"]})).await.status, 200);
+    idle(&server).await;
 }
 
 #[tokio::test]

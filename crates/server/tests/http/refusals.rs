@@ -85,6 +85,10 @@ async fn bad_chat_requests() {
             json!({"messages": user, "allowed_token_ids": [300]}),
             "allowed_token_ids contains out-of-vocab token id!",
         ),
+        (
+            json!({"messages": user, "allowed_token_ids": [256, 65], "stop_token_ids": [65], "min_tokens": 1}),
+            "Nothing is left to sample: every allowed token is a stop token, which must not come before min_tokens=1",
+        ),
         (json!({"messages": user, "bad_words": [""]}), "bad_words cannot contain an empty string."),
         (
             json!({"messages": user, "bad_words": ["<beyond>"]}),
