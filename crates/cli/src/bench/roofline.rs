@@ -112,6 +112,15 @@ impl Bound {
     }
 }
 
+/// A rate beside the one that the machine would reach at best, for the table. `seconds` is what was measured.
+pub(super) fn beside_ceiling(what: &str, rate: f64, bound: Option<Bound>, seconds: f64) -> String {
+    let shown = format!("{what:<12}{rate:.1} tokens/s");
+    let Some(bound) = bound else { return shown };
+    let share = bound.reached(seconds);
+    let ceiling = if share > 0.0 { rate / share * 100.0 } else { 0.0 };
+    format!("{shown}; the {} ceiling is {ceiling:.1}: {share:.0} % reached", bound.by)
+}
+
 #[cfg(test)]
 mod tests {
     use super::*;
