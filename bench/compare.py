@@ -65,10 +65,10 @@ def measure(kind, sides, groups, args, result, rows):
 
 def main():
     args = arguments()
-    files = dict(entry.split("=", 1) for entry in args.gguf)
+    files, models = (dict(entry.split("=", 1) for entry in entries) for entries in (args.gguf, args.model))
     versions = {"Millrace": machine.millrace_version(args.millrace), "llama.cpp": machine.llama_version(args.llama)}
     result = results.head("compare", args.shape, args.threads, args.rounds, versions)
-    result |= {"rows": [], "meters": [], "idle_seconds": 0.0}
+    result |= {"models": models, "rows": [], "meters": [], "idle_seconds": 0.0}
     for kind, file in files.items():
         sets = {"prefill": args.prefill, "decode": args.decode, "batch": args.batch}
         sets = {what: values for what, values in sets.items() if values} or cases(args.cases, kind)
@@ -80,7 +80,7 @@ def main():
             result["rows"].append(row)
         needed = [case for group in groups for case in numbers(group).values()]
         with machine.exclusively(args.lock):
-            millrace = Millrace(args.millrace, args.shape, kind, args.threads, needed)
+            millrace = Millrace(args.millrace, args.shape, kind, args.threads, needed, models.get(kind))
         with millrace:
             measure(kind, [millrace, Llama(args.llama, file, args.threads)], groups, args, result, rows)
     print("\n".join([*results.table(result), "", *results.notes(result)]))
@@ -93,6 +93,8 @@ def arguments():
     parser.add_argument("--llama", required=True, help="folder of llama-bench and llama-batched-bench")
     parser.add_argument("--gguf", required=True, action="append", metavar="TYPE=FILE",
                         help=f"TYPE is one of {', '.join(QUANTIZE)}; repeat for several")
+    parser.add_argument("--model", action="append", default=[], metavar="TYPE=FOLDER",
+                        help="weights for Millrace instead of random ones from the shape (`millrace … --quantize`)")
     parser.add_argument("--shape", default=str(ROOT / "bench/shapes/qwen3-0.6b"), help="folder with a config.json")
     parser.add_argument("--millrace", default=str(pathlib.Path(target) / "release/millrace"))
     parser.add_argument("--threads", type=int, default=len(machine.cpus()), help="default: the CPUs we may use")

@@ -77,8 +77,8 @@ def main():
     warm_page_cache(args)
     rng = random.Random(args.seed)
     for number in range(args.rounds):
-        start = time.monotonic()
         with machine.exclusively(args.lock), machine.Meter() as meter:
+            start = time.monotonic()
             for make in (Millrace, Llama) if number % 2 == 0 else (Llama, Millrace):
                 for name, value in measure(make, args, rng).items():
                     rows[name][make.name].append(value)

@@ -32,18 +32,20 @@ class Millrace:
 
     name = "Millrace"
 
-    def __init__(self, binary, shape, kind, threads, cases, options=()):
-        """`cases`: every (INPUT, OUTPUT, BATCH) that will be asked for, so that memory suffices."""
+    def __init__(self, binary, shape, kind, threads, cases, model=None, ceilings=False):
+        """`cases`: every (INPUT, OUTPUT, BATCH) that will be asked for, so that memory suffices. `model`: a folder with
+        weights of this kind; without it, random weights of the shape are made and quantized."""
         tokens = max((i + o + 16) * batch for i, o, batch in cases)
         memory = tokens * kv_bytes_per_token(shape) + (64 << 20)
-        command = [binary, "bench", "latency", shape, "--load-format", "dummy", "--quantize", QUANTIZE[kind],
-                   "--case", "-", "--json", "--num-warmups", 0, "--num-iters", 1, "--threads", threads,
-                   "--max-num-seqs", max(batch for *_, batch in cases), "--kv-cache-memory", memory, *options]
+        source = [model] if model else [shape, "--load-format", "dummy", "--quantize", QUANTIZE[kind]]
+        command = [binary, "bench", "latency", *source, "--case", "-", "--json", "--num-warmups", 0, "--num-iters", 1,
+                   "--threads", threads, "--max-num-seqs", max(batch for *_, batch in cases),
+                   "--kv-cache-memory", memory, *([] if ceilings else ["--no-ceilings"])]
         self.process = subprocess.Popen([str(part) for part in command], stdin=subprocess.PIPE,
                                         stdout=subprocess.PIPE, text=True, bufsize=1)
         self.command = " ".join(map(str, command))
         # Loads the model, and touches what a step of the greatest size touches.
-        self.case(1024, 4, 1)
+        self.case(min(1024, tokens - 32), 4, 1)
 
     def case(self, prompt, tokens, batch):
         """All that the program says of one case."""

@@ -36,13 +36,18 @@ def describe(threads):
     """The machine, as it stands in a results file."""
     flags = _cpuinfo("flags").split()
     return {"cpu": _cpuinfo("model name"), "features": [f for f in FEATURES if f in flags], "threads": threads,
-            "cpus": len(cpus()), "memory_bytes": _memory(), "kernel": platform.release()}
+            "level": chosen_level(), "cpus": len(cpus()), "memory_bytes": _memory(), "kernel": platform.release()}
 
 
 def slug(threads):
-    """The machine as a part of a file's name."""
+    """The machine as a part of a file's name, with the kernels if they were chosen by hand."""
     name = re.sub(r"\((r|tm)\)|processor|cpu|@.*", "", _cpuinfo("model name").lower())
-    return "-".join(re.findall(r"[a-z0-9]+", name)) + f"-{threads}t"
+    return "-".join([*re.findall(r"[a-z0-9]+", name), f"{threads}t", *filter(None, [chosen_level()])])
+
+
+def chosen_level():
+    """The kernels that Millrace is told to use; None lets it take the best ones."""
+    return os.environ.get("MILLRACE_CPU")
 
 
 def today():

@@ -15,6 +15,14 @@ def head(kind, shape, threads, rounds, versions):
             "machine": machine.describe(threads), "versions": versions, "rounds": rounds}
 
 
+def describe_machine(result):
+    """One line about where it was measured."""
+    machine_ = result["machine"]
+    level = f", Millrace with MILLRACE_CPU={machine_['level']}" if machine_["level"] else ""
+    return (f"{machine_['cpu']} ({', '.join(machine_['features'])}), {machine_['threads']} threads{level}, "
+            f"{machine_['memory_bytes'] / 2**30:.0f} GiB, Linux {machine_['kernel']}")
+
+
 def path(result, folder=None):
     """Where a result belongs: DATE-MACHINE-SHAPE.json, with what was measured in between if not the plain comparison."""
     kind = [] if result["kind"] == "compare" else [result["kind"]]
@@ -34,11 +42,9 @@ def save(result, folder=None):
 
 def markdown(result):
     """The whole result as a page."""
-    machine_, versions = result["machine"], result["versions"]
     lines = [f"# {result['shape']}, {result['kind']}, {result['date']}", "",
-             f"{machine_['cpu']} ({', '.join(machine_['features'])}), {machine_['threads']} threads, "
-             f"{machine_['memory_bytes'] / 2**30:.0f} GiB, Linux {machine_['kernel']}", ""]
-    lines += [f"- {name}: {version}" for name, version in versions.items()]
+             describe_machine(result), ""]
+    lines += [f"- {name}: {version}" for name, version in result["versions"].items()]
     lines += ["", *table(result), "", *notes(result)]
     return "\n".join(lines) + "\n"
 
