@@ -14,7 +14,7 @@ import sys
 import time
 
 from harness import machine, results
-from harness.engines import BATCH_PROMPT, QUANTIZE, Millrace
+from harness.engines import BATCH_PROMPT, QUANTIZE, Ceilings, Millrace
 
 NEW = 33
 """Tokens per answer: 32 steps."""
@@ -26,7 +26,7 @@ class Sweep:
     def __init__(self, args, kind, threads, cases):
         self.args, self.kind, self.threads = args, kind, threads
         with machine.exclusively(args.lock):
-            self.millrace = Millrace(args.millrace, args.shape, kind, threads, cases, ceilings=True)
+            self.millrace = Millrace(args.millrace, args.shape, kind, threads, cases)
 
     def __enter__(self):
         return self
@@ -35,24 +35,34 @@ class Sweep:
         self.millrace.close()
 
     def measure(self, prompt, tokens, batch):
-        """Medians of both rates over the repeats, with their ceilings."""
-        runs, start = [], time.monotonic()
+        """Medians of both rates over the repeats."""
+        runs, meters, start = [], [], time.monotonic()
         while len(runs) < self.args.repeats and (not runs or time.monotonic() - start < self.args.patience):
-            with machine.exclusively(self.args.lock):
+            with machine.exclusively(self.args.lock), machine.Meter([self.millrace.process.pid]) as meter:
                 runs.append(self.millrace.case(prompt, tokens, batch))
+            meters.append(meter)
         point = {"weights": self.kind, "threads": self.threads, "input": prompt, "output": tokens, "batch": batch,
-                 "runs": len(runs), "device": runs[0]["device"], "ceilings": runs[0]["ceilings"]}
-        for what, tokens_per_ideal in (("prefill", prompt * batch), ("decode", batch)):
+                 "device": runs[0]["device"], "foreign": [round(meter.foreign, 4) for meter in meters],
+                 "stolen": [round(meter.stolen, 4) for meter in meters]}
+        for what, per_ideal in (("prefill", prompt * batch), ("decode", batch)):
             rates = [run[f"{what}_tokens_per_second"] for run in runs]
-            if None in rates:
-                continue
-            bound = runs[0]["roofline"][what]
-            point[what] = {"rate": statistics.median(rates), "rates": rates, "bound_by": bound["bound_by"],
-                           "ceiling": tokens_per_ideal / bound["ideal_seconds"]}
+            if None not in rates:
+                point[what] = {"rate": statistics.median(rates), "rates": rates, "tokens": per_ideal,
+                               "bytes": runs[0]["roofline"][what]["bytes"],
+                               "operations": runs[0]["roofline"][what]["operations"]}
         print(f"{self.kind}, {self.threads} threads, {prompt}→{tokens} × {batch}: "
               + ", ".join(f"{w} {point[w]['rate']:.0f}" for w in ("prefill", "decode") if w in point),
               file=sys.stderr)
         return point
+
+
+def add_ceilings(points, ceilings):
+    """To each figure, the rate at which the machine would do the same at best."""
+    for point in points:
+        for what in ("prefill", "decode"):
+            if what in point:
+                seconds, by = ceilings.bound(point["weights"], point[what])
+                point[what] |= {"ceiling": point[what]["tokens"] / seconds, "bound_by": by}
 
 
 def against_batch(sweep, batches):
@@ -79,11 +89,18 @@ def main():
     result = results.head("growth", args.shape, args.threads, args.repeats,
                           {"Millrace": machine.millrace_version(args.millrace)})
     result |= {"batch": [], "context": [], "threads": []}
+    ceilings = Ceilings(args.millrace, args.threads)
     cases = [(BATCH_PROMPT, NEW, max(args.batches)), (longest, NEW, 1), (512, NEW, 16)]
     for kind in args.weights:
+        with machine.exclusively(args.lock):
+            ceilings.measure()
         with Sweep(args, kind, args.threads, cases) as sweep:
             result["batch"] += against_batch(sweep, args.batches)
             result["context"] += against_context(sweep, args.contexts, args.patience)
+        with machine.exclusively(args.lock):
+            ceilings.measure()
+        add_ceilings(result["batch"] + result["context"], ceilings)
+        result["ceilings"] = ceilings.to_json()
         results.save(result, args.out)
     for threads in thread_counts(args.threads):
         with Sweep(args, args.weights[0], threads, [(512, NEW, 1), (BATCH_PROMPT, NEW, 16)]) as sweep:

@@ -13,6 +13,7 @@ import asyncio
 import os
 import pathlib
 import random
+import shlex
 import sys
 import time
 
@@ -70,7 +71,8 @@ def main():
     args.kv_bytes_per_token = kv_bytes_per_token(args.shape)
     versions = {"Millrace": machine.millrace_version(args.millrace), "llama.cpp": machine.llama_version(args.llama)}
     result = results.head("server", args.shape, args.threads, args.rounds, versions)
-    result |= {"load": f"{args.streams} streams of {args.input_len}→{args.output_len} tokens", "meters": []}
+    result |= {"load": f"{args.streams} streams of {args.input_len}→{args.output_len} tokens",
+               "options": {"Millrace": args.millrace_options, "llama.cpp": args.llama_options}, "meters": []}
     rows = {name: {"weights": args.weights, "case": name, "unit": unit, "better": better, "goal": goal,
                    results.OURS: [], results.THEIRS: []} for name, (unit, better, goal) in ROWS.items()}
     result["rows"] = list(rows.values())
@@ -112,9 +114,9 @@ def arguments():
     parser.add_argument("--streams", type=int, default=16)
     parser.add_argument("--input-len", type=int, default=256)
     parser.add_argument("--output-len", type=int, default=128)
-    parser.add_argument("--millrace-options", nargs=argparse.REMAINDER, default=[], metavar="FLAG",
-                        help="everything after it goes to `millrace serve`, such as --quantize q4")
-    parser.add_argument("--llama-options", action="append", default=[], metavar="FLAG", help="for llama-server")
+    parser.add_argument("--millrace-options", type=shlex.split, default=[], metavar="FLAGS",
+                        help="more for `millrace serve`, in one word: --millrace-options='--quantize q4'")
+    parser.add_argument("--llama-options", type=shlex.split, default=[], metavar="FLAGS", help="more for llama-server")
     parser.add_argument("--seed", type=int, default=1)
     parser.add_argument("--out", help="folder for the results instead of bench/results")
     parser.add_argument("--lock", help="hold this lock file (as flock does) during a round, never between")

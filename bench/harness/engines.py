@@ -32,7 +32,7 @@ class Millrace:
 
     name = "Millrace"
 
-    def __init__(self, binary, shape, kind, threads, cases, model=None, ceilings=False):
+    def __init__(self, binary, shape, kind, threads, cases, model=None):
         """`cases`: every (INPUT, OUTPUT, BATCH) that will be asked for, so that memory suffices. `model`: a folder with
         weights of this kind; without it, random weights of the shape are made and quantized."""
         tokens = max((i + o + 16) * batch for i, o, batch in cases)
@@ -40,7 +40,7 @@ class Millrace:
         source = [model] if model else [shape, "--load-format", "dummy", "--quantize", QUANTIZE[kind]]
         command = [binary, "bench", "latency", *source, "--case", "-", "--json", "--num-warmups", 0, "--num-iters", 1,
                    "--threads", threads, "--max-num-seqs", max(batch for *_, batch in cases),
-                   "--kv-cache-memory", memory, *([] if ceilings else ["--no-ceilings"])]
+                   "--kv-cache-memory", memory, "--no-ceilings"]
         self.process = subprocess.Popen([str(part) for part in command], stdin=subprocess.PIPE,
                                         stdout=subprocess.PIPE, text=True, bufsize=1)
         self.command = " ".join(map(str, command))
@@ -74,6 +74,33 @@ class Millrace:
 
     def __exit__(self, *_):
         self.close()
+
+
+class Ceilings:
+    """What the machine can do at best, as `millrace doctor` measures it: the best of all times that it was asked, for
+    other programs only ever slow it down.
+    """
+
+    # The unit that multiplies weights of each kind.
+    UNITS = {"Q4_0": "int8", "Q8_0": "int8", "BF16": "bf16"}
+
+    def __init__(self, binary, threads):
+        self.command = [binary, "doctor", "--json", "--threads", threads]
+        self.bandwidth, self.peaks = 0.0, {}
+
+    def measure(self):
+        report = json.loads(_run(self.command))
+        self.bandwidth = max(self.bandwidth, report["bandwidth_bytes_per_second"])
+        for unit, peak in report["peak_ops_per_second"].items():
+            self.peaks[unit] = max(self.peaks.get(unit, 0.0), peak)
+
+    def bound(self, kind, roof):
+        """(shortest seconds, what they are spent on) for a piece of work, from the `roofline` of a case."""
+        memory, compute = roof["bytes"] / self.bandwidth, roof["operations"] / self.peaks[self.UNITS[kind]]
+        return (compute, "compute") if compute > memory else (memory, "memory")
+
+    def to_json(self):
+        return {"bytes_per_second": self.bandwidth, "ops_per_second": self.peaks}
 
 
 class Llama:

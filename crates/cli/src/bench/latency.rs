@@ -5,7 +5,7 @@ use std::io::BufRead;
 use anyhow::{Context, Result};
 use serde_json::json;
 
-use super::roofline::{Bound, beside_ceiling};
+use super::roofline::Roof;
 use super::stats::Sample;
 use super::workload::{Run, Shape};
 use super::{Bench, Report, Room, measure_all};
@@ -73,10 +73,10 @@ struct Latency {
     prefills: Sample,
     /// A step while all requests of a run were in their answers, in milliseconds; empty if there never was one.
     steps: Sample,
-    /// All prompts of the batch at the ceilings.
-    prefill: Option<Bound>,
-    /// One step at the ceilings.
-    decode: Option<Bound>,
+    /// All prompts of the batch.
+    prefill: Roof,
+    /// One step.
+    decode: Roof,
 }
 
 impl Report for Latency {
@@ -88,8 +88,8 @@ impl Report for Latency {
             totals: Sample::millis(runs.iter().map(|run| run.wall)),
             prefills: Sample::millis(runs.iter().filter_map(|run| run.first_tokens.iter().max().copied())),
             steps: Sample::millis(runs.iter().filter_map(|run| run.step)),
-            prefill: bench.prefill_bound(shape.num_prompts, shape.input_len),
-            decode: bench.decode_bound(shape.num_prompts, shape.input_len + shape.output_len / 2),
+            prefill: bench.prefill_roof(shape.num_prompts, shape.input_len),
+            decode: bench.decode_roof(shape.num_prompts, shape.input_len + shape.output_len / 2),
         }
     }
 
@@ -100,10 +100,10 @@ impl Report for Latency {
             self.gaps.row("between tokens", "ms"),
             self.totals.row("whole batch", "ms"),
             String::new(),
-            beside_ceiling("prompts", self.prefill_rate(), self.prefill, self.prefill_seconds()),
+            self.prefill.beside("prompts", self.prefill_rate(), self.prefill_seconds()),
         ];
         if let (Some(rate), Some(seconds)) = (self.decode_rate(), self.step_seconds()) {
-            lines.push(beside_ceiling("answers", rate, self.decode, seconds));
+            lines.push(self.decode.beside("answers", rate, seconds));
         }
         lines
     }
@@ -117,8 +117,8 @@ impl Report for Latency {
         head["decode_tokens_per_second"] = json!(self.decode_rate());
         head["total_tokens_per_second"] = json!(tokens as f64 / self.totals.median() * 1e3);
         head["roofline"] = json!({
-            "prefill": self.prefill.map(|bound| bound.to_json(self.prefill_seconds())),
-            "decode": self.decode.zip(self.step_seconds()).map(|(bound, seconds)| bound.to_json(seconds)),
+            "prefill": self.prefill.to_json(self.prefill_seconds()),
+            "decode": self.step_seconds().map(|seconds| self.decode.to_json(seconds)),
         });
         head
     }

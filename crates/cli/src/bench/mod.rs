@@ -13,7 +13,7 @@ use serde_json::{Value, json};
 use crate::args::{BenchArgs, EngineArgs, LoadFormat, QuantizeFormat};
 use crate::load::{self, Model, Running};
 use crate::output;
-use roofline::{Bound, Ceilings, Cost};
+use roofline::{Ceilings, Cost, Roof};
 use workload::{Run, Shape, Workload};
 
 /// What was found out, for people and for programs.
@@ -98,14 +98,14 @@ impl Bench {
         Ok(R::new(self, shape, &runs))
     }
 
-    /// Reading `prompts` prompts of `len` tokens at the ceilings, if they were measured.
-    fn prefill_bound(&self, prompts: usize, len: usize) -> Option<Bound> {
-        self.ceilings.map(|ceilings| self.cost.prefill(&ceilings, prompts, len))
+    /// Reading `prompts` prompts of `len` tokens.
+    fn prefill_roof(&self, prompts: usize, len: usize) -> Roof {
+        Roof::new(self.cost.prefill(prompts, len), self.ceilings)
     }
 
-    /// One step of `batch` answers with `context` tokens before them at the ceilings, if they were measured.
-    fn decode_bound(&self, batch: usize, context: usize) -> Option<Bound> {
-        self.ceilings.map(|ceilings| self.cost.decode(&ceilings, batch, context))
+    /// One step of `batch` answers with `context` tokens before each.
+    fn decode_roof(&self, batch: usize, context: usize) -> Roof {
+        Roof::new(self.cost.decode(batch, context), self.ceilings)
     }
 
     /// The head of the output.

@@ -83,7 +83,12 @@ impl Report for Throughput {
         head["seconds"] = self.seconds.to_json();
         head["first_token_ms"] = self.first_tokens.to_json();
         head["inter_token_ms"] = self.gaps.to_json();
-        head["roofline"] = json!(self.ideal.as_ref().map(|ideal| ideal.whole.to_json(median)));
+        head["roofline"] = json!(self.ideal.as_ref().map(|ideal| json!({
+            "measured_seconds": median,
+            "ideal_seconds": ideal.whole.seconds,
+            "bound_by": ideal.whole.by,
+            "percent_reached": ideal.whole.reached(median),
+        })));
         head
     }
 }
@@ -91,8 +96,8 @@ impl Report for Throughput {
 impl Ideal {
     fn new(bench: &Bench, shape: Shape) -> Option<Self> {
         let Shape { input_len, output_len, num_prompts, batch_size } = shape;
-        let prefill = bench.prefill_bound(num_prompts, input_len)?;
-        let step = bench.decode_bound(batch_size, input_len + output_len / 2)?;
+        let prefill = bench.prefill_roof(num_prompts, input_len).bound?;
+        let step = bench.decode_roof(batch_size, input_len + output_len / 2).bound?;
         let steps = num_prompts as f64 / batch_size as f64 * output_len.saturating_sub(1) as f64;
         let decode = Bound { seconds: step.seconds * steps, ..step };
         let longer = if prefill.seconds > decode.seconds { prefill } else { decode };
