@@ -63,6 +63,24 @@ fn latency_of_a_shape_without_weights() {
 }
 
 #[test]
+fn one_process_measures_many_cases() {
+    let args =
+        ["bench", "latency", "--json", "--num-iters", "1", "--no-ceilings", "--kv-cache-memory", "16M"];
+    let cases = ["--case", "8:4:2", "--case", "-"];
+    let lines = stdout(&[&args[..], &cases[..]].concat(), "16:1:1\n\n4:3:3\n");
+    let results: Vec<Value> = lines.lines().map(|line| serde_json::from_str(line).unwrap()).collect();
+    let shapes: Vec<_> =
+        results.iter().map(|r| [&r["input_len"], &r["output_len"], &r["batch_size"]]).collect();
+    assert_eq!(shapes, [[8, 4, 2], [16, 1, 1], [4, 3, 3]]);
+    positive(&results[0]["decode_tokens_per_second"]);
+    assert!(results[1]["decode_tokens_per_second"].is_null(), "{lines}");
+    assert_eq!(results[2]["first_token_ms"]["count"], 3);
+    let roof = &results[0]["roofline"]["decode"];
+    assert!(results[0]["ceilings"].is_null() && roof["percent_reached"].is_null(), "{lines}");
+    positive(&roof["bytes"]);
+}
+
+#[test]
 fn tables_have_their_rooflines() {
     let text = stdout(&[&["bench", "latency"], &SMALL[..]].concat(), "");
     for part in ["first token", "between tokens", "ceilings    memory", "ceiling is", "% reached"] {

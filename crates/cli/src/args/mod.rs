@@ -15,7 +15,7 @@ use std::path::PathBuf;
 
 use clap::{Args, Parser, Subcommand, ValueEnum};
 
-pub(crate) use bench::{BenchArgs, BenchCommand, LatencyArgs, ThroughputArgs};
+pub(crate) use bench::{BatchCase, BenchArgs, BenchCommand, Case, LatencyArgs, ThroughputArgs};
 pub(crate) use chat::ChatArgs;
 pub(crate) use engine::{Device, EngineArgs, KvCacheDtype, SchedulingPolicy};
 pub(crate) use model::{LoadFormat, ModelArgs, QuantizeFormat};

@@ -13,30 +13,28 @@ use serde_json::{Value, json};
 use crate::args::{BenchArgs, EngineArgs, LoadFormat, QuantizeFormat};
 use crate::load::{self, Model, Running};
 use crate::output;
-use roofline::{Ceilings, Cost};
+use roofline::{Ceilings, Cost, Roof};
 use workload::{Run, Shape, Workload};
 
 /// What was found out, for people and for programs.
 trait Report {
-    /// From the measured runs.
-    fn new(bench: &Bench, runs: &[Run]) -> Self;
+    /// From the measured runs of one piece of work.
+    fn new(bench: &Bench, shape: Shape, runs: &[Run]) -> Self;
     /// A table.
     fn lines(&self) -> Vec<String>;
     /// The same numbers by name, added to those of `head`.
     fn to_json(&self, head: Value) -> Value;
 }
 
-/// Measures and prints.
-fn measure<R: Report>(args: &BenchArgs, shape: Shape) -> Result<()> {
-    let mut bench = Bench::prepare(args, shape)?;
-    let runs = (0..shape.num_iters).map(|_| bench.workload.run()).collect::<Result<Vec<_>>>()?;
-    let report = R::new(&bench, &runs);
-    let text = match args.json {
-        true => report.to_json(bench.describe_json(args)).to_string(),
-        false => [bench.describe(args), report.lines()].concat().join("\n"),
-    };
-    bench.finish();
-    output::print(&(text + "\n"))
+/// What the engine must have room for.
+#[derive(Debug, Clone, Copy)]
+struct Room {
+    /// Tokens of the longest sequence; `None` is whatever the model and the KV cache allow.
+    tokens: Option<usize>,
+    /// Sequences at the same time.
+    seqs: usize,
+    /// Requests submitted at once.
+    requests: usize,
 }
 
 /// A model that is ready to be measured.
@@ -45,61 +43,111 @@ struct Bench {
     running: Running,
     workload: Workload,
     cost: Cost,
-    ceilings: Ceilings,
+    ceilings: Option<Ceilings>,
+    num_warmups: usize,
+    num_iters: usize,
+}
+
+/// Loads the model once, measures one piece of work after the other and prints each result as soon as it is there.
+fn measure_all<R: Report>(
+    args: &BenchArgs,
+    room: Room,
+    num_iters: usize,
+    work: impl IntoIterator<Item = Result<Shape>>,
+) -> Result<()> {
+    let mut bench = Bench::prepare(args, room, num_iters)?;
+    if !args.json {
+        output::print(&bench.describe(args))?;
+    }
+    for shape in work {
+        let shape = shape?;
+        let report: R = bench.measure(shape)?;
+        let text = match args.json {
+            true => report.to_json(bench.describe_json(args, shape)).to_string(),
+            false => [vec![String::new(), bench.describe_work(shape)], report.lines()].concat().join("\n"),
+        };
+        output::print(&(text + "\n"))?;
+    }
+    bench.finish();
+    Ok(())
 }
 
 impl Bench {
-    /// Measures the machine, loads the model and runs the work once, so that caches and memory are warm.
-    fn prepare(args: &BenchArgs, shape: Shape) -> Result<Self> {
+    /// Measures the machine and loads the model.
+    fn prepare(args: &BenchArgs, room: Room, num_iters: usize) -> Result<Self> {
         let model = load::find(args.model.as_deref(), &args.model_args)?;
         let engine = EngineArgs {
-            max_model_len: args.engine.max_model_len.or(Some(shape.input_len + shape.output_len)),
-            max_num_seqs: shape.batch_size,
-            max_num_queued_reqs: shape.num_prompts.max(args.engine.max_num_queued_reqs),
+            max_model_len: args.engine.max_model_len.or(room.tokens),
+            max_num_seqs: room.seqs,
+            max_num_queued_reqs: room.requests.max(args.engine.max_num_queued_reqs),
             ..args.engine.clone()
         };
-        let ceilings = measure_ceilings(&model, args)?;
+        let ceilings = if args.no_ceilings { None } else { Some(measure_ceilings(&model, args)?) };
         let running = load::start(&model, &args.model_args, &engine)?;
         let cost = Cost::new(&model.spec, &running.report, &engine);
-        let workload = Workload::new(running.engine.handle.clone(), shape, args.engine.seed.unwrap_or(0))?;
-        let mut bench = Self { model, running, workload, cost, ceilings };
-        bench.workload.run()?;
-        Ok(bench)
+        let workload = Workload::new(running.engine.handle.clone(), args.engine.seed.unwrap_or(0))?;
+        Ok(Self { model, running, workload, cost, ceilings, num_warmups: args.num_warmups, num_iters })
     }
 
-    /// The head of the table.
-    fn describe(&self, args: &BenchArgs) -> Vec<String> {
+    /// Does a piece of work again and again.
+    fn measure<R: Report>(&mut self, shape: Shape) -> Result<R> {
+        for _ in 0..self.num_warmups {
+            self.workload.run(shape)?;
+        }
+        let runs = (0..self.num_iters).map(|_| self.workload.run(shape)).collect::<Result<Vec<_>>>()?;
+        Ok(R::new(self, shape, &runs))
+    }
+
+    /// Reading `prompts` prompts of `len` tokens.
+    fn prefill_roof(&self, prompts: usize, len: usize) -> Roof {
+        Roof::new(self.cost.prefill(prompts, len), self.ceilings)
+    }
+
+    /// One step of `batch` answers with `context` tokens before each.
+    fn decode_roof(&self, batch: usize, context: usize) -> Roof {
+        Roof::new(self.cost.decode(batch, context), self.ceilings)
+    }
+
+    /// The head of the output.
+    fn describe(&self, args: &BenchArgs) -> String {
         let dummy = if args.model_args.load_format == LoadFormat::Dummy { ", random weights" } else { "" };
         let million = (self.model.spec.param_count() as f64 / 1e6).round();
         let megabytes = self.running.report.step_weight_bytes / 1_000_000;
-        let Shape { input_len, output_len, num_prompts, batch_size, num_iters } = self.workload.shape;
         let model = &self.model.name;
-        vec![
-            format!("model       {model} ({million} M parameters, {megabytes} MB read per step{dummy})"),
-            format!("device      {}", self.running.engine.handle.info().device),
-            format!(
-                "work        {num_prompts} × ({input_len} tokens in, {output_len} out), {batch_size} at a time; \
-                 one run to warm up, {num_iters} measured"
-            ),
-            format!("ceilings    {}", self.ceilings.describe()),
-            String::new(),
-        ]
+        let ceilings = self.ceilings.map(|ceilings| format!("ceilings    {}\n", ceilings.describe()));
+        format!(
+            "model       {model} ({million} M parameters, {megabytes} MB read per step{dummy})\n\
+             device      {}\n{}",
+            self.running.engine.handle.info().device,
+            ceilings.unwrap_or_default(),
+        )
     }
 
-    fn describe_json(&self, args: &BenchArgs) -> Value {
-        let shape = self.workload.shape;
+    /// The head of one measurement.
+    fn describe_work(&self, shape: Shape) -> String {
+        let Shape { input_len, output_len, num_prompts, batch_size } = shape;
+        let (warmups, iters) = (self.num_warmups, self.num_iters);
+        format!(
+            "work        {num_prompts} × ({input_len} tokens in, {output_len} out), {batch_size} at a time; \
+             {warmups} to warm up, {iters} measured"
+        )
+    }
+
+    fn describe_json(&self, args: &BenchArgs, shape: Shape) -> Value {
+        let info = self.running.engine.handle.info();
         json!({
             "model": self.model.name,
             "random_weights": args.model_args.load_format == LoadFormat::Dummy,
             "parameters": self.model.spec.param_count(),
             "weight_bytes_per_step": self.running.report.step_weight_bytes,
-            "device": self.running.engine.handle.info().device,
+            "device": info.device,
             "input_len": shape.input_len,
             "output_len": shape.output_len,
             "num_prompts": shape.num_prompts,
             "batch_size": shape.batch_size,
-            "num_iters": shape.num_iters,
-            "ceilings": self.ceilings.to_json(),
+            "num_warmups": self.num_warmups,
+            "num_iters": self.num_iters,
+            "ceilings": self.ceilings.map(Ceilings::to_json),
         })
     }
 

@@ -30,6 +30,22 @@ pub(super) struct Cost {
     max_tokens: usize,
 }
 
+/// What a piece of work takes on any machine.
+#[derive(Debug, Clone, Copy, PartialEq)]
+pub(super) struct Work {
+    /// Multiplications and additions.
+    pub(super) flops: f64,
+    /// Read from memory or written to it.
+    pub(super) bytes: f64,
+}
+
+/// A piece of work, and its shortest time on this machine if the ceilings were measured.
+#[derive(Debug, Clone, Copy, PartialEq)]
+pub(super) struct Roof {
+    pub(super) work: Work,
+    pub(super) bound: Option<Bound>,
+}
+
 /// The shortest time for a piece of work, and what it waits for.
 #[derive(Debug, Clone, Copy, PartialEq)]
 pub(super) struct Bound {
@@ -50,33 +66,64 @@ impl Cost {
     }
 
     /// Reading `prompts` prompts of `len` tokens, and the first token of each answer.
-    pub(super) fn prefill(&self, ceilings: &Ceilings, prompts: usize, len: usize) -> Bound {
+    pub(super) fn prefill(&self, prompts: usize, len: usize) -> Work {
         let (prompts_f, tokens) = (prompts as f64, (prompts * len) as f64);
         let head = self.head_flops();
         // A token sees half of its prompt on average; only the last one goes through the output head.
         let flops = tokens * (self.spec.flops_per_token(len / 2) as f64 - head) + prompts_f * head;
         let steps = (prompts * len).div_ceil(self.max_tokens) as f64;
-        self.bound(ceilings, flops, steps * self.step_bytes + tokens * self.kv_bytes)
+        Work { flops, bytes: steps * self.step_bytes + tokens * self.kv_bytes }
     }
 
     /// One step that gives each of `batch` sequences of `context` tokens its next token.
-    pub(super) fn decode(&self, ceilings: &Ceilings, batch: usize, context: usize) -> Bound {
+    pub(super) fn decode(&self, batch: usize, context: usize) -> Work {
         let batch = batch as f64;
         let flops = batch * self.spec.flops_per_token(context) as f64;
-        self.bound(ceilings, flops, self.step_bytes + batch * context as f64 * self.kv_bytes)
+        Work { flops, bytes: self.step_bytes + batch * context as f64 * self.kv_bytes }
     }
 
     fn head_flops(&self) -> f64 {
         2.0 * (self.spec.vocab * self.spec.hidden) as f64
     }
+}
 
-    fn bound(&self, ceilings: &Ceilings, flops: f64, bytes: f64) -> Bound {
-        let (compute, memory) = (flops / ceilings.ops_per_second, bytes / ceilings.bytes_per_second);
+impl Work {
+    /// The shortest time for it.
+    pub(super) fn at(self, ceilings: Ceilings) -> Bound {
+        let compute = self.flops / ceilings.ops_per_second;
+        let memory = self.bytes / ceilings.bytes_per_second;
         if compute > memory {
             Bound { seconds: compute, by: "compute" }
         } else {
             Bound { seconds: memory, by: "memory" }
         }
+    }
+}
+
+impl Roof {
+    pub(super) fn new(work: Work, ceilings: Option<Ceilings>) -> Self {
+        Self { work, bound: ceilings.map(|ceilings| work.at(ceilings)) }
+    }
+
+    /// Beside what was measured.
+    pub(super) fn to_json(self, measured_seconds: f64) -> Value {
+        json!({
+            "operations": self.work.flops,
+            "bytes": self.work.bytes,
+            "measured_seconds": measured_seconds,
+            "ideal_seconds": self.bound.map(|bound| bound.seconds),
+            "bound_by": self.bound.map(|bound| bound.by),
+            "percent_reached": self.bound.map(|bound| bound.reached(measured_seconds)),
+        })
+    }
+
+    /// A rate beside the one that the machine would reach at best, for the table. `seconds` is what was measured.
+    pub(super) fn beside(self, what: &str, rate: f64, seconds: f64) -> String {
+        let shown = format!("{what:<12}{rate:.1} tokens/s");
+        let Some(bound) = self.bound else { return shown };
+        let share = bound.reached(seconds);
+        let ceiling = if share > 0.0 { rate / share * 100.0 } else { 0.0 };
+        format!("{shown}; the {} ceiling is {ceiling:.1}: {share:.0} % reached", bound.by)
     }
 }
 
@@ -101,15 +148,6 @@ impl Bound {
     pub(super) fn reached(&self, seconds: f64) -> f64 {
         if seconds > 0.0 { self.seconds / seconds * 100.0 } else { 0.0 }
     }
-
-    pub(super) fn to_json(self, measured_seconds: f64) -> Value {
-        json!({
-            "ideal_seconds": self.seconds,
-            "measured_seconds": measured_seconds,
-            "bound_by": self.by,
-            "percent_reached": self.reached(measured_seconds),
-        })
-    }
 }
 
 #[cfg(test)]
@@ -125,10 +163,10 @@ mod tests {
 
     #[test]
     fn one_sequence_waits_for_memory_and_a_batch_for_the_units() {
-        let one = cost().decode(&CEILINGS, 1, 128);
+        let one = cost().decode(1, 128).at(CEILINGS);
         assert_eq!(one.by, "memory");
         assert!((one.seconds - (600e6 + 128.0 * 114_688.0) / 30e9).abs() < 1e-9);
-        let many = cost().decode(&CEILINGS, 64, 128);
+        let many = cost().decode(64, 128).at(CEILINGS);
         assert_eq!(many.by, "compute");
         // 596 M parameters are 1.19 GFLOP a token, and a little attention.
         assert!((1.0..1.3).contains(&(many.seconds / (64.0 * 1.19e-3))), "{}", many.seconds);
@@ -136,7 +174,7 @@ mod tests {
 
     #[test]
     fn prefill_leaves_out_the_output_head() {
-        let bound = cost().prefill(&CEILINGS, 4, 512);
+        let bound = cost().prefill(4, 512).at(CEILINGS);
         assert_eq!(bound.by, "compute");
         let layers = 2.0 * (596e6 - 155.6e6) * 2048.0 / 1e12;
         assert!((1.0..1.15).contains(&(bound.seconds / layers)), "{} / {layers}", bound.seconds);

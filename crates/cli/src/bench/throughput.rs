@@ -5,7 +5,7 @@ use serde_json::json;
 
 use super::stats::Sample;
 use super::workload::{Run, Shape};
-use super::{Bench, Report, measure, roofline::Bound};
+use super::{Bench, Report, Room, measure_all, roofline::Bound};
 use crate::args::ThroughputArgs;
 
 /// Runs the command.
@@ -16,9 +16,10 @@ pub(crate) fn run(args: &ThroughputArgs) -> Result<()> {
         output_len: common.output_len,
         num_prompts: args.num_prompts,
         batch_size: args.batch_size.unwrap_or(common.engine.max_num_seqs).min(args.num_prompts),
-        num_iters: args.num_iters,
     };
-    measure::<Throughput>(common, shape)
+    let tokens = Some(shape.input_len + shape.output_len);
+    let room = Room { tokens, seqs: shape.batch_size, requests: shape.num_prompts };
+    measure_all::<Throughput>(common, room, args.num_iters, [Ok(shape)])
 }
 
 struct Throughput {
@@ -29,31 +30,28 @@ struct Throughput {
     requests: f64,
     prompt_tokens: f64,
     output_tokens: f64,
-    /// The whole work at the ceilings.
-    ideal: Bound,
+    ideal: Option<Ideal>,
+}
+
+/// A run at the ceilings.
+struct Ideal {
+    whole: Bound,
     prefill: Bound,
-    /// All decode steps of the run.
+    /// All decode steps.
     decode: Bound,
 }
 
 impl Report for Throughput {
-    fn new(bench: &Bench, runs: &[Run]) -> Self {
-        let Shape { input_len, output_len, num_prompts, batch_size, .. } = bench.workload.shape;
-        let prefill = bench.cost.prefill(&bench.ceilings, num_prompts, input_len);
-        let step = bench.cost.decode(&bench.ceilings, batch_size, input_len + output_len / 2);
-        let steps = num_prompts as f64 / batch_size as f64 * output_len.saturating_sub(1) as f64;
-        let decode = Bound { seconds: step.seconds * steps, ..step };
-        let longer = if prefill.seconds > decode.seconds { prefill } else { decode };
+    fn new(bench: &Bench, shape: Shape, runs: &[Run]) -> Self {
+        let Shape { input_len, output_len, num_prompts, .. } = shape;
         Self {
             seconds: Sample::new(runs.iter().map(|run| run.wall.as_secs_f64())),
             first_tokens: Sample::millis(runs.iter().flat_map(|run| run.first_tokens.iter().copied())),
             gaps: Sample::millis(runs.iter().flat_map(|run| run.gaps.iter().copied())),
             requests: num_prompts as f64,
             prompt_tokens: (num_prompts * input_len) as f64,
-            output_tokens: bench.workload.output_tokens() as f64,
-            ideal: Bound { seconds: prefill.seconds + decode.seconds, by: longer.by },
-            prefill,
-            decode,
+            output_tokens: (num_prompts * output_len) as f64,
+            ideal: Ideal::new(bench, shape),
         }
     }
 
@@ -63,7 +61,7 @@ impl Report for Throughput {
             let [median, best, worst] = times.map(|seconds| amount / seconds);
             format!("{name:<26}{median:>10.2}{best:>10.2}{worst:>10.2}")
         };
-        vec![
+        let mut lines = vec![
             format!("{:<26}{:>10}{:>10}{:>10}", "", "median", "best", "worst"),
             rate("output tokens/s", self.output_tokens),
             rate("all tokens/s", self.output_tokens + self.prompt_tokens),
@@ -72,18 +70,9 @@ impl Report for Throughput {
             Sample::head(),
             self.first_tokens.row("first token", "ms"),
             self.gaps.row("between tokens", "ms"),
-            String::new(),
-            format!(
-                "roofline    at best {:.2} s (prompts {:.2} s by {}, answers {:.2} s by {}); took {:.2} s: {:.0} % reached",
-                self.ideal.seconds,
-                self.prefill.seconds,
-                self.prefill.by,
-                self.decode.seconds,
-                self.decode.by,
-                times[0],
-                self.ideal.reached(times[0]),
-            ),
-        ]
+        ];
+        lines.extend(self.ideal.as_ref().map(|ideal| format!("\n{}", ideal.describe(times[0]))));
+        lines
     }
 
     fn to_json(&self, mut head: serde_json::Value) -> serde_json::Value {
@@ -94,7 +83,39 @@ impl Report for Throughput {
         head["seconds"] = self.seconds.to_json();
         head["first_token_ms"] = self.first_tokens.to_json();
         head["inter_token_ms"] = self.gaps.to_json();
-        head["roofline"] = self.ideal.to_json(median);
+        head["roofline"] = json!(self.ideal.as_ref().map(|ideal| json!({
+            "measured_seconds": median,
+            "ideal_seconds": ideal.whole.seconds,
+            "bound_by": ideal.whole.by,
+            "percent_reached": ideal.whole.reached(median),
+        })));
         head
+    }
+}
+
+impl Ideal {
+    fn new(bench: &Bench, shape: Shape) -> Option<Self> {
+        let Shape { input_len, output_len, num_prompts, batch_size } = shape;
+        let prefill = bench.prefill_roof(num_prompts, input_len).bound?;
+        let step = bench.decode_roof(batch_size, input_len + output_len / 2).bound?;
+        let steps = num_prompts as f64 / batch_size as f64 * output_len.saturating_sub(1) as f64;
+        let decode = Bound { seconds: step.seconds * steps, ..step };
+        let longer = if prefill.seconds > decode.seconds { prefill } else { decode };
+        let whole = Bound { seconds: prefill.seconds + decode.seconds, by: longer.by };
+        Some(Self { whole, prefill, decode })
+    }
+
+    fn describe(&self, seconds: f64) -> String {
+        let Self { whole, prefill, decode } = self;
+        format!(
+            "roofline    at best {:.2} s (prompts {:.2} s by {}, answers {:.2} s by {}); took {seconds:.2} s: \
+             {:.0} % reached",
+            whole.seconds,
+            prefill.seconds,
+            prefill.by,
+            decode.seconds,
+            decode.by,
+            whole.reached(seconds),
+        )
     }
 }

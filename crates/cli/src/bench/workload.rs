@@ -19,14 +19,11 @@ pub(super) struct Shape {
     pub(super) num_prompts: usize,
     /// Requests that run at the same time.
     pub(super) batch_size: usize,
-    /// Measured runs.
-    pub(super) num_iters: usize,
 }
 
-/// The work, and where to do it.
+/// Where work is done.
 pub(super) struct Workload {
     handle: EngineHandle,
-    pub(super) shape: Shape,
     /// Counts up over all random tokens, so that no run finds its prompts in the prefix cache.
     counter: u64,
     runtime: Runtime,
@@ -41,49 +38,42 @@ pub(super) struct Run {
     pub(super) first_tokens: Vec<Duration>,
     /// Between one token of a request and the next.
     pub(super) gaps: Vec<Duration>,
-    /// Per request, from submission to the last token.
-    pub(super) totals: Vec<Duration>,
+    /// One step while every request was in its answer, on average; `None` if there was no such time.
+    pub(super) step: Option<Duration>,
 }
 
 impl Workload {
-    pub(super) fn new(handle: EngineHandle, shape: Shape, seed: u64) -> Result<Self> {
+    pub(super) fn new(handle: EngineHandle, seed: u64) -> Result<Self> {
         let runtime =
             tokio::runtime::Builder::new_current_thread().build().context("no threads to be had")?;
-        Ok(Self { handle, shape, counter: seed.wrapping_mul(0x9e37_79b9_7f4a_7c15), runtime })
+        Ok(Self { handle, counter: seed.wrapping_mul(0x9e37_79b9_7f4a_7c15), runtime })
     }
 
     /// Submits all requests at once and waits for all answers.
-    pub(super) fn run(&mut self) -> Result<Run> {
-        let prompts: Vec<Vec<TokenId>> = (0..self.shape.num_prompts).map(|_| self.prompt()).collect();
+    pub(super) fn run(&mut self, shape: Shape) -> Result<Run> {
+        let prompts: Vec<Vec<TokenId>> =
+            (0..shape.num_prompts).map(|_| self.prompt(shape.input_len)).collect();
+        let sampling =
+            SamplingParams { temperature: 0.0, max_tokens: shape.output_len, ..SamplingParams::default() };
         let start = Instant::now();
         let mut streams = Vec::with_capacity(prompts.len());
         for prompt in prompts {
-            streams.push(self.handle.submit(prompt, self.sampling(), SubmitOptions::default())?);
+            streams.push(self.handle.submit(prompt, sampling.clone(), SubmitOptions::default())?);
         }
         self.runtime.block_on(async {
             let mut tasks: JoinSet<Result<Times>> =
                 streams.into_iter().map(|stream| follow(stream, start)).collect();
-            let mut run = Run::default();
+            let mut requests = Vec::with_capacity(shape.num_prompts);
             while let Some(times) = tasks.join_next().await {
-                run.add(&times.context("a task of the benchmark failed")??);
+                requests.push(times.context("a task of the benchmark failed")??);
             }
-            run.wall = start.elapsed();
-            Ok(run)
+            Ok(Run::new(start.elapsed(), &requests))
         })
     }
 
-    /// Tokens of one run's answers.
-    pub(super) fn output_tokens(&self) -> usize {
-        self.shape.num_prompts * self.shape.output_len
-    }
-
-    fn sampling(&self) -> SamplingParams {
-        SamplingParams { temperature: 0.0, max_tokens: self.shape.output_len, ..SamplingParams::default() }
-    }
-
-    fn prompt(&mut self) -> Vec<TokenId> {
+    fn prompt(&mut self, len: usize) -> Vec<TokenId> {
         let vocab = self.handle.info().vocab_size as u64;
-        (0..self.shape.input_len).map(|_| (self.random() % vocab) as TokenId).collect()
+        (0..len).map(|_| (self.random() % vocab) as TokenId).collect()
     }
 
     /// SplitMix64 (Steele, Lea, Flood 2014).
@@ -97,16 +87,42 @@ impl Workload {
 }
 
 impl Run {
-    fn add(&mut self, times: &Times) {
-        self.first_tokens.extend(times.tokens.first());
-        self.totals.extend(times.tokens.last());
-        self.gaps.extend(times.tokens.windows(2).map(|pair| pair[1] - pair[0]));
+    fn new(wall: Duration, requests: &[Times]) -> Self {
+        let gaps = requests.iter().flat_map(|times| times.tokens.windows(2).map(|pair| pair[1] - pair[0]));
+        Self {
+            wall,
+            first_tokens: requests.iter().filter_map(Times::first).collect(),
+            gaps: gaps.collect(),
+            step: step(requests),
+        }
     }
 }
 
 /// When each token of a request came, since the start of the run.
 struct Times {
     tokens: Vec<Duration>,
+}
+
+impl Times {
+    fn first(&self) -> Option<Duration> {
+        self.tokens.first().copied()
+    }
+
+    fn last(&self) -> Option<Duration> {
+        self.tokens.last().copied()
+    }
+}
+
+/// The time between two tokens from the moment when the last request began its answer until the first one ended.
+///
+/// The clock is that last request's own: the tokens of one step reach their readers one after another, so that a
+/// window that starts by one reader's clock and ends by another's could be a step longer than it seems.
+fn step(requests: &[Times]) -> Option<Duration> {
+    let slowest = requests.iter().max_by_key(|times| times.first())?;
+    let until = requests.iter().filter_map(Times::last).min()?;
+    let inside = slowest.tokens.iter().filter(|time| **time <= until).count();
+    let steps = u32::try_from(inside.checked_sub(1)?).ok().filter(|steps| *steps > 0)?;
+    Some((slowest.tokens[inside - 1] - slowest.tokens[0]) / steps)
 }
 
 async fn follow(mut stream: ResponseStream, start: Instant) -> Result<Times> {
@@ -148,7 +164,7 @@ mod tests {
     #[test]
     fn a_run_counts_every_token_and_never_repeats_a_prompt() {
         let (handle, mut port) = channel(info());
-        let shape = Shape { input_len: 20, output_len: 4, num_prompts: 3, batch_size: 3, num_iters: 1 };
+        let shape = Shape { input_len: 20, output_len: 4, num_prompts: 3, batch_size: 3 };
         let engine = std::thread::spawn(move || {
             let mut prompts = Vec::new();
             while let Some(Command::Submit(request, outputs)) = port.commands.blocking_recv() {
@@ -164,10 +180,10 @@ mod tests {
             }
             prompts
         });
-        let mut workload = Workload::new(handle.clone(), shape, 7).unwrap();
+        let mut workload = Workload::new(handle.clone(), 7).unwrap();
         for _ in 0..2 {
-            let run = workload.run().unwrap();
-            assert_eq!((run.first_tokens.len(), run.gaps.len(), run.totals.len()), (3, 9, 3));
+            let run = workload.run(shape).unwrap();
+            assert_eq!((run.first_tokens.len(), run.gaps.len()), (3, 9));
         }
         drop(workload);
         handle.shutdown();
@@ -177,5 +193,19 @@ mod tests {
         prompts.sort();
         prompts.dedup();
         assert_eq!(prompts.len(), 6);
+    }
+
+    #[test]
+    fn a_step_counts_only_while_all_requests_answer() {
+        let times =
+            |millis: &[u64]| Times { tokens: millis.iter().copied().map(Duration::from_millis).collect() };
+        // The second prompt is read from 10 to 100 ms, while the first answer goes on slowly.
+        let (early, late) = (times(&[10, 100, 120, 140, 160]), times(&[101, 121, 141, 161, 171, 181]));
+        assert_eq!(step(&[early, late]), Some(Duration::from_millis(20)));
+        assert_eq!(step(&[times(&[5, 8, 14])]), Some(Duration::from_micros(4500)));
+        // One ends before the other starts; an answer of one token has no steps.
+        assert_eq!(step(&[times(&[1, 2]), times(&[3, 4])]), None);
+        assert_eq!(step(&[times(&[1])]), None);
+        assert_eq!(step(&[]), None);
     }
 }
