@@ -139,6 +139,7 @@ fn engine_config(args: &EngineArgs, spec: &ModelSpec) -> EngineConfig {
 pub(crate) fn kv_dtype(args: &EngineArgs) -> KvDtype {
     match args.kv_cache_dtype {
         KvCacheDtype::F32 => KvDtype::F32,
+        KvCacheDtype::Int8 => KvDtype::Int8,
         KvCacheDtype::Auto | KvCacheDtype::Bf16 => KvDtype::Bf16,
     }
 }

@@ -59,6 +59,8 @@ pub(crate) enum KvCacheDtype {
     F32,
     /// bfloat16
     Bf16,
+    /// Signed bytes, with a scale for each head of each token
+    Int8,
 }
 
 /// `--device`.
