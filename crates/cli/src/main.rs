@@ -13,6 +13,7 @@ mod load;
 mod logging;
 mod memory;
 mod output;
+mod parse;
 mod pipeline;
 mod run;
 mod serve;
@@ -31,6 +32,7 @@ fn main() -> ExitCode {
         Command::Bench(BenchCommand::Throughput(args)) => bench::throughput::run(args),
         Command::Bench(BenchCommand::Latency(args)) => bench::latency::run(args),
         Command::Doctor(args) => doctor::run(args),
+        Command::Parse(args) => parse::run(args),
     };
     match result {
         Ok(()) => ExitCode::SUCCESS,

@@ -4,6 +4,7 @@ mod bench;
 mod chat;
 mod engine;
 mod model;
+mod parse;
 mod run;
 mod server;
 #[cfg(test)]
@@ -18,6 +19,7 @@ pub(crate) use bench::{BenchArgs, BenchCommand, LatencyArgs, ThroughputArgs};
 pub(crate) use chat::ChatArgs;
 pub(crate) use engine::{Device, EngineArgs, KvCacheDtype, SchedulingPolicy};
 pub(crate) use model::{LoadFormat, ModelArgs, QuantizeFormat};
+pub(crate) use parse::{ParseArgs, PromptThinking};
 pub(crate) use run::{PromptArgs, RunArgs, Thinking};
 pub(crate) use server::{ServeArgs, ServerArgs};
 pub(crate) use units::show_bytes;
@@ -56,6 +58,8 @@ pub(crate) enum Command {
     Bench(BenchCommand),
     /// Show what this machine offers and what Millrace will use
     Doctor(DoctorArgs),
+    /// Find tool calls and reasoning in a model's output, read from standard input
+    Parse(ParseArgs),
 }
 
 /// A file with settings.

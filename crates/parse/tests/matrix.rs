@@ -1,0 +1,248 @@
+//! The same questions to every family, in each of its forms.
+
+mod common;
+
+use common::formats::{Call, FORMATS, Format};
+use common::{events, parse, parse_from, parse_pieces};
+use millrace_parse::{Answer, Event, Families, Start, tool_parsers};
+use serde_json::{Value, json};
+
+/// The tools of the requests.
+fn tools() -> Value {
+    json!([
+        {"type": "function", "function": {"name": "get_weather", "parameters": {"type": "object", "properties": {
+            "city": {"type": "string"}, "days": {"type": "integer"}}}}},
+        {"type": "function", "function": {"name": "write-file", "parameters": {"type": "object", "properties": {
+            "path": {"type": "string"}, "content": {"type": "string"}}}}},
+        {"type": "function", "function": {"name": "now"}},
+        {"type": "function", "function": {"name": "all_types", "parameters": {"type": "object", "properties": {
+            "text": {"type": "string"}, "count": {"type": "integer"}, "ratio": {"type": "number"},
+            "flag": {"type": "boolean"}, "nothing": {"type": ["string", "null"]},
+            "list": {"type": "array"}, "map": {"$ref": "#/$defs/map"}},
+            "$defs": {"map": {"type": "object"}}}}},
+    ])
+}
+
+fn families(format: &Format) -> Families {
+    Families::named(Some(format.name), None).unwrap()
+}
+
+/// Whole and by character.
+fn read(format: &Format, text: &str) -> Answer {
+    let whole = parse(&families(format), &tools(), text);
+    let characters: Vec<&str> = text.split("").filter(|c| !c.is_empty()).collect();
+    assert_eq!(parse_pieces(&families(format), &tools(), &characters), whole, "{}: {text}", format.name);
+    whole
+}
+
+/// Checks the calls of an output.
+fn check(format: &Format, text: &str, calls: &[Call<'_>]) -> Answer {
+    let answer = read(format, text);
+    let got: Vec<(&str, Value)> = answer
+        .calls
+        .iter()
+        .map(|call| (call.name.as_str(), serde_json::from_str(&call.arguments).unwrap_or(Value::Null)))
+        .collect();
+    assert_eq!(got, calls, "{}: {text}\n{answer:?}", format.name);
+    assert!(answer.calls.iter().all(|call| call.complete));
+    answer
+}
+
+/// A row of the matrix: these calls, and nothing else, come out of what the family writes for them.
+fn row(calls: &[Call<'_>]) {
+    for format in FORMATS {
+        let answer = check(format, &(format.write)(calls), calls);
+        assert_eq!((answer.content.as_str(), answer.reasoning.as_str()), ("", ""), "{}", format.name);
+    }
+}
+
+#[test]
+fn every_family_is_here() {
+    for (name, others) in tool_parsers() {
+        let is_here = |name: &str| FORMATS.iter().any(|format| format.name == name);
+        assert!(is_here(name) || others.iter().any(|other| is_here(other)), "{name}");
+    }
+}
+
+#[test]
+fn one_call() {
+    row(&[("get_weather", json!({"city": "Oslo"}))]);
+}
+
+#[test]
+fn parallel_calls() {
+    row(&[
+        ("get_weather", json!({"city": "Oslo"})),
+        ("get_weather", json!({"city": "Rome", "days": 2})),
+        ("write-file", json!({"path": "/a", "content": "x"})),
+    ]);
+}
+
+#[test]
+fn equal_calls_are_two_calls() {
+    let call = ("get_weather", json!({"city": "Oslo"}));
+    row(&[call.clone(), call]);
+}
+
+#[test]
+fn no_arguments() {
+    row(&[("now", json!({}))]);
+    row(&[("now", json!({})), ("now", json!({}))]);
+}
+
+#[test]
+fn all_types() {
+    row(&[(
+        "all_types",
+        json!({"text": "3", "count": -3, "ratio": 2.5, "flag": true, "nothing": null,
+            "list": [1, "two", [true, null]], "map": {"a": {"b": [1.5]}, "c": ""}}),
+    )]);
+}
+
+#[test]
+fn strings_of_all_kinds() {
+    for text in [
+        "",
+        "say \"hi\" to 'all'",
+        "a\\b\\n \\u00e9",
+        "line 1\nline 2\n\tindented",
+        "日本語 🤔 é",
+        "{\"a\": [1, 2}",
+        "x > 5 & y < 10, f(x); [1] = (2)",
+        "<html><b>&amp;</b></html>",
+        "true",
+        "null",
+        "12",
+        "```json\n{\"a\": 1}\n```",
+    ] {
+        row(&[("write-file", json!({"path": "p", "content": text})), ("now", json!({}))]);
+    }
+}
+
+#[test]
+fn markers_in_strings() {
+    for format in FORMATS {
+        // Gemma's and Python's quotes can't be quoted by themselves; everything else can stand in a string.
+        let inner = (format.write)(&[("get_weather", json!({"city": "Rome"}))]).replace("<|\"|>", "`");
+        let calls =
+            [("write-file", json!({"path": "p", "content": format!("a {inner} b")})), ("now", json!({}))];
+        check(format, &(format.write)(&calls), &calls);
+    }
+}
+
+#[test]
+fn text_around() {
+    let one = [("get_weather", json!({"city": "Oslo"}))];
+    let two = [one[0].clone(), one[0].clone()];
+    for format in FORMATS {
+        let call = (format.write)(&one);
+        let harmony = |text: &str| match format.name {
+            "harmony" => format!("<|start|>assistant<|channel|>final<|message|>{text}<|end|>"),
+            _ => text.to_owned(),
+        };
+        let before = harmony("Let me look, 1 < 2.\n");
+        let after = harmony("\nHere [it] is {so}.");
+        let answer = check(format, &format!("{before}{call}"), &one);
+        assert_eq!(answer.content, "Let me look, 1 < 2.", "{}", format.name);
+        let answer = check(format, &format!("{call}{after}"), &one);
+        assert_eq!(answer.content, "Here [it] is {so}.", "{}", format.name);
+        let answer = check(format, &format!("{before}{call}{after}"), &one);
+        assert!(answer.content.starts_with("Let me look, 1 < 2."), "{}", format.name);
+        assert!(answer.content.ends_with("Here [it] is {so}."), "{}", format.name);
+        let answer = check(format, &format!("{before}{call}{after}\n{call}"), &two);
+        assert!(answer.content.ends_with("Here [it] is {so}."), "{}", format.name);
+    }
+}
+
+#[test]
+fn unknown_tools() {
+    let calls = [("launch_rocket", json!({"city": "Oslo"}))];
+    for format in FORMATS {
+        let text = (format.write)(&calls);
+        if format.bare {
+            // Nothing but the name would tell it from an example.
+            let answer = check(format, &text, &[]);
+            assert_eq!(answer.content, text, "{}", format.name);
+        } else {
+            check(format, &text, &calls);
+        }
+    }
+}
+
+#[test]
+fn plain_text_is_left_alone() {
+    for format in FORMATS {
+        for text in [
+            "Hello! How are you?",
+            "  Two\n\n\tlines \n",
+            "if a[0] < b && c > d { return [1, 2]; } // <tag> call: x",
+            "{\"result\": 42, \"status\": \"ok\"}",
+            "[\"a\", \"b\"] and [link](https://example.org) and [x](f(a))",
+            "The name is {\"name\": \"John\", \"age\": 25}.",
+            "a <tool",
+            "tool_code, functools, <functional>, <|tool|>, [TOOL], <inv",
+        ] {
+            assert_eq!(read(format, text).content, text, "{}", format.name);
+        }
+    }
+}
+
+#[test]
+fn calls_in_reasoning() {
+    let calls = [("get_weather", json!({"city": "Oslo"}))];
+    for format in FORMATS.iter().filter(|format| !format.bare && format.name != "harmony") {
+        let families = Families::named(Some(format.name), Some("qwen3")).unwrap();
+        let call = (format.write)(&calls);
+        for text in
+            [format!("<think>Hm.\n{call}\nSo.</think>\nDone."), format!("Hm.\n{call}\nSo.</think>\nDone.")]
+        {
+            let answer = parse_from(&families, &tools(), &[&text], Start::Reasoning);
+            assert_eq!(answer.calls.len(), 1, "{}", format.name);
+            assert!(answer.reasoning.starts_with("Hm.") && answer.reasoning.ends_with("So."), "{answer:?}");
+            assert_eq!(answer.content, "Done.", "{}", format.name);
+        }
+    }
+}
+
+/// Cut off anywhere, the calls and their arguments are a beginning of what they are in full, and only what came to its
+/// end is complete.
+#[test]
+fn truncation() {
+    let calls = [
+        ("write-file", json!({"path": "a\"b", "content": "x\ny"})),
+        ("all_types", json!({"count": 12, "list": [1, {"a": "b"}], "flag": true})),
+    ];
+    for format in FORMATS {
+        let full = (format.write)(&calls);
+        let whole = read(format, &full);
+        for at in full.char_indices().map(|(at, _)| at) {
+            let cut = read(format, &full[..at]);
+            assert!(cut.calls.len() <= whole.calls.len());
+            for (part, call) in cut.calls.iter().zip(&whole.calls) {
+                assert_eq!(part.name, call.name, "{}: {}", format.name, &full[..at]);
+                assert!(
+                    call.arguments.starts_with(&part.arguments),
+                    "{}: {} is no beginning of {}",
+                    format.name,
+                    part.arguments,
+                    call.arguments
+                );
+                assert!(!part.complete || part.arguments == call.arguments, "{}", &full[..at]);
+            }
+        }
+    }
+}
+
+/// A string goes out as it comes in, whatever the format.
+#[test]
+fn arguments_stream() {
+    let long = "All work and no play makes Jack a dull boy. ".repeat(20);
+    let calls = [("write-file", json!({"path": "p", "content": long}))];
+    for format in FORMATS {
+        let text = (format.write)(&calls);
+        let characters: Vec<&str> = text.split("").filter(|c| !c.is_empty()).collect();
+        let events = events(&families(format), &tools(), &characters, Start::Content);
+        let deltas = events.iter().filter(|event| matches!(event, Event::ToolArguments { .. })).count();
+        assert!(deltas > long.len() / 2, "{}: {deltas}", format.name);
+    }
+}
