@@ -1,6 +1,8 @@
 //! `../shared/parsers/cases.json` beside the checkout (or `MILLRACE_PARSER_CASES`): every case, whole and in every
 //! split that is tried here, through the public interface.
 
+#![allow(clippy::unwrap_used)]
+
 mod common;
 
 use std::path::PathBuf;

@@ -1,5 +1,7 @@
 //! The same questions to every family, in each of its forms.
 
+#![allow(clippy::unwrap_used)]
+
 mod common;
 
 use common::formats::{Call, FORMATS, Format};

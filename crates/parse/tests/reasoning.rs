@@ -1,5 +1,7 @@
 //! The same questions to every family of reasoning.
 
+#![allow(clippy::unwrap_used)]
+
 mod common;
 
 use common::{parse_from, parse_pieces};

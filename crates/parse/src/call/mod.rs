@@ -104,12 +104,10 @@ async fn body(scan: &mut Scan, section: &Section, count: usize) -> Result<(), Mi
             Body::Json if next == '{' => return json_call::call(scan, section.bare).await,
             Body::Keyed if next == '{' => return json_call::keyed(scan).await,
             Body::Python if is_name(next) => return python::call(scan, section).await,
-            Body::Named(form) if form.open.is_empty() => {
-                if is_name(next) && count == 0 {
-                    return named::call(scan, form, section).await;
-                }
+            Body::Named(form) if form.open.is_empty() && is_name(next) && count == 0 => {
+                return named::call(scan, form, section).await;
             }
-            Body::Named(form) => {
+            Body::Named(form) if !form.open.is_empty() => {
                 if scan.eat(form.open).await {
                     return named::call(scan, form, section).await;
                 }

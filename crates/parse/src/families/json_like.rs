@@ -106,7 +106,7 @@ pub(super) const PYTHONIC: ToolFamily =
 
 /// The same, between markers or not.
 pub(super) const LLAMA4: ToolFamily = ToolFamily {
-    names: &["llama4_pythonic", "llama4"],
+    names: &["llama4_pythonic", "llama4", "llama4_json"],
     sections: &[
         Section {
             open: &["<|python_start|>"],
