@@ -68,15 +68,28 @@ pub(crate) fn quoted(text: &str) -> String {
     json
 }
 
-/// Reads an object, list or string that begins at the cursor and hands its text to `sink`, piece by piece. Says
-/// whether it ended.
-pub(crate) async fn pass_value(scan: &mut Scan, mut sink: impl FnMut(&mut Scan, &str) -> bool) -> bool {
+/// Reads an object, list or string that begins at the cursor and hands its text to `sink`, piece by piece, which may
+/// refuse more. Outside of strings one of the markers `stop` ends it too. Says whether it came to its own end.
+pub(crate) async fn pass_value(
+    scan: &mut Scan,
+    stop: &[&'static str],
+    mut sink: impl FnMut(&mut Scan, &str) -> bool,
+) -> bool {
     let mut tracker = Tracker::default();
-    loop {
-        let mut piece = String::new();
+    let mut piece = String::new();
+    while let Some(next) = scan.peek().await {
+        let may_stop = |c: char, tracker: &Tracker| {
+            !tracker.in_string() && stop.iter().any(|marker| marker.starts_with(c))
+        };
+        if may_stop(next, &tracker) && (scan.at_any(stop).await.is_some() || scan.is_cut(stop)) {
+            return false;
+        }
         let mut ended = false;
         let mut read = 0;
         for c in scan.rest().chars() {
+            if read > 0 && may_stop(c, &tracker) {
+                break;
+            }
             tracker.write(c, &mut piece);
             read += c.len_utf8();
             ended = tracker.add(c);
@@ -85,18 +98,18 @@ pub(crate) async fn pass_value(scan: &mut Scan, mut sink: impl FnMut(&mut Scan, 
             }
         }
         scan.skip(read);
-        if !sink(scan, &piece) {
-            return false;
-        }
-        if ended || !scan.more().await {
+        if !sink(scan, &piece) || ended {
             return ended;
         }
+        piece.clear();
     }
+    false
 }
 
-/// Reads an object or list as the arguments of the call that has begun, and ends the call.
-pub(crate) async fn arguments(scan: &mut Scan) {
-    let ended = pass_value(scan, |scan, piece| {
+/// Reads an object or list as the arguments of the call that has begun, and ends the call. Where one of the markers
+/// `stop` shows that brackets are missing, the call is not complete.
+pub(crate) async fn arguments(scan: &mut Scan, stop: &[&'static str]) {
+    let ended = pass_value(scan, stop, |scan, piece| {
         scan.out.arguments(piece);
         true
     })

@@ -206,6 +206,114 @@ fn calls_in_reasoning() {
     }
 }
 
+/// A call whose brackets don't close is not complete, and does no harm to the next.
+#[test]
+fn missing_brackets() {
+    let arguments = "{\"city\": \"Oslo\", \"days\": [1";
+    for (name, before, after) in [
+        ("hermes", "<tool_call>{\"name\": \"get_weather\", \"arguments\": ", "</tool_call>"),
+        ("qwen3_coder", "<tool_call>\n<function=get_weather>\n", "</function>\n</tool_call>"),
+        (
+            "deepseek_v3",
+            "<｜tool▁calls▁begin｜><｜tool▁call▁begin｜>get_weather<｜tool▁sep｜>",
+            "<｜tool▁call▁end｜>",
+        ),
+        (
+            "kimi_k2",
+            "<|tool_call_begin|>functions.get_weather:0<|tool_call_argument_begin|>",
+            "<|tool_call_end|>",
+        ),
+        ("harmony", "<|channel|>commentary to=functions.get_weather<|message|>", "<|end|>"),
+    ] {
+        let format = FORMATS.iter().find(|format| format.name == name).unwrap();
+        let next = (format.write)(&[("now", json!({}))]);
+        let answer = read(format, &format!("{before}{arguments}{after}\n{next}"));
+        let calls: Vec<_> =
+            answer.calls.iter().map(|c| (c.name.as_str(), c.arguments.as_str(), c.complete)).collect();
+        assert_eq!(calls, [("get_weather", arguments, false), ("now", "{}", true)], "{name}");
+    }
+}
+
+/// What models get wrong and still mean.
+#[test]
+fn slips() {
+    let weather = [("get_weather", json!({"city": "Oslo", "days": 2}))];
+    for (name, text) in [
+        // A brace too few, keys in another order, arguments as a string, OpenAI's own form, other words for the keys.
+        (
+            "hermes",
+            "<tool_call>{\"name\": \"get_weather\", \"arguments\": {\"city\": \"Oslo\", \"days\": 2}</tool_call>",
+        ),
+        (
+            "hermes",
+            "<tool_call>{\"arguments\": {\"city\": \"Oslo\", \"days\": 2}, \"name\": \"get_weather\"}</tool_call>",
+        ),
+        (
+            "hermes",
+            "<tool_call>{\"name\": \"get_weather\", \"arguments\": \"{\\\"city\\\": \\\"\\u004fslo\\\", \\\"days\\\": 2}\"}</tool_call>",
+        ),
+        (
+            "hermes",
+            "<tool_call>{\"id\": \"x\", \"type\": \"function\", \"function\": {\"name\": \"get_weather\", \"arguments\": {\"city\": \"Oslo\", \"days\": 2}}}</tool_call>",
+        ),
+        ("json", "{\"parameters\": {\"city\": \"Oslo\", \"days\": 2}, \"tool_name\": \"get_weather\"}"),
+        (
+            "hermes",
+            "<tool_call>\n```json\n{\"name\": \"get_weather\", \"arguments\": {\"city\": \"Oslo\", \"days\": 2}}\n```\n</tool_call>",
+        ),
+        // A tag too few; a number in quotes where the schema says number; arguments without keys.
+        (
+            "qwen3_coder",
+            "<tool_call>\n<function=get_weather>\n<parameter=city>Oslo</parameter>\n<parameter=days>\n2\n</function>\n</tool_call>",
+        ),
+        (
+            "qwen3_coder",
+            "<function=get_weather><parameter=city>Oslo</parameter><parameter=days>2</parameter></tool_call>",
+        ),
+        ("pythonic", "[get_weather(city=\"Oslo\", days=\"2\")]"),
+        ("pythonic", "[get_weather(\"Oslo\", days=2)]"),
+        ("gemma4", "<|tool_call>call:get_weather{city:Oslo,days:2}<tool_call|>"),
+        ("llama3_json", "<|python_tag|>get_weather.call(city=\"Oslo\", days=2)"),
+        (
+            "kimi_k2",
+            "<|tool_call_begin|>get_weather<|tool_call_argument_begin|> {\"city\": \"Oslo\", \"days\": 2} <|tool_call_end|>",
+        ),
+    ] {
+        let format = FORMATS.iter().find(|format| format.name == name).unwrap();
+        let answer = check(format, text, &weather);
+        assert_eq!(answer.content, "", "{text}");
+    }
+}
+
+/// Ids that the format has are kept.
+#[test]
+fn ids() {
+    for (name, text, id) in [
+        (
+            "kimi_k2",
+            "<|tool_call_begin|>functions.now:3<|tool_call_argument_begin|>{}<|tool_call_end|>",
+            "functions.now:3",
+        ),
+        ("mistral", "[TOOL_CALLS]now[CALL_ID]abc123XYZ[ARGS]{}", "abc123XYZ"),
+        (
+            "command_r",
+            "<|START_ACTION|>[{\"tool_call_id\": \"0\", \"tool_name\": \"now\", \"parameters\": {}}]",
+            "0",
+        ),
+        (
+            "solar_open",
+            "<|tool_call:begin|>x1<|tool_call:name|>now<|tool_call:args|>{}<|tool_call:end|>",
+            "x1",
+        ),
+    ] {
+        let format = FORMATS.iter().find(|format| format.name == name).unwrap();
+        assert_eq!(check(format, text, &[("now", json!({}))]).calls[0].id, id);
+    }
+    let mistral = FORMATS.iter().find(|format| format.name == "mistral").unwrap();
+    let answer = check(mistral, "[TOOL_CALLS]now[ARGS]{}", &[("now", json!({}))]);
+    assert_eq!(answer.calls[0].id.len(), 9);
+}
+
 /// Cut off anywhere, the calls and their arguments are a beginning of what they are in full, and only what came to its
 /// end is complete.
 #[test]

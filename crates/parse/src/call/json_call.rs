@@ -1,6 +1,7 @@
 //! Calls as JSON objects: `{"name": "f", "arguments": {"a": 1}}`, with the keys that models use, in any order.
 
 use super::{MAX_NAME, begin, begin_empty};
+use crate::grammar::Section;
 use crate::json;
 use crate::scan::{Miss, Scan};
 
@@ -43,9 +44,9 @@ impl Key {
     }
 }
 
-/// Reads a call from its `{` on. `bare`: nothing but its keys tells it from other JSON, so it must have exactly those
-/// of a call, and a name that may be called.
-pub(super) async fn call(scan: &mut Scan, bare: bool) -> Result<(), Miss> {
+/// Reads a call from its `{` on. In a bare section nothing but its keys tells it from other JSON, so it must have
+/// exactly those of a call, and a name that may be called.
+pub(super) async fn call(scan: &mut Scan, section: &Section) -> Result<(), Miss> {
     let mut head = Head::default();
     scan.skip(1);
     head.depth = 1;
@@ -55,7 +56,7 @@ pub(super) async fn call(scan: &mut Scan, bare: bool) -> Result<(), Miss> {
             '}' => head.depth -= 1,
             ',' => {}
             '"' => {
-                if member(scan, &mut head, bare).await? {
+                if member(scan, &mut head, section).await? {
                     rest_of_object(scan, head.depth).await;
                     return Ok(());
                 }
@@ -66,7 +67,7 @@ pub(super) async fn call(scan: &mut Scan, bare: bool) -> Result<(), Miss> {
         scan.skip(1);
     }
     scan.skip(1);
-    end_of_head(scan, head, bare)
+    end_of_head(scan, head, section.bare)
 }
 
 /// The object has ended before its arguments could be passed on.
@@ -85,7 +86,7 @@ fn end_of_head(scan: &mut Scan, head: Head, bare: bool) -> Result<(), Miss> {
 }
 
 /// Reads a key and its value. Says whether these were the arguments of a call, which has come and gone then.
-async fn member(scan: &mut Scan, head: &mut Head, bare: bool) -> Result<bool, Miss> {
+async fn member(scan: &mut Scan, head: &mut Head, section: &Section) -> Result<bool, Miss> {
     scan.skip(1);
     let key = Key::of(&json::string(scan, MAX_NAME).await?);
     if scan.skip_blank().await.ok_or(Miss::End)? != ':' {
@@ -102,13 +103,13 @@ async fn member(scan: &mut Scan, head: &mut Head, bare: bool) -> Result<bool, Mi
             scan.skip(1);
             head.depth = 2;
         }
-        (Key::Arguments, _) => return arguments(scan, head, next, bare).await,
+        (Key::Arguments, _) => return arguments(scan, head, next, section).await,
         (Key::Id, '"') => {
             scan.skip(1);
             head.id = Some(json::string(scan, MAX_NAME).await?);
         }
         (Key::Name, _) => return Err(Miss::Other),
-        (Key::Other, _) if bare => return Err(Miss::Other),
+        (Key::Other, _) if section.bare => return Err(Miss::Other),
         _ => {
             kept_value(scan).await?;
         }
@@ -117,18 +118,18 @@ async fn member(scan: &mut Scan, head: &mut Head, bare: bool) -> Result<bool, Mi
 }
 
 /// Reads the arguments: passes them on if the name is known, else keeps them.
-async fn arguments(scan: &mut Scan, head: &mut Head, next: char, bare: bool) -> Result<bool, Miss> {
+async fn arguments(scan: &mut Scan, head: &mut Head, next: char, section: &Section) -> Result<bool, Miss> {
     let Some(name) = &head.name else {
         head.early = Some(kept_arguments(scan, next).await?);
         return Ok(false);
     };
-    if bare && !scan.tools.may_call(name) {
+    if section.bare && !scan.tools.may_call(name) {
         return Err(Miss::Other);
     }
     match next {
         '{' | '[' => {
             begin(scan, name, head.id.take());
-            json::arguments(scan).await;
+            json::arguments(scan, section.close).await;
         }
         '"' if is_encoded(scan).await => {
             begin(scan, name, head.id.take());
@@ -192,7 +193,7 @@ async fn kept_value(scan: &mut Scan) -> Result<String, Miss> {
             value.push_str(piece);
             value.len() <= MAX_HEAD
         };
-        return match json::pass_value(scan, keep).await {
+        return match json::pass_value(scan, &[], keep).await {
             true => Ok(value),
             false if value.len() > MAX_HEAD => Err(Miss::Other),
             false => Err(Miss::End),
@@ -220,7 +221,7 @@ async fn rest_of_object(scan: &mut Scan, mut depth: usize) {
                 if scan.skip_blank().await != Some('"') {
                     return;
                 }
-                let pass = async |scan: &mut Scan| json::pass_value(scan, |_, _| true).await;
+                let pass = async |scan: &mut Scan| json::pass_value(scan, &[], |_, _| true).await;
                 if !pass(scan).await || scan.skip_blank().await != Some(':') {
                     return;
                 }
@@ -238,7 +239,7 @@ async fn rest_of_object(scan: &mut Scan, mut depth: usize) {
 }
 
 /// Reads a call whose name is the key: `{"f": {"a": 1}}`.
-pub(super) async fn keyed(scan: &mut Scan) -> Result<(), Miss> {
+pub(super) async fn keyed(scan: &mut Scan, section: &Section) -> Result<(), Miss> {
     scan.skip(1);
     if scan.skip_blank().await.ok_or(Miss::End)? != '"' {
         return Err(Miss::Other);
@@ -253,7 +254,7 @@ pub(super) async fn keyed(scan: &mut Scan) -> Result<(), Miss> {
         return Err(Miss::Other);
     }
     begin(scan, &name, None);
-    json::arguments(scan).await;
+    json::arguments(scan, section.close).await;
     rest_of_object(scan, 1).await;
     Ok(())
 }

@@ -51,7 +51,7 @@ async fn calls(scan: &mut Scan, section: &Section) -> Result<(), Miss> {
     let mut list = List::None;
     let mut count = 0;
     scan.skip_blank().await;
-    scan.eat_any(&FENCES).await;
+    let mut fenced = scan.eat_any(&FENCES).await.is_some();
     loop {
         let Some(next) = scan.skip_blank().await else {
             return if count > 0 { Ok(()) } else { Err(Miss::End) };
@@ -66,6 +66,11 @@ async fn calls(scan: &mut Scan, section: &Section) -> Result<(), Miss> {
             } else {
                 Err(Miss::Other)
             };
+        }
+        if fenced && count > 0 && scan.eat("```").await {
+            fenced = false;
+            scan.mark();
+            continue;
         }
         match (next, list) {
             ('[', List::None) if count == 0 => list = List::Open,
@@ -101,8 +106,8 @@ async fn body(scan: &mut Scan, section: &Section, count: usize) -> Result<(), Mi
     let next = scan.peek().await.ok_or(Miss::End)?;
     for body in section.bodies {
         match body {
-            Body::Json if next == '{' => return json_call::call(scan, section.bare).await,
-            Body::Keyed if next == '{' => return json_call::keyed(scan).await,
+            Body::Json if next == '{' => return json_call::call(scan, section).await,
+            Body::Keyed if next == '{' => return json_call::keyed(scan, section).await,
             Body::Python if is_name(next) => return python::call(scan, section).await,
             Body::Named(form) if form.open.is_empty() && is_name(next) && count == 0 => {
                 return named::call(scan, form, section).await;

@@ -13,20 +13,21 @@ const CALL_ID: &str = "[CALL_ID]";
 pub(super) async fn call(scan: &mut Scan, form: &Named, section: &Section) -> Result<(), Miss> {
     let (name, id) = head(scan, form).await?;
     let next = scan.skip_blank().await.ok_or(Miss::End)?;
+    let stop = if form.end.is_empty() { section.close } else { form.end };
     match (&form.arguments, next) {
         (Arguments::Json, '`') if scan.eat_any(&FENCES).await.is_some() => {
             if scan.skip_blank().await.ok_or(Miss::End)? != '{' {
                 return Err(Miss::Other);
             }
             begin(scan, &name, id);
-            json::arguments(scan).await;
+            json::arguments(scan, stop).await;
             if scan.skip_blank().await == Some('`') {
                 scan.eat("```").await;
             }
         }
         (Arguments::Json | Arguments::Tags(_), '{') => {
             begin(scan, &name, id);
-            json::arguments(scan).await;
+            json::arguments(scan, stop).await;
         }
         (Arguments::Literal(quotes), '{' | '(') => {
             begin(scan, &name, id);
