@@ -14,6 +14,7 @@ mod load;
 mod logging;
 mod memory;
 mod output;
+mod parse;
 mod perplexity;
 mod pipeline;
 mod run;
@@ -34,6 +35,7 @@ fn main() -> ExitCode {
         Command::Bench(BenchCommand::Latency(args)) => bench::latency::run(args),
         Command::Perplexity(args) => perplexity::run(args),
         Command::Doctor(args) => doctor::run(args),
+        Command::Parse(args) => parse::run(args),
     };
     match result {
         Ok(()) => ExitCode::SUCCESS,

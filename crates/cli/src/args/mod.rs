@@ -4,6 +4,7 @@ mod bench;
 mod chat;
 mod engine;
 mod model;
+mod parse;
 mod perplexity;
 mod run;
 mod server;
@@ -19,6 +20,7 @@ pub(crate) use bench::{BatchCase, BenchArgs, BenchCommand, Case, LatencyArgs, Th
 pub(crate) use chat::ChatArgs;
 pub(crate) use engine::{Device, EngineArgs, KvCacheDtype, SchedulingPolicy};
 pub(crate) use model::{LoadFormat, ModelArgs, QuantizeFormat};
+pub(crate) use parse::{ParseArgs, PromptThinking};
 pub(crate) use perplexity::PerplexityArgs;
 pub(crate) use run::{PromptArgs, RunArgs, Thinking};
 pub(crate) use server::{ServeArgs, ServerArgs};
@@ -60,6 +62,8 @@ pub(crate) enum Command {
     Perplexity(Box<PerplexityArgs>),
     /// Show what this machine offers and what Millrace will use
     Doctor(DoctorArgs),
+    /// Find tool calls and reasoning in a model's output, read from standard input
+    Parse(ParseArgs),
 }
 
 /// A file with settings.
