@@ -20,8 +20,8 @@
 //! was cut: a streamed answer and a whole one are the same by construction. It reads each character a bounded number of
 //! times and keeps none that is certain, whatever the model writes.
 //!
-//! The order of things in [`families`]' source is also the place to add a family: a file's entry, a line in the list,
-//! rows in `tests/matrix.rs`.
+//! To add a family: an entry in a file of `families/`, a line in its list, rows in `tests/matrix.rs` (or
+//! `tests/reasoning.rs`), a rule in `detect.rs`.
 
 mod call;
 mod detect;
