@@ -58,7 +58,8 @@ class Plan:
                     *(quick if self.args.quick else []), "--rounds", self.rounds())
 
     def growth(self):
-        self.script("growth.py", "--shape", self.shape(QWEN), *(["--quick"] if self.args.quick else []))
+        self.script("growth.py", "--shape", self.shape(QWEN), "--weights", "Q4_0", "BF16", "--patience", 45,
+                    *(["--quick"] if self.args.quick else []))
 
     def report(self):
         results = ["--results", self.args.out] if self.args.out else []

@@ -12,7 +12,6 @@ import argparse
 import os
 import pathlib
 import sys
-import time
 
 from harness import machine, results
 from harness.engines import Llama, Millrace, QUANTIZE, numbers
@@ -41,24 +40,33 @@ def cases(choice, kind):
     return {what: values for what, values in sets.items() if values}
 
 
+def both(order, millrace, group):
+    """{side: {number: rate}}, and the CPU seconds that Millrace used while it should have slept."""
+    figures, idle = {}, 0.0
+    for side in order:
+        before = millrace.cpu_seconds()
+        figures[side.name] = side.measure(group)
+        if side is not millrace:
+            idle += millrace.cpu_seconds() - before
+    return figures, idle
+
+
 def measure(kind, sides, groups, args, result, rows):
     """All rounds of one type of weights."""
     millrace = sides[0]
     for number in range(args.rounds):
         seconds = 0.0
         for group in groups:
-            with machine.exclusively(args.lock), machine.Meter([millrace.process.pid]) as meter:
-                start = time.monotonic()
-                # Alternate who goes first, so that a drifting machine favours nobody.
-                for side in sides if number % 2 == 0 else sides[::-1]:
-                    before = millrace.cpu_seconds()
-                    for value, rate in side.measure(group).items():
-                        rows[kind, group[0], value][side.name].append(rate)
-                    if side is not millrace:
-                        result["idle_seconds"] += millrace.cpu_seconds() - before
-            seconds += time.monotonic() - start
-            result["meters"].append({"round": number, "weights": kind, "group": group[0],
-                                     "foreign": round(meter.foreign, 4), "stolen": round(meter.stolen, 4)})
+            # Alternate who goes first, so that a drifting machine favours nobody.
+            order = sides if number % 2 == 0 else sides[::-1]
+            (figures, idle), meter = machine.quietly(lambda: both(order, millrace, group), args.lock,
+                                                     [millrace.process.pid])
+            for name, rates in figures.items():
+                for value, rate in rates.items():
+                    rows[kind, group[0], value][name].append(rate)
+            seconds += meter.wall
+            result["idle_seconds"] += idle
+            result["meters"].append({"round": number, "weights": kind, "group": group[0], **meter.to_json()})
         results.save(result, args.out)
         print(f"{kind}: round {number + 1} of {args.rounds} took {seconds:.0f} s", file=sys.stderr)
 

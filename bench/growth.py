@@ -11,7 +11,6 @@ import os
 import pathlib
 import statistics
 import sys
-import time
 
 from harness import machine, results
 from harness.engines import BATCH_PROMPT, QUANTIZE, Ceilings, Millrace
@@ -36,14 +35,14 @@ class Sweep:
 
     def measure(self, prompt, tokens, batch):
         """Medians of both rates over the repeats."""
-        runs, meters, start = [], [], time.monotonic()
-        while len(runs) < self.args.repeats and (not runs or time.monotonic() - start < self.args.patience):
-            with machine.exclusively(self.args.lock), machine.Meter([self.millrace.process.pid]) as meter:
-                runs.append(self.millrace.case(prompt, tokens, batch))
-            meters.append(meter)
+        runs, meters = [], []
+        while len(runs) < self.args.repeats and sum(meter["seconds"] for meter in meters) < self.args.patience:
+            run, meter = machine.quietly(lambda: self.millrace.case(prompt, tokens, batch), self.args.lock,
+                                         [self.millrace.process.pid])
+            runs.append(run)
+            meters.append(meter.to_json())
         point = {"weights": self.kind, "threads": self.threads, "input": prompt, "output": tokens, "batch": batch,
-                 "device": runs[0]["device"], "foreign": [round(meter.foreign, 4) for meter in meters],
-                 "stolen": [round(meter.stolen, 4) for meter in meters]}
+                 "device": runs[0]["device"], "meters": meters}
         for what, per_ideal in (("prefill", prompt * batch), ("decode", batch)):
             rates = [run[f"{what}_tokens_per_second"] for run in runs]
             if None not in rates:

@@ -79,15 +79,14 @@ def main():
     warm_page_cache(args)
     rng = random.Random(args.seed)
     for number in range(args.rounds):
-        with machine.exclusively(args.lock), machine.Meter() as meter:
-            start = time.monotonic()
-            for make in (Millrace, Llama) if number % 2 == 0 else (Llama, Millrace):
-                for name, value in measure(make, args, rng).items():
-                    rows[name][make.name].append(value)
-        result["meters"].append({"round": number, "foreign": round(meter.foreign, 4),
-                                 "stolen": round(meter.stolen, 4)})
+        order = (Millrace, Llama) if number % 2 == 0 else (Llama, Millrace)
+        figures, meter = machine.quietly(lambda: {make.name: measure(make, args, rng) for make in order}, args.lock)
+        for side, values in figures.items():
+            for name, value in values.items():
+                rows[name][side].append(value)
+        result["meters"].append({"round": number, **meter.to_json()})
         results.save(result, args.out)
-        print(f"round {number + 1} of {args.rounds} took {time.monotonic() - start:.0f} s", file=sys.stderr)
+        print(f"round {number + 1} of {args.rounds} took {meter.wall:.0f} s", file=sys.stderr)
     print("\n".join([*results.table(result), "", *results.notes(result)]))
     print(f"written to {results.save(result, args.out).with_suffix('.md')}", file=sys.stderr)
 

@@ -73,6 +73,21 @@ class Weights(unittest.TestCase):
         self.assertEqual((letters[ord("a")], letters[ord(" ")], len(set(letters))), ("a", "\u0120", 256))
 
 
+class Quiet(unittest.TestCase):
+    def test_own_work_is_not_foreign_and_long_work_of_others_is_repeated(self):
+        with machine.Meter() as meter:
+            sum(range(3_000_000))
+        self.assertTrue(meter.wall > 0 and 0 <= meter.foreign <= 1, meter.to_json())
+        calls, limit = [], machine.QUIET
+        try:
+            machine.QUIET = -1
+            result, meter = machine.quietly(lambda: calls.append(1) or len(calls))
+        finally:
+            machine.QUIET = limit
+        self.assertEqual(len(calls), machine.ATTEMPTS)
+        self.assertIn(result, (1, 2, 3))
+
+
 class Figures(unittest.TestCase):
     def result(self):
         row = {"weights": "Q4_0", "unit": "tok/s", "goal": 2, "better": "higher"}

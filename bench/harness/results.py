@@ -77,7 +77,8 @@ def notes(result):
     if meters:
         foreign = max(meter["foreign"] for meter in meters)
         stolen = max(meter["stolen"] for meter in meters)
-        lines.append(f"Other programs took at most {foreign:.1%} of the CPUs during a round, the hypervisor {stolen:.1%}.")
+        lines.append(f"Other programs took at most {foreign:.1%} of the CPUs during a measurement, the "
+                     f"hypervisor {stolen:.1%}.")
     if result.get("idle_seconds") is not None:
         lines.append(f"While llama.cpp was timed, the waiting Millrace process used {result['idle_seconds']:.2f} s of "
                      f"CPU time in all.")
