@@ -201,6 +201,12 @@ impl<'a, const FOUR: bool, const AFFINE: bool> IntJob<'a, FOUR, AFFINE> {
         for (p, weights) in weights.iter_mut().enumerate() {
             *weights = self.panel(panel + p);
         }
+        // Stores are done in order: the constants' must not wait for rows that are far apart in memory.
+        for m in 0..count.min(M) {
+            for p in 0..P {
+                self.out.prefetch(row + m, panel + p);
+            }
+        }
         let mut acc = [[s.splat(0.0); P]; M];
         let scales = self.groups / self.per_scale;
         for start in (0..scales).step_by(WIDENED) {

@@ -161,8 +161,10 @@ impl Bench {
 /// The memory's speed and the peak of the units that multiply this model's weights, with the threads that it gets.
 fn measure_ceilings(model: &Model, args: &BenchArgs) -> Result<Ceilings> {
     let pool = Pool::new(args.engine.threads.unwrap_or_else(default_threads));
-    let unit = weight_unit(model, args)?;
-    let peaks = peak::measure(Level::detect()?, &pool)?;
+    let level = Level::detect()?;
+    // Tile units multiply prompts in bf16, whatever the weights are stored in.
+    let unit = if level == Level::Amx { "bf16" } else { weight_unit(model, args)? };
+    let peaks = peak::measure(level, &pool)?;
     let peak =
         peaks.iter().find(|peak| peak.name == unit).context("the peak of the weights' type is not known")?;
     Ok(Ceilings {
