@@ -109,6 +109,8 @@ pub(crate) struct Session<'a, B> {
     fixture: &'a Fixture,
     batch: Batch,
     result: StepResult,
+    /// Whether tokens count as parts of prompts, which a backend may compute in another way than generated ones.
+    prompts: bool,
 }
 
 /// One sequence on its way through the model.
@@ -137,7 +139,26 @@ impl<'a, B: Backend> Session<'a, B> {
             Decoder::load(&fixture.spec, weights, &mut backend, options, &mut |_| ()).unwrap();
         assert_eq!(report.warnings(), Vec::<String>::new(), "{}", fixture.name);
         backend.alloc_kv(&fixture.spec.kv_spec(BLOCKS, BLOCK, KvDtype::F32)).unwrap();
-        Self { backend, decoder, fixture, batch: Batch::default(), result: StepResult::default() }
+        Self {
+            backend,
+            decoder,
+            fixture,
+            batch: Batch::default(),
+            result: StepResult::default(),
+            prompts: false,
+        }
+    }
+
+    /// With every token as part of a prompt.
+    pub(crate) fn as_prompts(mut self) -> Self {
+        self.prompts = true;
+        self
+    }
+
+    /// With another KV cache than float32.
+    pub(crate) fn with_kv(mut self, dtype: KvDtype) -> Self {
+        self.backend.alloc_kv(&self.fixture.spec.kv_spec(BLOCKS, BLOCK, dtype)).unwrap();
+        self
     }
 
     /// The distributions at every position of every prompt.
@@ -169,6 +190,7 @@ impl<'a, B: Backend> Session<'a, B> {
             if rows.is_empty() {
                 break;
             }
+            self.batch.prompt_rows = if self.prompts { rows.len() } else { 0 };
             let ticket = self.decoder.forward(&mut self.backend, &self.batch);
             self.backend.wait(ticket, &mut self.result).unwrap();
             for (index, sampled) in rows.iter().zip(&self.result.rows) {
