@@ -9,6 +9,9 @@ pub const GROUP: usize = 32;
 /// Values that [`quantize_row`] compares at a time.
 const LANES: usize = 16;
 
+/// 1.5 · 2²³: adding it rounds a small float to a whole number, ties to even, which then lies in the lowest bits.
+const TO_WHOLE: f32 = 12_582_912.0;
+
 /// Quantizes one row, `values.len() / group` groups. 8 bit: scale = max|x| / 127. 4 bit: the value of largest
 /// magnitude becomes −8 · scale (llama.cpp's Q4_0 rule; the scale may be negative). Scales are rounded to bf16, which
 /// holds the biases exactly too, and integers are made with the rounded scale.
@@ -36,8 +39,13 @@ pub fn quantize_row(
         let inverse = if inverse.is_finite() { inverse } else { 0.0 };
         scales[index] = scale;
         biases[index] = -zero * scale;
+        let top = 2.0 * zero - 1.0;
         for (q, x) in q[index * group..].iter_mut().zip(chunk) {
-            *q = ((x * inverse).round_ties_even() + zero).clamp(0.0, 2.0 * zero - 1.0) as u8;
+            let level = (x * inverse + TO_WHOLE) - TO_WHOLE + zero;
+            // NaN becomes 0.
+            let level = if level > 0.0 { level } else { 0.0 };
+            let level = if level < top { level } else { top };
+            *q = (level + TO_WHOLE).to_bits() as u8;
         }
     }
 }

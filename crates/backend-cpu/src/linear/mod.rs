@@ -20,7 +20,7 @@ use crate::level::Level;
 use crate::pack::{IntPanels, Packed, Panels};
 use crate::pool::Pool;
 use crate::shared::SharedMut;
-use crate::simd::{Bf16Dot, Bf16Kernel, Kernel, LANES, Simd};
+use crate::simd::{Bf16Dot, Bf16Kernel, Kernel, LANES, Simd, prefetch};
 use dense::{Bf16Pairs, Bf16Wide, DenseJob, F16Wide, F32Wide, WideWeights};
 use int::IntJob;
 
@@ -50,6 +50,16 @@ pub(crate) struct Output<'a> {
 }
 
 impl Output<'_> {
+    /// Asks for the place of sixteen outputs, so that storing them does not wait.
+    #[inline(always)]
+    pub(crate) fn prefetch(&self, row: usize, panel: usize) {
+        let first = panel * LANES;
+        // SAFETY: this part of the row belongs to the task that computes it.
+        #[allow(unsafe_code)]
+        let out = unsafe { self.values.slice(row * self.cols + first, LANES.min(self.cols - first)) };
+        prefetch(out.as_ptr(), 0);
+    }
+
     /// Adds the bias and stores sixteen outputs of a row (fewer in the last panel).
     #[inline(always)]
     pub(crate) fn store<S: Simd>(&self, s: S, row: usize, panel: usize, v: S::V) {

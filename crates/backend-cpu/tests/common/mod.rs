@@ -71,8 +71,14 @@ impl Weights {
         match encoding {
             Encoding::Affine { bits, group } => {
                 let groups = rows * cols / group;
-                let scales: Vec<f32> = (0..groups).map(|_| random.value() * 0.02).collect();
-                let biases = (0..groups).map(|_| random.value()).collect();
+                // Each kind of constants that backends tell apart.
+                let round = |x: f32| match (bits, group) {
+                    (4, 32) => bf16::from_f32(x).to_f32(),
+                    (4, _) => f16::from_f32(x).to_f32(),
+                    _ => x,
+                };
+                let scales: Vec<f32> = (0..groups).map(|_| round(random.value() * 0.02)).collect();
+                let biases = (0..groups).map(|_| round(random.value())).collect();
                 let q = (0..rows * cols).map(|_| (random.bits() % (1 << bits)) as u8).collect();
                 Self::Affine { bits, group, cols, q, scales, biases }
             }
