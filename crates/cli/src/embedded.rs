@@ -8,26 +8,27 @@ pub(crate) const DEMO_NAME: &str = "millrace-demo";
 /// What is said wherever nobody has named a model.
 pub(crate) const DEMO_NOTICE: &str = "no model was named: this is the built-in demo (36 million parameters), good for trying things out and often wrong";
 
+/// Names and contents of a model's files.
+type Files = [(&'static str, &'static [u8]); 5];
+
 /// The files of a model in `models/`.
 macro_rules! embed {
     ($folder:literal: $($file:literal),+) => {
-        &[$(($file, include_bytes!(concat!("../../../models/", $folder, "/", $file)))),+]
+        [$(($file, include_bytes!(concat!("../../../models/", $folder, "/", $file)))),+]
     };
 }
 
+// Not constants: those would be in the program once for every use.
+static DEMO_FILES: Files = embed!("demo": "config.json", "generation_config.json", "tokenizer.json",
+    "tokenizer_config.json", "model.safetensors");
+static DRAFT_FILES: Files = embed!("demo-draft": "config.json", "generation_config.json", "tokenizer.json",
+    "tokenizer_config.json", "model.safetensors");
+
 /// What answers when no model is named.
-pub(crate) const DEMO: ModelFiles = ModelFiles::Embedded {
-    name: DEMO_NAME,
-    files: embed!("demo": "config.json", "generation_config.json", "tokenizer.json", "tokenizer_config.json",
-        "model.safetensors"),
-};
+pub(crate) const DEMO: ModelFiles = ModelFiles::Embedded { name: DEMO_NAME, files: &DEMO_FILES };
 
 /// The demo's small companion with the same tokenizer (4.5 million parameters): to be served by name.
-const DRAFT: ModelFiles = ModelFiles::Embedded {
-    name: "millrace-demo-draft",
-    files: embed!("demo-draft": "config.json", "generation_config.json", "tokenizer.json", "tokenizer_config.json",
-        "model.safetensors"),
-};
+const DRAFT: ModelFiles = ModelFiles::Embedded { name: "millrace-demo-draft", files: &DRAFT_FILES };
 
 /// The built-in model of this name. A folder of that name is written `./NAME`.
 pub(crate) fn find(name: &str) -> Option<ModelFiles> {

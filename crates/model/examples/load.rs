@@ -39,7 +39,7 @@ fn main() -> Result<(), Box<dyn std::error::Error>> {
     Ok(())
 }
 
-/// The peak of resident memory since the process began, with and without mapped files being told apart by the caller.
+/// The peak of resident memory since the process began, and what of it is not backed by files now.
 fn peak() -> Option<String> {
     let status = std::fs::read_to_string("/proc/self/status").ok()?;
     let line = |name: &str| status.lines().find_map(|l| l.strip_prefix(name)).map(|l| l.trim().to_owned());

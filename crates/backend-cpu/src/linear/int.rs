@@ -91,6 +91,12 @@ impl<'a, const FOUR: bool, const AFFINE: bool> IntJob<'a, FOUR, AFFINE> {
         (scale, if AFFINE { self.biases.load(s, at) } else { scale })
     }
 
+    /// Whether scales and biases are bf16.
+    #[inline(always)]
+    fn is_bf16(&self) -> bool {
+        self.scales.as_bf16().is_some() && self.biases.as_bf16().is_some()
+    }
+
     /// Widens scales (and biases) of P panels, and asks for as many more to come from memory if `ahead`.
     #[inline(always)]
     fn widen<S: Simd, const P: usize>(
@@ -183,9 +189,10 @@ impl<'a, const FOUR: bool, const AFFINE: bool> IntJob<'a, FOUR, AFFINE> {
         dots
     }
 
-    /// M rows × P panels; rows from `at.count` on repeat the last one and are not stored.
+    /// M rows × P panels; rows from `at.count` on repeat the last one and are not stored. `DIRECT`: constants are bf16
+    /// and read where they lie.
     #[inline(always)]
-    fn tile<S: Simd, const M: usize, const P: usize>(
+    fn tile<S: Simd, const M: usize, const P: usize, const DIRECT: bool>(
         &self,
         s: S,
         at: Rows,
@@ -201,17 +208,28 @@ impl<'a, const FOUR: bool, const AFFINE: bool> IntJob<'a, FOUR, AFFINE> {
         for (p, weights) in weights.iter_mut().enumerate() {
             *weights = self.panel(panel + p);
         }
-        // Stores are done in order: the constants' must not wait for rows that are far apart in memory.
-        for m in 0..count.min(M) {
-            for p in 0..P {
-                self.out.prefetch(row + m, panel + p);
+        // Stores are done in order: those of widened constants must not wait for outputs that are far apart in memory.
+        if !DIRECT {
+            for m in 0..count.min(M) {
+                (0..P).for_each(|p| self.out.prefetch(row + m, panel + p));
             }
         }
         let mut acc = [[s.splat(0.0); P]; M];
         let scales = self.groups / self.per_scale;
+        // Of these panels; empty unless the constants are bf16.
+        let (mut direct_scales, mut direct_biases) =
+            ([&[] as &[[u16; LANES]]; P], [&[] as &[[u16; LANES]]; P]);
+        if DIRECT && let (Some(all), Some(biases)) = (self.scales.as_bf16(), self.biases.as_bf16()) {
+            for p in 0..P {
+                direct_scales[p] = &all[(panel + p) * scales..][..scales];
+                direct_biases[p] = &biases[(panel + p) * scales..][..scales];
+            }
+        }
         for start in (0..scales).step_by(WIDENED) {
             let end = (start + WIDENED).min(scales);
-            self.widen::<S, P>(s, panel, start..end, first, constants);
+            if !DIRECT {
+                self.widen::<S, P>(s, panel, start..end, first, constants);
+            }
             let (mut index, mut next) = (0, (start + 1) * self.per_scale);
             for group in start * self.per_scale..end * self.per_scale {
                 if group == next {
@@ -234,8 +252,13 @@ impl<'a, const FOUR: bool, const AFFINE: bool> IntJob<'a, FOUR, AFFINE> {
                 }
                 let dots = Self::dots::<S, M, P>(s, &q, &here);
                 for p in 0..P {
-                    let scale = s.load(&constants.scales[p][index]);
-                    let bias = if AFFINE { s.load(&constants.biases[p][index]) } else { scale };
+                    let (scale, bias) = if DIRECT {
+                        let scale = s.load_bf16(&direct_scales[p][start + index]);
+                        (scale, if AFFINE { s.load_bf16(&direct_biases[p][start + index]) } else { scale })
+                    } else {
+                        let scale = s.load(&constants.scales[p][index]);
+                        (scale, if AFFINE { s.load(&constants.biases[p][index]) } else { scale })
+                    };
                     for m in 0..M {
                         acc[m][p] = Self::accumulate(s, acc[m][p], dots[m][p], here[m], scale, bias);
                     }
@@ -251,7 +274,7 @@ impl<'a, const FOUR: bool, const AFFINE: bool> IntJob<'a, FOUR, AFFINE> {
 
     /// M rows (of which `at.count` exist) × some panels, P at a time.
     #[inline(always)]
-    fn block<S: Simd, const M: usize, const P: usize>(
+    fn block<S: Simd, const M: usize, const P: usize, const DIRECT: bool>(
         &self,
         s: S,
         at: Rows,
@@ -260,11 +283,11 @@ impl<'a, const FOUR: bool, const AFFINE: bool> IntJob<'a, FOUR, AFFINE> {
     ) {
         let mut panel = panels.start;
         while panel + P <= panels.end {
-            self.tile::<S, M, P>(s, at, panel, scratch);
+            self.tile::<S, M, P, DIRECT>(s, at, panel, scratch);
             panel += P;
         }
         if P > 1 && panel < panels.end {
-            self.tile::<S, M, 1>(s, at, panel, scratch);
+            self.tile::<S, M, 1, false>(s, at, panel, scratch);
         }
     }
 }
@@ -281,12 +304,17 @@ impl<S: Simd, const FOUR: bool, const AFFINE: bool> Job<S> for IntJob<'_, FOUR, 
         for at in Rows::cut(rows, most) {
             let panels = panels.clone();
             match at.count {
-                1 => self.block::<S, 1, 1>(s, at, panels, w),
-                2 => self.block::<S, 2, 1>(s, at, panels, w),
-                3 | 4 => self.block::<S, 4, 1>(s, at, panels, w),
-                WIDE_ROWS if most == WIDE_ROWS => self.block::<S, WIDE_ROWS, MAX_PANELS>(s, at, panels, w),
-                5 | 6 => self.block::<S, 6, 1>(s, at, panels, w),
-                _ => self.block::<S, MAX_ROWS, 1>(s, at, panels, w),
+                1 => self.block::<S, 1, 1, false>(s, at, panels, w),
+                2 => self.block::<S, 2, 1, false>(s, at, panels, w),
+                3 | 4 => self.block::<S, 4, 1, false>(s, at, panels, w),
+                WIDE_ROWS if most == WIDE_ROWS && self.is_bf16() => {
+                    self.block::<S, WIDE_ROWS, MAX_PANELS, true>(s, at, panels, w);
+                }
+                WIDE_ROWS if most == WIDE_ROWS => {
+                    self.block::<S, WIDE_ROWS, MAX_PANELS, false>(s, at, panels, w);
+                }
+                5 | 6 => self.block::<S, 6, 1, false>(s, at, panels, w),
+                _ => self.block::<S, MAX_ROWS, 1, false>(s, at, panels, w),
             }
         }
     }

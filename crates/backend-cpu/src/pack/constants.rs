@@ -64,7 +64,16 @@ pub(crate) enum Vectors<'a> {
     F32(&'a [[f32; LANES]]),
 }
 
-impl Vectors<'_> {
+impl<'a> Vectors<'a> {
+    /// The vectors if they are bf16.
+    #[inline(always)]
+    pub(crate) fn as_bf16(self) -> Option<&'a [[u16; LANES]]> {
+        match self {
+            Self::Bf16(vectors) => Some(vectors),
+            _ => None,
+        }
+    }
+
     /// One vector as floats.
     #[inline(always)]
     pub(crate) fn load<S: Simd>(self, s: S, index: usize) -> S::V {
