@@ -78,7 +78,7 @@ fn integer_weights_give_the_same_bits_in_every_form() {
                 let expected = Session::new(ReferenceBackend::new(), &fixture, format).run(&FORMS[1]);
                 let new = || Session::new(CpuBackend::with_level(level, 2).unwrap(), &fixture, format);
                 // Generated tokens, and those of prompts: some levels have other arithmetic for many rows.
-                for mut session in [new(), new().as_prompts()] {
+                for mut session in [new(), new().with_prompts()] {
                     let first = session.run(&FORMS[0]);
                     let distance = distance(&expected, &first);
                     println!("{level:?}, {} at {bits} bits: {distance:?}", fixture.name);

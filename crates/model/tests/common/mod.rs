@@ -150,7 +150,7 @@ impl<'a, B: Backend> Session<'a, B> {
     }
 
     /// With every token as part of a prompt.
-    pub(crate) fn as_prompts(mut self) -> Self {
+    pub(crate) fn with_prompts(mut self) -> Self {
         self.prompts = true;
         self
     }
