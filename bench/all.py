@@ -97,7 +97,7 @@ def main():
     parser.add_argument("--millrace", default=str(target / "release/millrace"))
     parser.add_argument("--threads", type=int, default=len(machine.cpus()), help="default: the CPUs we may use")
     parser.add_argument("--rounds", type=int, default=5)
-    parser.add_argument("--q4", choices=["quantize", "folder"], default="quantize",
+    parser.add_argument("--q4", choices=["quantize", "folder"], default="folder",
                         help="Millrace's 4-bit weights in the comparison without servers: as `--quantize q4` makes "
                              "them, or a folder with 4-bit integers throughout, the embedding too")
     parser.add_argument("--quick", action="store_true")

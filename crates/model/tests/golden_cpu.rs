@@ -48,7 +48,8 @@ fn same_in_every_form(
 }
 
 /// Keys and values in 16 and 8 bits, against the same roundings in plain arithmetic. Where bf16 meets bf16, queries
-/// and softmax weights are rounded too (0.006 on average is measured).
+/// and softmax weights are rounded too, to eight bits (0.024 on average at most is measured; 8-bit weights are up to 0.2
+/// away).
 #[test]
 fn narrow_caches_give_the_same_bits_in_every_form() {
     for level in Level::supported() {
@@ -61,7 +62,7 @@ fn narrow_caches_give_the_same_bits_in_every_form() {
                 let first = session.run(&FORMS[0]);
                 let distance = distance(&expected, &first);
                 println!("{level:?}, {}, {dtype:?}: {distance:?}", fixture.name);
-                assert!(distance.mean <= 0.02, "{level:?}, {}, {dtype:?}: {distance:?}", fixture.name);
+                assert!(distance.mean <= 0.04, "{level:?}, {}, {dtype:?}: {distance:?}", fixture.name);
                 same_in_every_form(&mut session, &first, level, &fixture.name);
             }
         }
