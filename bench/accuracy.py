@@ -29,7 +29,7 @@ from harness.server import MODEL, Server  # noqa: E402
 
 PAGE = ROOT / "docs" / "accuracy.md"
 TEXT = ROOT / "bench" / "heldout.txt"
-KV_TYPES = ("bf16", "f32")
+KV_TYPES = ("bf16", "f32", "int8")
 # Requests at a time while questions are asked; answers don't depend on it.
 CONCURRENCY = 16
 
