@@ -54,6 +54,7 @@ fn main() -> Result<(), Error> {
         ("bf16", Encoding::Bf16, WeightFormat::Native, 1),
         ("q8", Encoding::F32, int(8), 2),
         ("q4", Encoding::F32, int(4), 2),
+        ("mlx4", Encoding::Affine { bits: 4, group: 64 }, WeightFormat::Native, 2),
     ] {
         if name.contains(&filter) {
             let ceilings = (bandwidth, peaks[peak].ops_per_second);
@@ -116,11 +117,18 @@ impl MatrixSource for Noise {
     fn read_affine(
         &mut self,
         _: usize,
-        _: &mut [u8],
-        _: &mut [f32],
-        _: &mut [f32],
+        q: &mut [u8],
+        scales: &mut [f32],
+        biases: &mut [f32],
     ) -> Result<(), BackendError> {
-        Err(BackendError::Weight("noise is dense".into()))
+        let Encoding::Affine { bits, .. } = self.encoding else {
+            return Err(BackendError::Weight("this noise is dense".into()));
+        };
+        q.iter_mut().for_each(|q| *q = (self.random.bits() >> (64 - bits)) as u8);
+        // Numbers that bf16 holds, as in checkpoints.
+        scales.fill(1.0 / 128.0);
+        biases.fill(-1.0 / 16.0);
+        Ok(())
     }
 }
 

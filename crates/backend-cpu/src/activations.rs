@@ -7,12 +7,14 @@ use crate::level::Isa;
 use crate::pool::Pool;
 use crate::region::Region;
 use crate::shared::SharedMut;
-use crate::simd::{Kernel, Simd};
+use crate::simd::{Kernel, LANES, Simd};
 
 /// Rows of an AMX tile.
 pub(crate) const TILE_ROWS: usize = 16;
 /// bf16 elements in a row of an AMX tile.
 pub(crate) const TILE_COLS: usize = 32;
+/// Groups that share a scale, at most ([`millrace_backend::activation_group`]).
+const MAX_SHARED: usize = 2;
 /// Elements below which a conversion is not worth waking threads for.
 const PARALLEL: usize = 16 * 1024;
 
@@ -25,7 +27,8 @@ pub(crate) struct QuantGroup {
     pub(crate) q: [i32; GROUP / 4],
     /// Value of one unit.
     pub(crate) scale: f32,
-    /// Where the integer sum starts: −(the weight's zero point) · Σq.
+    /// Where the integer sum starts: −(the weight's zero point) · Σq. Of groups that share a scale, the first has this
+    /// and the next field for all of them, the others zeros.
     pub(crate) start: i32,
     /// scale · Σq: multiplies a weight group's bias.
     pub(crate) bias_factor: f32,
@@ -137,20 +140,21 @@ impl Activations {
         Ok(&self.bf16[..len])
     }
 
-    /// Quantized in groups of 32, rows padded with zeros to `groups` groups, for weights with this zero point (0 for
-    /// weights with explicit biases).
+    /// Quantized in groups of 32, of which `shared` have one scale; rows padded with zeros to `groups` groups, for
+    /// weights with this zero point (0 for weights with explicit biases).
     pub(crate) fn quantized(
         &mut self,
         isa: Isa,
         pool: &Pool,
         input: Input<'_>,
         groups: usize,
+        shared: usize,
         zero_point: i32,
     ) -> Result<&[QuantGroup], BackendError> {
         let len = input.rows * groups;
         self.groups.reserve(len, "quantized activations")?;
         input.convert(pool, &mut self.groups[..len], groups, &|row, out| {
-            isa.run(QuantizeRow { row, out, zero_point });
+            isa.run(QuantizeRow { row, out, shared, zero_point });
         })?;
         Ok(&self.groups[..len])
     }
@@ -184,61 +188,62 @@ impl Kernel for RoundRow<'_> {
 struct QuantizeRow<'a> {
     row: &'a [f32],
     out: &'a mut [QuantGroup],
+    /// Groups that share a scale; divides their number.
+    shared: usize,
     zero_point: i32,
 }
 
 impl Kernel for QuantizeRow<'_> {
     type Out = ();
     #[inline(always)]
-    fn run<S: Simd>(self, _: S) {
-        let (chunks, rest) = self.row.as_chunks::<GROUP>();
-        let (full, padding) = self.out.split_at_mut(chunks.len());
-        for (x, out) in chunks.iter().zip(full) {
-            *out = quantize_group(x, self.zero_point);
-        }
-        let mut last = [0.0; GROUP];
-        last[..rest.len()].copy_from_slice(rest);
-        for out in padding {
-            *out = quantize_group(&last, self.zero_point);
-            last = [0.0; GROUP];
+    fn run<S: Simd>(self, s: S) {
+        let cols = self.shared * GROUP;
+        for (index, out) in self.out.chunks_exact_mut(self.shared).enumerate() {
+            let x = self.row.get(index * cols..).unwrap_or_default();
+            if x.len() >= cols {
+                quantize_groups(s, &x[..cols], out, self.zero_point);
+            } else {
+                let mut last = [0.0; MAX_SHARED * GROUP];
+                last[..x.len()].copy_from_slice(x);
+                quantize_groups(s, &last[..cols], out, self.zero_point);
+            }
         }
     }
 }
 
-/// Written so that the compiler vectorises it for each level; every step is exact or rounds once, so the bits are
-/// those of the definition.
+/// Groups with one scale. Every step is exact or rounds once, so the bits are those of the definition.
 #[inline(always)]
-fn quantize_group(x: &[f32; GROUP], zero_point: i32) -> QuantGroup {
-    let mut lanes = [0.0f32; 16];
-    for half in x.as_chunks::<16>().0 {
-        for i in 0..16 {
-            let magnitude = half[i].abs();
-            lanes[i] = if magnitude > lanes[i] { magnitude } else { lanes[i] };
+fn quantize_groups<S: Simd>(s: S, x: &[f32], out: &mut [QuantGroup], zero_point: i32) {
+    let x = x.as_chunks::<LANES>().0;
+    let zero = s.splat(0.0);
+    let mut max = zero;
+    for x in x {
+        let x = s.load(x);
+        // A NaN leaves the maximum as it is.
+        max = s.max(s.max(x, s.sub(zero, x)), max);
+    }
+    let max = s.max_lane(max);
+    let inverse = 127.0 / max;
+    let inverse = s.splat(if inverse.is_finite() { inverse } else { 0.0 });
+    let mut sum = zero;
+    for (x, out) in x.chunks_exact(GROUP / LANES).zip(&mut *out) {
+        let mut q = [[0; LANES]; GROUP / LANES];
+        for (x, q) in x.iter().zip(&mut q) {
+            let x = s.mul(s.load(x), inverse);
+            let x = s.round(s.select_ge(x, x, x, zero));
+            sum = s.add(sum, x);
+            *q = s.to_i8(x);
         }
+        *out = QuantGroup { q: bytemuck::cast(q), ..QuantGroup::zeroed() };
     }
-    let mut width = 8;
-    while width > 0 {
-        for i in 0..width {
-            lanes[i] = if lanes[i + width] > lanes[i] { lanes[i + width] } else { lanes[i] };
-        }
-        width /= 2;
+    // Small whole numbers, so the sum is exact.
+    let (scale, sum) = (max / 127.0, s.sum(sum));
+    for out in &mut *out {
+        out.scale = scale;
     }
-    let max = lanes[0];
-    let inverse = if max == 0.0 { 0.0 } else { 127.0 / max };
-    let mut q = [0i8; GROUP];
-    let mut sum = 0;
-    for i in 0..GROUP {
-        q[i] = (x[i] * inverse).round_ties_even() as i8;
-        sum += i32::from(q[i]);
-    }
-    let scale = max / 127.0;
-    let words: [[i8; 4]; GROUP / 4] = bytemuck::cast(q);
-    QuantGroup {
-        q: words.map(|b| i32::from_le_bytes(b.map(i8::cast_unsigned))),
-        scale,
-        start: -zero_point * sum,
-        bias_factor: scale * sum as f32,
-        pad: 0,
+    if let Some(first) = out.first_mut() {
+        first.start = -zero_point * sum as i32;
+        first.bias_factor = scale * sum;
     }
 }
 
@@ -261,22 +266,26 @@ mod tests {
 
     proptest! {
         #[test]
-        fn quantizes_like_the_definition(row in prop::collection::vec(value(), 1..130)) {
-            let groups = row.len().div_ceil(GROUP);
-            let (mut q, mut scales, mut sums) = (vec![0; groups * GROUP], vec![0.0; groups], vec![0; groups]);
-            quantize_activations(&row, &mut q, &mut scales, &mut sums);
+        fn quantizes_like_the_definition(row in prop::collection::vec(value(), 1..130), shared in 1..=MAX_SHARED) {
+            let cols = shared * GROUP;
+            let groups = row.len().div_ceil(cols);
+            let (mut q, mut scales, mut sums) = (vec![0; groups * cols], vec![0.0; groups], vec![0; groups]);
+            quantize_activations(&row, cols, &mut q, &mut scales, &mut sums);
             let (pool, mut scratch) = (Pool::new(1), Activations::default());
             for level in Level::supported() {
                 let input = Input { values: &row, rows: 1, cols: row.len() };
                 let isa = Isa::new(level).unwrap();
-                let got = scratch.quantized(isa, &pool, input, groups + 1, 8).unwrap();
-                for (g, got) in got[..groups].iter().enumerate() {
-                    let bytes: &[i8] = bytemuck::cast_slice(&got.q);
-                    prop_assert_eq!(bytes, &q[g * GROUP..][..GROUP]);
-                    prop_assert_eq!(got.scale.to_bits(), scales[g].to_bits());
-                    prop_assert_eq!(got.start, -8 * sums[g]);
+                let got = scratch.quantized(isa, &pool, input, (groups + 1) * shared, shared, 8).unwrap();
+                let (got, padding) = got.split_at(groups * shared);
+                for (g, got) in got.chunks(shared).enumerate() {
+                    let bytes: Vec<i8> = got.iter().flat_map(|got| bytemuck::cast::<_, [i8; GROUP]>(got.q)).collect();
+                    prop_assert_eq!(bytes, &q[g * cols..][..cols]);
+                    prop_assert!(got.iter().all(|got| got.scale.to_bits() == scales[g].to_bits()));
+                    prop_assert_eq!(got[0].start, -8 * sums[g]);
+                    prop_assert!(got[0].bias_factor == scales[g] * sums[g] as f32 || scales[g].is_infinite());
+                    prop_assert!(got[1..].iter().all(|got| got.start == 0 && got.bias_factor == 0.0));
                 }
-                prop_assert_eq!(got[groups], QuantGroup::zeroed());
+                prop_assert!(padding.iter().all(|padding| *padding == QuantGroup::zeroed()));
             }
         }
 

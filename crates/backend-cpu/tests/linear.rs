@@ -7,17 +7,19 @@ mod common;
 use common::{Random, Weights, assert_close, bits, cpu, levels, tensor};
 use half::bf16;
 use millrace_backend::reference::ReferenceBackend;
-use millrace_backend::{Backend, Encoding, GROUP, MatrixSource, WeightFormat, quantize_activations};
+use millrace_backend::{
+    Backend, Encoding, MatrixSource, WeightFormat, activation_group, quantize_activations,
+};
 use millrace_backend_cpu::Level;
 
-/// Every way to store a weight whose columns are a multiple of 64, and whether activations become integers.
-fn formats() -> Vec<(Encoding, WeightFormat, bool)> {
+/// Every way to store a weight whose columns are a multiple of 64, and for integers how many share a scale.
+fn formats() -> Vec<(Encoding, WeightFormat, Option<usize>)> {
     let mut formats: Vec<_> = [Encoding::F32, Encoding::F16, Encoding::Bf16]
-        .map(|encoding| (encoding, WeightFormat::Native, false))
+        .map(|encoding| (encoding, WeightFormat::Native, None))
         .into();
     for (bits, group) in [(4, 32), (4, 64), (8, 32), (8, 64)] {
-        formats.push((Encoding::Affine { bits, group }, WeightFormat::Native, true));
-        formats.push((Encoding::F32, WeightFormat::Quantize { bits, group }, true));
+        formats.push((Encoding::Affine { bits, group }, WeightFormat::Native, Some(group)));
+        formats.push((Encoding::F32, WeightFormat::Quantize { bits, group }, Some(group)));
     }
     formats
 }
@@ -42,13 +44,20 @@ fn linear(
 }
 
 /// What the kernel sees of the activations: as they are, or rounded.
-fn seen_by_kernel(x: &[f32], cols: usize, encoding: Encoding, integers: bool, level: Level) -> Vec<f32> {
-    if integers {
-        let groups = cols.div_ceil(GROUP);
+fn seen_by_kernel(
+    x: &[f32],
+    cols: usize,
+    encoding: Encoding,
+    integers: Option<usize>,
+    level: Level,
+) -> Vec<f32> {
+    if let Some(group) = integers {
+        let group = activation_group(group);
+        let groups = cols.div_ceil(group);
         let (mut q, mut scales, mut sums) = (vec![0; cols], vec![0.0; groups], vec![0; groups]);
         let rows = x.chunks(cols).flat_map(|row| {
-            quantize_activations(row, &mut q, &mut scales, &mut sums);
-            q.iter().enumerate().map(|(i, q)| f32::from(*q) * scales[i / GROUP]).collect::<Vec<_>>()
+            quantize_activations(row, group, &mut q, &mut scales, &mut sums);
+            q.iter().enumerate().map(|(i, q)| f32::from(*q) * scales[i / group]).collect::<Vec<_>>()
         });
         rows.collect()
     } else if encoding == Encoding::Bf16 && level >= Level::Avx512Bf16 {
@@ -101,7 +110,7 @@ fn agrees_with_the_reference() {
                     let what = format!("{level:?} {encoding:?} {format:?} {rows}×{out}×{cols}");
                     // float32 accumulation of terms of this magnitude; a few units in the last place each.
                     // Affine integers: q·scale and bias nearly cancel, so the terms are larger than the products.
-                    let factor = if integers { 3e-5 } else { 4e-6 };
+                    let factor = if integers.is_some() { 3e-5 } else { 4e-6 };
                     assert_close(&what, &got, &expected, |i| factor * magnitudes[i] + 1e-5);
                 }
             }

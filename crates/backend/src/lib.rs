@@ -21,7 +21,7 @@ pub use batch::{
     Batch, Penalties, SampleKind, SampleSpec, SampledRow, SeqSpan, Span, StepResult, TokenCount,
 };
 pub use handle::{Matrix, Tensor, Ticket};
-pub use quant::{GROUP, dequantize_row, quantize_activations, quantize_row};
+pub use quant::{GROUP, activation_group, dequantize_row, quantize_activations, quantize_row};
 pub use weights::{Encoding, MatrixSource, RawFloats, RawRow, WeightFormat};
 
 /// Why a backend could not do what it was asked.

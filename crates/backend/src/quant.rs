@@ -75,17 +75,25 @@ pub fn dequantize_row(q: &[u8], group: usize, scales: &[f32], biases: &[f32], ou
     }
 }
 
-/// Quantizes activations for integer weights: per group of [`GROUP`] columns, scale = max|x| / 127 and
-/// q = round-half-even(x · (127 / max|x|)). `q` `[cols]`, `scales` and `sums` (Σq per group) `[⌈cols / GROUP⌉]`.
+/// Columns of activations that share a scale, beside weights with a scale per `group` columns: twice [`GROUP`] where
+/// that divides the weights' groups, which halves the conversions from integers, else [`GROUP`].
+pub fn activation_group(group: usize) -> usize {
+    if group.is_multiple_of(2 * GROUP) { 2 * GROUP } else { GROUP }
+}
+
+/// Quantizes activations for integer weights: per `group` columns, scale = max|x| / 127 and
+/// q = round-half-even(x · (127 / max|x|)), or zero where that factor is not finite. NaN becomes zero.
+/// `q` `[cols]`, `scales` and `sums` (Σq per group) `[⌈cols / group⌉]`.
 ///
 /// This is the definition: a faster version must give the same bits.
-pub fn quantize_activations(row: &[f32], q: &mut [i8], scales: &mut [f32], sums: &mut [i32]) {
-    for (index, chunk) in row.chunks(GROUP).enumerate() {
+pub fn quantize_activations(row: &[f32], group: usize, q: &mut [i8], scales: &mut [f32], sums: &mut [i32]) {
+    for (index, chunk) in row.chunks(group).enumerate() {
         let max = chunk.iter().fold(0.0f32, |m, x| m.max(x.abs()));
-        let inverse = if max == 0.0 { 0.0 } else { 127.0 / max };
+        let inverse = 127.0 / max;
+        let inverse = if inverse.is_finite() { inverse } else { 0.0 };
         scales[index] = max / 127.0;
         let mut sum = 0;
-        for (q, x) in q[index * GROUP..].iter_mut().zip(chunk) {
+        for (q, x) in q[index * group..].iter_mut().zip(chunk) {
             *q = (x * inverse).round_ties_even() as i8;
             sum += i32::from(*q);
         }
@@ -150,12 +158,16 @@ mod tests {
         }
 
         #[test]
-        fn activations_come_back_within_half_a_step(row in prop::collection::vec(-100.0f32..100.0, 1..100)) {
-            let groups = row.len().div_ceil(GROUP);
+        fn activations_come_back_within_half_a_step(
+            row in prop::collection::vec(-100.0f32..100.0, 1..150),
+            weights in prop::sample::select(vec![32usize, 64, 96, 128]),
+        ) {
+            let group = activation_group(weights);
+            let groups = row.len().div_ceil(group);
             let (mut q, mut scales, mut sums) = (vec![0i8; row.len()], vec![0.0; groups], vec![0; groups]);
-            quantize_activations(&row, &mut q, &mut scales, &mut sums);
+            quantize_activations(&row, group, &mut q, &mut scales, &mut sums);
             for (i, x) in row.iter().enumerate() {
-                prop_assert!((x - f32::from(q[i]) * scales[i / GROUP]).abs() <= 0.501 * scales[i / GROUP]);
+                prop_assert!((x - f32::from(q[i]) * scales[i / group]).abs() <= 0.501 * scales[i / group]);
             }
             let total: i32 = q.iter().map(|q| i32::from(*q)).sum();
             prop_assert_eq!(total, sums.iter().sum::<i32>());

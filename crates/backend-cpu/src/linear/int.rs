@@ -1,13 +1,13 @@
 //! Kernels for grouped integers.
 //!
-//! Per group of 32 input features, the dot product of weights and quantized activations is exact in int32; it then
-//! becomes a float and is added as `fma(dot, weight scale · activation scale, acc)`, groups in order. Weights with
-//! biases add `fma(bias, activation scale · Σq, acc)` after it. So all levels with a fused multiply-add agree to the
+//! Per run of input features that share a scale in weights and in activations (32 or 64, [`activation_group`]), the dot
+//! product is exact in int32; it then becomes a float and is added as `fma(dot, weight scale · activation scale, acc)`,
+//! runs in order. Weights with biases add `fma(bias, activation scale · Σq, acc)` after it. So all levels with a fused multiply-add agree to the
 //! bit, whichever instructions make the dot product.
 
 use std::ops::Range;
 
-use millrace_backend::GROUP;
+use millrace_backend::{GROUP, activation_group};
 
 use super::{Job, Output, PANEL_STEP, PREFETCH_BYTES, Rows};
 use crate::activations::QuantGroup;
@@ -37,6 +37,8 @@ pub(crate) struct IntJob<'a, const FOUR: bool, const AFFINE: bool> {
     groups: usize,
     /// Of those, how many share a scale.
     per_scale: usize,
+    /// And how many share one with the activations beside them; divides `per_scale`.
+    shared: usize,
     x: &'a [QuantGroup],
     out: Output<'a>,
 }
@@ -72,6 +74,7 @@ impl<'a, const FOUR: bool, const AFFINE: bool> IntJob<'a, FOUR, AFFINE> {
             biases: int.biases.as_ref().unwrap_or(&int.scales).vectors(),
             groups,
             per_scale: int.group / GROUP,
+            shared: activation_group(int.group) / GROUP,
             x,
             out,
         }
@@ -127,7 +130,7 @@ impl<'a, const FOUR: bool, const AFFINE: bool> IntJob<'a, FOUR, AFFINE> {
         self.per_scale
     }
 
-    /// Adds a group's integer sum to an output.
+    /// Adds the integer sum of groups that share a scale to an output; `x` is the first of them.
     #[inline(always)]
     pub(crate) fn accumulate<S: Simd>(
         s: S,
@@ -141,41 +144,53 @@ impl<'a, const FOUR: bool, const AFFINE: bool> IntJob<'a, FOUR, AFFINE> {
         if AFFINE { s.fma(bias, s.splat(x.bias_factor), acc) } else { acc }
     }
 
-    /// The integer sums of a group for M rows × P panels, whose vectors are in `q`. Few sums get two accumulators
-    /// each, which halves the latency; integer sums are exact in any order.
+    /// The integer sums of `shared` groups from `group` on for M rows × P panels. Few sums get two accumulators each,
+    /// which halves the latency; integer sums are exact in any order.
     #[inline(always)]
     fn dots<S: Simd, const M: usize, const P: usize>(
+        &self,
         s: S,
-        q: &[&[[u8; VECTOR]]; P],
-        x: &[&QuantGroup; M],
+        weights: &[&[[u8; VECTOR]]; P],
+        x: &[&[QuantGroup]; M],
+        group: usize,
     ) -> [[S::I; P]; M] {
         let split = M * P <= SPLIT_SUMS;
         let mut dots = [[s.splat_i32(0); P]; M];
         let mut others = dots;
         for m in 0..M {
-            dots[m] = [s.splat_i32(x[m].start); P];
+            dots[m] = [s.splat_i32(x[m][group].start); P];
         }
-        for j in 0..STEPS / 2 {
-            // Steps j and j + 4.
-            let mut low = [s.bytes(&q[0][j]); P];
-            let mut high = low;
-            for p in 0..P {
-                if FOUR {
-                    (low[p], high[p]) = s.nibbles(&q[p][j]);
-                } else {
-                    low[p] = s.bytes(&q[p][j]);
-                    high[p] = s.bytes(&q[p][j + STEPS / 2]);
-                }
+        for group in group..group + self.shared {
+            let mut q = *weights;
+            for q in &mut q {
+                *q = &q[group * Self::VECTORS..][..Self::VECTORS];
             }
+            let mut here = [&x[0][group].q; M];
             for m in 0..M {
-                for p in 0..P {
-                    dots[m][p] = s.dot4(dots[m][p], low[p], x[m].q[j]);
-                }
+                here[m] = &x[m][group].q;
             }
-            for m in 0..M {
+            for j in 0..STEPS / 2 {
+                // Steps j and j + 4.
+                let mut low = [s.bytes(&q[0][j]); P];
+                let mut high = low;
                 for p in 0..P {
-                    let sum = if split { &mut others[m][p] } else { &mut dots[m][p] };
-                    *sum = s.dot4(*sum, high[p], x[m].q[j + STEPS / 2]);
+                    if FOUR {
+                        (low[p], high[p]) = s.nibbles(&q[p][j]);
+                    } else {
+                        low[p] = s.bytes(&q[p][j]);
+                        high[p] = s.bytes(&q[p][j + STEPS / 2]);
+                    }
+                }
+                for m in 0..M {
+                    for p in 0..P {
+                        dots[m][p] = s.dot4(dots[m][p], low[p], here[m][j]);
+                    }
+                }
+                for m in 0..M {
+                    for p in 0..P {
+                        let sum = if split { &mut others[m][p] } else { &mut dots[m][p] };
+                        *sum = s.dot4(*sum, high[p], here[m][j + STEPS / 2]);
+                    }
                 }
             }
         }
@@ -231,26 +246,20 @@ impl<'a, const FOUR: bool, const AFFINE: bool> IntJob<'a, FOUR, AFFINE> {
                 self.widen::<S, P>(s, panel, start..end, first, constants);
             }
             let (mut index, mut next) = (0, (start + 1) * self.per_scale);
-            for group in start * self.per_scale..end * self.per_scale {
+            for group in (start * self.per_scale..end * self.per_scale).step_by(self.shared) {
                 if group == next {
                     index += 1;
                     next += self.per_scale;
                 }
-                let mut q = weights;
-                for p in 0..P {
-                    q[p] = &weights[p][group * Self::VECTORS..][..Self::VECTORS];
-                    // The first rows bring the weights from memory.
-                    if first {
-                        for vector in q[p] {
+                // The first rows bring the weights from memory.
+                if first {
+                    for weights in weights {
+                        for vector in &weights[group * Self::VECTORS..][..self.shared * Self::VECTORS] {
                             prefetch(vector, PREFETCH_BYTES);
                         }
                     }
                 }
-                let mut here = [&x[0][group]; M];
-                for m in 0..M {
-                    here[m] = &x[m][group];
-                }
-                let dots = Self::dots::<S, M, P>(s, &q, &here);
+                let dots = self.dots::<S, M, P>(s, &weights, &x, group);
                 for p in 0..P {
                     let (scale, bias) = if DIRECT {
                         let scale = s.load_bf16(&direct_scales[p][start + index]);
@@ -260,7 +269,7 @@ impl<'a, const FOUR: bool, const AFFINE: bool> IntJob<'a, FOUR, AFFINE> {
                         (scale, if AFFINE { s.load(&constants.biases[p][index]) } else { scale })
                     };
                     for m in 0..M {
-                        acc[m][p] = Self::accumulate(s, acc[m][p], dots[m][p], here[m], scale, bias);
+                        acc[m][p] = Self::accumulate(s, acc[m][p], dots[m][p], &x[m][group], scale, bias);
                     }
                 }
             }

@@ -11,7 +11,7 @@ mod int;
 
 use std::ops::Range;
 
-use millrace_backend::{BackendError, GROUP};
+use millrace_backend::{BackendError, GROUP, activation_group};
 
 use crate::activations::{Activations, Input};
 use crate::level::Isa;
@@ -238,7 +238,8 @@ impl Linear<'_> {
         if isa.level() == Level::Amx && self.prompt {
             return self.gemm(IntJob::<FOUR, AFFINE>::new(int, groups, &[], self.out), scratch);
         }
-        let x = scratch.quantized(isa, self.pool, self.input, groups, int.zero_point())?;
+        let shared = activation_group(int.group) / GROUP;
+        let x = scratch.quantized(isa, self.pool, self.input, groups, shared, int.zero_point())?;
         let job = IntJob::<FOUR, AFFINE>::new(int, groups, x, self.out);
         self.tasks(3, |rows, panels, _| isa.run(Task { job: &job, rows, panels }))
     }

@@ -164,6 +164,19 @@ impl Simd for Avx2 {
     }
 
     #[inline(always)]
+    fn to_i8(self, v: Self::V) -> [i8; LANES] {
+        let mut out = [0; LANES];
+        proven!({
+            // Packing works within halves of a register: lanes 0–3, 8–11, 4–7, 12–15.
+            let words = _mm256_packs_epi32(_mm256_cvtps_epi32(v.0), _mm256_cvtps_epi32(v.1));
+            let words = _mm256_permute4x64_epi64::<0b11_01_10_00>(words);
+            let bytes = _mm_packs_epi16(_mm256_castsi256_si128(words), _mm256_extracti128_si256::<1>(words));
+            _mm_storeu_si128(out.as_mut_ptr().cast(), bytes);
+        });
+        out
+    }
+
+    #[inline(always)]
     fn splat_i32(self, x: i32) -> Self::I {
         proven!((_mm256_set1_epi32(x), _mm256_set1_epi32(x)))
     }

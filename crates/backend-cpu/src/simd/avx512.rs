@@ -152,6 +152,15 @@ impl Simd for Avx512 {
         })
     }
     #[inline(always)]
+    fn to_i8(self, v: Self::V) -> [i8; LANES] {
+        let mut out = [0; LANES];
+        proven!({
+            let bytes = _mm512_cvtsepi32_epi8(_mm512_cvtps_epi32(v));
+            _mm_storeu_si128(out.as_mut_ptr().cast(), bytes);
+        });
+        out
+    }
+    #[inline(always)]
     fn first(self, v: Self::V) -> f32 {
         proven!(_mm512_cvtss_f32(v))
     }
@@ -220,6 +229,7 @@ impl Simd for Avx512Bf16 {
         fn load_bf16_pairs(from: &[u16; 2 * LANES]) -> (__m512, __m512);
         fn load_f16(from: &[u16; LANES]) -> __m512;
         fn load_i8_pairs(from: &[i8; 2 * LANES]) -> (__m512, __m512);
+        fn to_i8(v: __m512) -> [i8; LANES];
         fn first(v: __m512) -> f32;
         fn splat_i32(x: i32) -> __m512i;
         fn add_i32(a: __m512i, b: __m512i) -> __m512i;

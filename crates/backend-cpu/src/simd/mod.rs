@@ -66,6 +66,8 @@ pub(crate) trait Simd: Copy + Send + Sync {
         self.store(v, &mut lanes);
         *to = lanes.map(bf16_bits);
     }
+    /// Whole numbers in −128..=127.
+    fn to_i8(self, v: Self::V) -> [i8; LANES];
     /// The first lane.
     #[inline(always)]
     fn first(self, v: Self::V) -> f32 {

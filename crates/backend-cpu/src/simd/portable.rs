@@ -144,6 +144,11 @@ impl Simd for Portable {
     }
 
     #[inline(always)]
+    fn to_i8(self, v: Self::V) -> [i8; LANES] {
+        v.0.map(|x| x as i8)
+    }
+
+    #[inline(always)]
     fn splat_i32(self, x: i32) -> Self::I {
         Lanes([x; LANES])
     }
