@@ -164,9 +164,9 @@ impl<'a, W: Weights> DenseJob<'a, W> {
     where
         W: Multiply<S>,
     {
-        let Rows { row, count, first } = at;
+        let Rows { row, count, .. } = at;
         // The first rows bring the weights from memory. (Enough long streams are found by the hardware.)
-        let ahead = first && M > 2;
+        let ahead = at.is_first() && M > 2;
         let mut x = [self.x; M];
         for (m, x) in x.iter_mut().enumerate() {
             *x = &self.x[(row + m.min(count - 1)) * self.pairs..][..self.pairs];
@@ -174,6 +174,9 @@ impl<'a, W: Weights> DenseJob<'a, W> {
         let mut w = [self.weights; P];
         for (p, w) in w.iter_mut().enumerate() {
             *w = &self.weights[(panel + p) * self.panel_pairs..][..self.pairs];
+        }
+        for m in 0..count.min(M) {
+            (0..P).for_each(|p| self.out.prefetch(row + m, panel + p));
         }
         let mut acc = [[s.splat(0.0); P]; M];
         for i in 0..self.pairs {

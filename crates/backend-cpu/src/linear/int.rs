@@ -9,16 +9,17 @@ use std::ops::Range;
 
 use millrace_backend::{GROUP, activation_group};
 
-use super::{Job, Output, PANEL_STEP, PREFETCH_BYTES, Rows};
+use super::{Output, PANEL_STEP, PREFETCH_BYTES, Rows};
 use crate::activations::QuantGroup;
+use crate::level::Isa;
 use crate::pack::{IntPanels, Vectors, group_bytes};
-use crate::simd::{LANES, Simd, prefetch};
+use crate::simd::{Kernel, LANES, Simd, prefetch};
 
-/// Up to this many rows wait for memory: one panel at a time is one stream, the fastest way to read, and stays in the
-/// first-level cache for the second half of the rows. More rows compute most of the time.
-const FEW_ROWS: usize = 16;
-/// Rows that a kernel holds in registers with one panel, and with two.
+/// Up to this many rows wait for memory: one panel at a time is one stream, the fastest way to read.
+const FEW_ROWS: usize = 8;
+/// Rows that a kernel holds in registers, at most.
 const MAX_ROWS: usize = 8;
+/// The same if there are many: less unpacking and fewer loads against fewer sums that leave the registers.
 const WIDE_ROWS: usize = 6;
 /// Sums that are split in two at most: more hide the latency by their number.
 const SPLIT_SUMS: usize = 4;
@@ -59,6 +60,31 @@ impl Widened {
     fn new() -> Self {
         let zeros = [[[0.0; LANES]; WIDENED]; MAX_PANELS];
         Self { scales: zeros, biases: zeros }
+    }
+}
+
+/// Which weights are asked for to come from memory, while others are used.
+#[derive(Clone, Copy)]
+enum Ahead {
+    Nothing,
+    /// Those a bit ahead.
+    All,
+    /// The first or the second half of those of the next panels.
+    Half(usize),
+}
+
+impl Ahead {
+    /// Somebody has to bring the weights: the first rows, or where just two passes share panels, each a half, so that
+    /// memory works all the time.
+    #[inline(always)]
+    fn new(at: Rows, panels: usize) -> Self {
+        match at.passes {
+            // One pass; known when the kernel is compiled.
+            _ if panels == 1 => Self::All,
+            2 => Self::Half(at.pass),
+            _ if at.pass == 0 => Self::All,
+            _ => Self::Nothing,
+        }
     }
 }
 
@@ -153,6 +179,7 @@ impl<'a, const FOUR: bool, const AFFINE: bool> IntJob<'a, FOUR, AFFINE> {
         weights: &[&[[u8; VECTOR]]; P],
         x: &[&[QuantGroup]; M],
         group: usize,
+        ahead: Ahead,
     ) -> [[S::I; P]; M] {
         let split = M * P <= SPLIT_SUMS;
         let mut dots = [[s.splat_i32(0); P]; M];
@@ -164,6 +191,13 @@ impl<'a, const FOUR: bool, const AFFINE: bool> IntJob<'a, FOUR, AFFINE> {
             let mut q = *weights;
             for q in &mut q {
                 *q = &q[group * Self::VECTORS..][..Self::VECTORS];
+                match ahead {
+                    Ahead::Nothing => {}
+                    Ahead::All => q.iter().for_each(|vector| prefetch(vector, PREFETCH_BYTES)),
+                    Ahead::Half(which) => q[which * Self::VECTORS / 2..][..Self::VECTORS / 2]
+                        .iter()
+                        .for_each(|vector| prefetch(vector, P * self.groups * Self::VECTORS * VECTOR)),
+                }
             }
             let mut here = [&x[0][group].q; M];
             for m in 0..M {
@@ -214,7 +248,8 @@ impl<'a, const FOUR: bool, const AFFINE: bool> IntJob<'a, FOUR, AFFINE> {
         panel: usize,
         constants: &mut Widened,
     ) {
-        let Rows { row, count, first } = at;
+        let Rows { row, count, .. } = at;
+        let ahead = Ahead::new(at, P);
         let mut x = [self.x; M];
         for (m, x) in x.iter_mut().enumerate() {
             *x = &self.x[(row + m.min(count - 1)) * self.groups..][..self.groups];
@@ -224,10 +259,8 @@ impl<'a, const FOUR: bool, const AFFINE: bool> IntJob<'a, FOUR, AFFINE> {
             *weights = self.panel(panel + p);
         }
         // Stores are done in order: those of widened constants must not wait for outputs that are far apart in memory.
-        if !DIRECT {
-            for m in 0..count.min(M) {
-                (0..P).for_each(|p| self.out.prefetch(row + m, panel + p));
-            }
+        for m in 0..count.min(M) {
+            (0..P).for_each(|p| self.out.prefetch(row + m, panel + p));
         }
         let mut acc = [[s.splat(0.0); P]; M];
         let scales = self.groups / self.per_scale;
@@ -243,7 +276,7 @@ impl<'a, const FOUR: bool, const AFFINE: bool> IntJob<'a, FOUR, AFFINE> {
         for start in (0..scales).step_by(WIDENED) {
             let end = (start + WIDENED).min(scales);
             if !DIRECT {
-                self.widen::<S, P>(s, panel, start..end, first, constants);
+                self.widen::<S, P>(s, panel, start..end, at.is_first(), constants);
             }
             let (mut index, mut next) = (0, (start + 1) * self.per_scale);
             for group in (start * self.per_scale..end * self.per_scale).step_by(self.shared) {
@@ -251,15 +284,7 @@ impl<'a, const FOUR: bool, const AFFINE: bool> IntJob<'a, FOUR, AFFINE> {
                     index += 1;
                     next += self.per_scale;
                 }
-                // The first rows bring the weights from memory.
-                if first {
-                    for weights in weights {
-                        for vector in &weights[group * Self::VECTORS..][..self.shared * Self::VECTORS] {
-                            prefetch(vector, PREFETCH_BYTES);
-                        }
-                    }
-                }
-                let dots = self.dots::<S, M, P>(s, &weights, &x, group);
+                let dots = self.dots::<S, M, P>(s, &weights, &x, group, ahead);
                 for p in 0..P {
                     let (scale, bias) = if DIRECT {
                         let scale = s.load_bf16(&direct_scales[p][start + index]);
@@ -281,50 +306,71 @@ impl<'a, const FOUR: bool, const AFFINE: bool> IntJob<'a, FOUR, AFFINE> {
         }
     }
 
-    /// M rows (of which `at.count` exist) × some panels, P at a time.
-    #[inline(always)]
-    fn block<S: Simd, const M: usize, const P: usize, const DIRECT: bool>(
-        &self,
-        s: S,
-        at: Rows,
-        panels: Range<usize>,
-        scratch: &mut Widened,
-    ) {
-        let mut panel = panels.start;
-        while panel + P <= panels.end {
-            self.tile::<S, M, P, DIRECT>(s, at, panel, scratch);
-            panel += P;
+    /// Computes some rows for some panels. Every shape of kernel is a function of its own, with all registers to itself.
+    pub(crate) fn run(&self, isa: Isa, rows: Range<usize>, panels: Range<usize>) {
+        let few = rows.len() <= FEW_ROWS;
+        let (most, step) = match rows.len() {
+            rows if rows <= FEW_ROWS => (FEW_ROWS, 1),
+            // Two passes with as little to spare as can be.
+            rows if rows > 2 * WIDE_ROWS && rows <= 2 * MAX_ROWS => (MAX_ROWS, MAX_PANELS),
+            rows if rows <= 2 * WIDE_ROWS => (WIDE_ROWS, MAX_PANELS),
+            _ => (WIDE_ROWS, PANEL_STEP),
+        };
+        let w = &mut Widened::new();
+        for first in panels.clone().step_by(step) {
+            let panels = first..(first + step).min(panels.end);
+            for at in Rows::cut(rows.clone(), most) {
+                let panels = panels.clone();
+                match at.count {
+                    1 if few => self.narrow::<1>(isa, at, panels, w),
+                    2 if few => self.narrow::<2>(isa, at, panels, w),
+                    3 | 4 if few => self.narrow::<4>(isa, at, panels, w),
+                    5 | 6 if few => self.narrow::<6>(isa, at, panels, w),
+                    _ if few => self.narrow::<FEW_ROWS>(isa, at, panels, w),
+                    _ if most == WIDE_ROWS => self.wide::<WIDE_ROWS>(isa, at, panels, w),
+                    _ => self.wide::<MAX_ROWS>(isa, at, panels, w),
+                }
+            }
         }
-        if P > 1 && panel < panels.end {
-            self.tile::<S, M, 1, false>(s, at, panel, scratch);
+    }
+
+    /// M rows × one panel.
+    fn narrow<const M: usize>(&self, isa: Isa, at: Rows, panels: Range<usize>, w: &mut Widened) {
+        isa.run(Block::<FOUR, AFFINE, M, 1, false> { job: self, at, panels, w });
+    }
+
+    /// M rows × several panels.
+    fn wide<const M: usize>(&self, isa: Isa, at: Rows, panels: Range<usize>, w: &mut Widened) {
+        if self.is_bf16() {
+            isa.run(Block::<FOUR, AFFINE, M, MAX_PANELS, true> { job: self, at, panels, w });
+        } else {
+            isa.run(Block::<FOUR, AFFINE, M, MAX_PANELS, false> { job: self, at, panels, w });
         }
     }
 }
 
-impl<S: Simd, const FOUR: bool, const AFFINE: bool> Job<S> for IntJob<'_, FOUR, AFFINE> {
-    fn panels(&self, rows: usize) -> usize {
-        if rows <= FEW_ROWS { 1 } else { PANEL_STEP }
-    }
+/// M rows (of which `at.count` exist) × some panels, P at a time.
+struct Block<'a, const FOUR: bool, const AFFINE: bool, const M: usize, const P: usize, const DIRECT: bool> {
+    job: &'a IntJob<'a, FOUR, AFFINE>,
+    at: Rows,
+    panels: Range<usize>,
+    w: &'a mut Widened,
+}
 
+impl<const FOUR: bool, const AFFINE: bool, const M: usize, const P: usize, const DIRECT: bool> Kernel
+    for Block<'_, FOUR, AFFINE, M, P, DIRECT>
+{
+    type Out = ();
     #[inline(always)]
-    fn rows(&self, s: S, rows: Range<usize>, panels: Range<usize>) {
-        let most = if rows.len() <= FEW_ROWS { MAX_ROWS } else { WIDE_ROWS };
-        let w = &mut Widened::new();
-        for at in Rows::cut(rows, most) {
-            let panels = panels.clone();
-            match at.count {
-                1 => self.block::<S, 1, 1, false>(s, at, panels, w),
-                2 => self.block::<S, 2, 1, false>(s, at, panels, w),
-                3 | 4 => self.block::<S, 4, 1, false>(s, at, panels, w),
-                WIDE_ROWS if most == WIDE_ROWS && self.is_bf16() => {
-                    self.block::<S, WIDE_ROWS, MAX_PANELS, true>(s, at, panels, w);
-                }
-                WIDE_ROWS if most == WIDE_ROWS => {
-                    self.block::<S, WIDE_ROWS, MAX_PANELS, false>(s, at, panels, w);
-                }
-                5 | 6 => self.block::<S, 6, 1, false>(s, at, panels, w),
-                _ => self.block::<S, MAX_ROWS, 1, false>(s, at, panels, w),
-            }
+    fn run<S: Simd>(self, s: S) {
+        let Self { job, at, panels, w } = self;
+        let mut panel = panels.start;
+        while panel + P <= panels.end {
+            job.tile::<S, M, P, DIRECT>(s, at, panel, w);
+            panel += P;
+        }
+        if P > 1 && panel < panels.end {
+            job.tile::<S, M, 1, false>(s, at, panel, w);
         }
     }
 }

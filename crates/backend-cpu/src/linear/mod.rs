@@ -91,16 +91,24 @@ pub(crate) trait Job<S: Simd>: Sync {
 struct Rows {
     row: usize,
     count: usize,
-    /// The first rows that meet these panels.
-    first: bool,
+    /// How many times rows have met these panels before, and how many times they will in all.
+    pass: usize,
+    passes: usize,
 }
 
 impl Rows {
     /// `most` at a time.
     #[inline(always)]
     fn cut(rows: Range<usize>, most: usize) -> impl Iterator<Item = Self> {
-        let (start, end) = (rows.start, rows.end);
-        rows.step_by(most).map(move |row| Self { row, count: most.min(end - row), first: row == start })
+        let (end, passes) = (rows.end, rows.len().div_ceil(most));
+        let cut = rows.step_by(most).enumerate();
+        cut.map(move |(pass, row)| Self { row, count: most.min(end - row), pass, passes })
+    }
+
+    /// Nobody before has brought the panels from memory.
+    #[inline(always)]
+    fn is_first(&self) -> bool {
+        self.pass == 0
     }
 }
 
@@ -138,15 +146,7 @@ macro_rules! any_level {
     )*};
 }
 
-any_level!(
-    DenseJob<'_, F32Wide>,
-    DenseJob<'_, F16Wide>,
-    DenseJob<'_, Bf16Wide>,
-    IntJob<'_, false, false>,
-    IntJob<'_, false, true>,
-    IntJob<'_, true, false>,
-    IntJob<'_, true, true>
-);
+any_level!(DenseJob<'_, F32Wide>, DenseJob<'_, F16Wide>, DenseJob<'_, Bf16Wide>);
 
 impl Bf16Kernel for Task<'_, DenseJob<'_, Bf16Pairs>> {
     type Out = ();
@@ -229,10 +229,7 @@ impl Linear<'_> {
         &self,
         int: &IntPanels,
         scratch: &mut Activations,
-    ) -> Result<(), BackendError>
-    where
-        for<'b> Task<'b, IntJob<'b, FOUR, AFFINE>>: Kernel<Out = ()>,
-    {
+    ) -> Result<(), BackendError> {
         let (isa, groups) = (self.isa, self.weight.k / GROUP);
         #[cfg(target_arch = "x86_64")]
         if isa.level() == Level::Amx && self.prompt {
@@ -241,7 +238,7 @@ impl Linear<'_> {
         let shared = activation_group(int.group) / GROUP;
         let x = scratch.quantized(isa, self.pool, self.input, groups, shared, int.zero_point())?;
         let job = IntJob::<FOUR, AFFINE>::new(int, groups, x, self.out);
-        self.tasks(3, |rows, panels, _| isa.run(Task { job: &job, rows, panels }))
+        self.tasks(3, |rows, panels, _| job.run(isa, rows, panels))
     }
 
     /// Cuts the layer into tasks; an input row has about `half_bytes / 2` bytes per column (halves: quantized ones
