@@ -18,14 +18,14 @@ mod request;
 
 pub mod openai;
 
-pub use collect::{Choice, Collected, Collector};
+pub use collect::{Choice, Collected, Collector, ToolCall};
 pub use encoder::{Encoder, Frame, ReplyHead};
 pub use error::{ApiError, ErrorKind};
-pub use event::{ChatEvent, Delta, End, EndReason, Scored, Start, StopCause, TokenText};
+pub use event::{ChatEvent, Delta, End, EndReason, Part, Scored, Start, StopCause, TokenText};
 pub use json::{Int, StringOrList, parse_body, read};
 pub use limits::Limits;
 pub use options::{
     GenerationOptions, Ignored, MaxTokensDefault, ModelLimits, SamplingDefaults, eos_token_ids,
     prompt_too_long,
 };
-pub use request::{ChatInput, GenerationRequest, Input, Prompt};
+pub use request::{ChatInput, GenerationRequest, Input, Prompt, ToolChoice};

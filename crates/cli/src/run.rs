@@ -53,7 +53,7 @@ async fn collect(mut generation: Generation, print: bool) -> Result<Collected> {
     let mut collector = Collector::default();
     while let Some(event) = generation.next().await {
         if print && let ChatEvent::Delta(delta) = &event {
-            output::print(&delta.text)?;
+            output::print(&delta.text())?;
         }
         if let Some(answer) = collector.push(event)? {
             return Ok(answer);

@@ -92,7 +92,7 @@ impl Sequence {
             self.timer.close(outcome(end.reason));
         }
         let news = delta.end.is_some()
-            || !delta.text.is_empty()
+            || !delta.parts.is_empty()
             || !delta.token_ids.is_empty()
             || delta.prompt_logprobs.is_some();
         Ok(news.then_some(delta))
@@ -124,7 +124,7 @@ impl Sequence {
     /// The prompt's part of the first delta. Scores of the prompt, if asked for, come no later than the first token.
     fn open(&mut self, delta: &mut Delta, scores: Option<&[Option<TokenLogprobs>]>) {
         let opening = std::mem::take(&mut self.opening);
-        delta.text.extend(opening.echo);
+        delta.say(&opening.echo.unwrap_or_default());
         let Some(scores) = scores else { return };
         if let Some(count) = opening.echo_logprobs {
             let first =
@@ -169,7 +169,7 @@ impl Sequence {
         if let Some(end) = self.release(&rest, delta) {
             return end;
         }
-        delta.text.push_str(&self.stop.finish());
+        delta.say(&self.stop.finish());
         let reason = match finish.reason {
             FinishReason::Stop => EndReason::Stop,
             FinishReason::Length => EndReason::Length,
@@ -180,7 +180,7 @@ impl Sequence {
     }
 
     fn release(&mut self, text: &str, delta: &mut Delta) -> Option<End> {
-        delta.text.push_str(&self.stop.push(text));
+        delta.say(&self.stop.push(text));
         let stop = self.stop.matched()?.to_owned();
         Some(End { reason: EndReason::Stop, stop: Some(StopCause::Text(stop)) })
     }

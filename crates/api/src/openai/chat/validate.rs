@@ -3,7 +3,7 @@
 use serde_json::{Map, Value};
 
 use super::{TemplateBody, normalize, types::ChatBody};
-use crate::{ApiError, ChatInput, Limits, error::shorten};
+use crate::{ApiError, ChatInput, Limits, ToolChoice, error::shorten};
 
 /// Template variables that have their own request fields; a second way in would contradict the first.
 const RESERVED_KWARGS: [&str; 7] = [
@@ -55,6 +55,8 @@ pub(crate) fn chat_input(body: TemplateBody, limits: &Limits) -> Result<ChatInpu
     Ok(ChatInput {
         messages: normalize(messages, limits)?,
         tools: usable_tools(body.tools, body.tool_choice.as_ref(), limits)?,
+        tool_choice: ToolChoice::Auto,
+        parallel_tool_calls: body.parallel_tool_calls.unwrap_or(true),
         documents: body.documents.unwrap_or_default(),
         add_generation_prompt: body.add_generation_prompt.unwrap_or(!continue_final_message),
         continue_final_message,
