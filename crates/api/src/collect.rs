@@ -25,6 +25,8 @@ pub struct Collected {
 /// One whole choice.
 #[derive(Debug, Clone)]
 pub struct Choice {
+    /// All that was said, in order; neighbours of one kind are joined.
+    pub parts: Vec<Part>,
     /// All of its answer text.
     pub text: String,
     /// All of its reasoning.
@@ -86,6 +88,7 @@ impl Collector {
 impl Choice {
     fn open() -> Self {
         Self {
+            parts: Vec::new(),
             text: String::new(),
             reasoning: String::new(),
             tool_calls: Vec::new(),
@@ -111,6 +114,7 @@ impl Choice {
     }
 
     fn add(&mut self, part: Part) {
+        self.append(&part);
         match part {
             Part::Text(text) => self.text.push_str(&text),
             Part::Reasoning(text) => self.reasoning.push_str(&text),
@@ -127,6 +131,17 @@ impl Choice {
                     call.complete = complete;
                 }
             }
+        }
+    }
+
+    fn append(&mut self, part: &Part) {
+        match (part, self.parts.last_mut()) {
+            (Part::Text(more), Some(Part::Text(text)))
+            | (Part::Reasoning(more), Some(Part::Reasoning(text)))
+            | (Part::ToolArguments { delta: more, .. }, Some(Part::ToolArguments { delta: text, .. })) => {
+                text.push_str(more);
+            }
+            _ => self.parts.push(part.clone()),
         }
     }
 

@@ -66,25 +66,20 @@ fn to_messages(system: &[String], messages: Vec<Message>) -> Vec<Value> {
     if !system.is_empty() {
         history.add_text("system", &system.join("\n"));
     }
-    let mut before = None;
     for message in messages {
-        if before != Some(message.role) {
-            history.last = None;
-        }
-        before = Some(message.role);
         for block in message.blocks {
             history.add(message.role, block);
         }
     }
-    history.messages
+    history.finish()
 }
 
 /// Messages that are being put together.
 #[derive(Default)]
 struct History {
     messages: Vec<Value>,
-    /// The role of the last message, as long as it may grow.
-    last: Option<&'static str>,
+    /// The last message and its role, as long as it may grow.
+    open: Option<(&'static str, Map<String, Value>)>,
     /// The tool of each call.
     tools: HashMap<String, String>,
 }
@@ -126,19 +121,29 @@ impl History {
     /// Each result is a message of its own; some templates want the tool's name in it.
     fn add_result(&mut self, id: String, text: &str) {
         let name = self.tools.get(&id).cloned().unwrap_or_default();
+        self.close();
         self.messages.push(json!({"role": "tool", "tool_call_id": id, "name": name, "content": text}));
-        self.last = None;
     }
 
-    /// The last message if it is this role's, or a new one.
+    /// The open message if it is this role's, or a new one.
     fn message(&mut self, role: &'static str) -> &mut Map<String, Value> {
-        if self.last != Some(role) {
-            self.messages.push(json!({"role": role, "content": ""}));
-            self.last = Some(role);
+        if self.open.as_ref().is_some_and(|(open, _)| *open != role) {
+            self.close();
         }
-        let fields = self.messages.last_mut().and_then(Value::as_object_mut);
-        // `message` only hands out objects that it pushed itself.
-        fields.unwrap_or_else(|| unreachable!("a message is an object"))
+        let new = || {
+            let fields = [("role", role), ("content", "")];
+            (role, fields.map(|(name, text)| (name.to_owned(), text.into())).into_iter().collect())
+        };
+        &mut self.open.get_or_insert_with(new).1
+    }
+
+    fn close(&mut self) {
+        self.messages.extend(self.open.take().map(|(_, message)| Value::Object(message)));
+    }
+
+    fn finish(mut self) -> Vec<Value> {
+        self.close();
+        self.messages
     }
 }
 

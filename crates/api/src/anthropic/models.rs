@@ -76,7 +76,7 @@ impl ModelPage {
     pub fn new(cards: Vec<ModelCard>, query: &PageQuery) -> Result<Self, ApiError> {
         let limit = query.limit()?;
         let place = |id: &Option<String>, name: &str| {
-            let place = |id| {
+            let place = |id: &String| {
                 let place = cards.iter().position(|card| card.id == *id);
                 place.ok_or_else(|| ApiError::invalid(name, format!("{name}: There is no such model.")))
             };
