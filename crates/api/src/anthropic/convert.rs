@@ -15,11 +15,8 @@ pub(super) fn to_call(request: Request, request_id: &str) -> Result<Call, ApiErr
     let Request { model, conversation, options } = request;
     let encoder = MessageEncoder::new(&options, request_id);
     let stream = options.stream;
-    let request = GenerationRequest {
-        model: Some(model),
-        input: to_input(conversation),
-        options: to_options(options),
-    };
+    let request =
+        GenerationRequest { model: Some(model), input: to_input(conversation), options: to_options(options) };
     Ok(Call { request, encoder: Box::new(encoder), stream })
 }
 
@@ -108,8 +105,7 @@ impl History {
     /// Arguments are JSON in a string, as with OpenAI; for templates that want an object it is parsed later.
     fn add_call(&mut self, id: String, name: String, input: Map<String, Value>) {
         let arguments = Value::Object(input).to_string();
-        let call =
-            json!({"id": id, "type": "function", "function": {"name": name, "arguments": arguments}});
+        let call = json!({"id": id, "type": "function", "function": {"name": name, "arguments": arguments}});
         self.tools.insert(id, name);
         let message = self.message("assistant");
         match message.get_mut("tool_calls").and_then(Value::as_array_mut) {

@@ -8,9 +8,7 @@ use super::{
     reply::{Blocks, Step, usage_body, whole},
     types::{EndBody, Event, MessageBody, Options, UsageBody},
 };
-use crate::{
-    ApiError, ChatEvent, Collected, Delta, Encoder, End, EndReason, Frame, ReplyHead,
-};
+use crate::{ApiError, ChatEvent, Collected, Delta, Encoder, End, EndReason, Frame, ReplyHead};
 
 /// Encodes one message.
 pub(super) struct MessageEncoder {

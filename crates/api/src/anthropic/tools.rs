@@ -69,8 +69,10 @@ fn read_tool(mut fields: Fields<'_>, name: &str) -> Result<Value, ApiError> {
         function.insert("input_examples".into(), examples.to_vec().into());
     }
     fields.refuse("strict", "Inputs can't be held to the schema yet. Leave `strict` out.")?;
-    fields.refuse("defer_loading", "There is no tool search here, so a deferred tool could never be used.")?;
-    if fields.list("allowed_callers")?.is_some_and(|callers| !callers.iter().any(|caller| caller == "direct")) {
+    fields
+        .refuse("defer_loading", "There is no tool search here, so a deferred tool could never be used.")?;
+    if fields.list("allowed_callers")?.is_some_and(|callers| !callers.iter().any(|caller| caller == "direct"))
+    {
         return Err(invalid(&fields.at("allowed_callers"), "Only 'direct' calls exist here."));
     }
     // Inputs are always streamed as they come.

@@ -67,10 +67,7 @@ pub(super) fn read_count(body: &Value, limits: &Limits) -> Result<(String, Conve
     read_body(fields, limits).map(|(model, conversation, _)| (model, conversation))
 }
 
-fn read_body(
-    mut fields: Fields<'_>,
-    limits: &Limits,
-) -> Result<(String, Conversation, Options), ApiError> {
+fn read_body(mut fields: Fields<'_>, limits: &Limits) -> Result<(String, Conversation, Options), ApiError> {
     let model = fields.need_str("model")?.to_owned();
     let max_tokens = at_least(&mut fields, "max_tokens", 1)?;
     let thinking = read_thinking(&mut fields, max_tokens)?;

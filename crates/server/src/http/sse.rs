@@ -38,9 +38,10 @@ pub(super) fn events(
 }
 
 fn to_event(frame: Frame) -> Event {
-    let event = Event::default().data(frame.data);
-    match frame.event {
+    let event = Event::default();
+    let event = match frame.event {
         Some(name) => event.event(name),
         None => event,
-    }
+    };
+    event.data(frame.data)
 }

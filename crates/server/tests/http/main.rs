@@ -7,6 +7,7 @@
 )]
 
 mod answers;
+mod anthropic;
 mod failures;
 mod refusals;
 mod support;
