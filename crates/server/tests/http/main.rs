@@ -7,6 +7,7 @@
 )]
 
 mod answers;
+mod calls;
 mod failures;
 mod refusals;
 mod support;

@@ -3,6 +3,7 @@
 mod convert;
 mod messages;
 mod stream;
+mod tools;
 mod types;
 mod validate;
 
