@@ -5,7 +5,7 @@ use std::collections::HashSet;
 use serde_json::{Map, Value, json};
 
 use super::fields::{Fields, invalid};
-use crate::{ApiError, Limits, ToolChoice, error::shorten};
+use crate::{ApiError, Limits, ToolChoice, error::shorten, openai::chat::check_schema};
 
 /// Longest name of a tool.
 const MAX_NAME: usize = 128;
@@ -27,7 +27,7 @@ pub(super) fn read_tools(tools: &[Value], limits: &Limits) -> Result<Vec<Value>,
         if !names.insert(name) {
             return Err(invalid(&fields.at("name"), "Tool names must be unique."));
         }
-        read.push(read_tool(fields, name)?);
+        read.push(read_tool(fields, name, limits)?);
     }
     Ok(read)
 }
@@ -53,7 +53,7 @@ fn read_name<'a>(fields: &mut Fields<'a>) -> Result<&'a str, ApiError> {
     Ok(name)
 }
 
-fn read_tool(mut fields: Fields<'_>, name: &str) -> Result<Value, ApiError> {
+fn read_tool(mut fields: Fields<'_>, name: &str, limits: &Limits) -> Result<Value, ApiError> {
     let mut function = Map::new();
     function.insert("name".into(), name.into());
     if let Some(description) = fields.str("description")? {
@@ -64,7 +64,9 @@ fn read_tool(mut fields: Fields<'_>, name: &str) -> Result<Value, ApiError> {
     if schema.get("type").is_none_or(|kind| kind != "object") {
         return Err(invalid(&fields.at("input_schema.type"), "Input should be 'object'."));
     }
-    function.insert("parameters".into(), Value::Object(schema));
+    let schema = Value::Object(schema);
+    check_schema(&fields.at("input_schema"), &schema, limits)?;
+    function.insert("parameters".into(), schema);
     if let Some(examples) = fields.list("input_examples")?.filter(|list| !list.is_empty()) {
         function.insert("input_examples".into(), examples.to_vec().into());
     }
@@ -81,10 +83,11 @@ fn read_tool(mut fields: Fields<'_>, name: &str) -> Result<Value, ApiError> {
     Ok(json!({"type": "function", "function": function}))
 }
 
-/// Reads `tool_choice` into the neutral choice, and whether calls may be parallel.
+/// Reads `tool_choice` into the neutral choice, and whether calls may be parallel. Whether the server can honour it is
+/// for the pipeline to say.
 ///
 /// # Errors
-/// A 400 for a choice that names no tool, and for `any` and `tool`, which would need constrained output.
+/// A 400 for a choice that names no tool.
 pub(super) fn read_choice(choice: Option<&Value>, tools: &[Value]) -> Result<(ToolChoice, bool), ApiError> {
     let Some(choice) = choice else { return Ok((ToolChoice::Auto, true)) };
     let mut fields = Fields::new("tool_choice".into(), choice)?;
@@ -100,15 +103,10 @@ pub(super) fn read_choice(choice: Option<&Value>, tools: &[Value]) -> Result<(To
         let message = format!("There is no tool '{}' in `tools`.", shorten(name, 60));
         return Err(invalid("tool_choice.name", &message));
     }
-    match kind {
-        "auto" => Ok((ToolChoice::Auto, parallel)),
-        "none" => Ok((ToolChoice::None, parallel)),
-        _ => {
-            let message = format!(
-                "'{kind}' is not supported: this server can't force a call yet. Use 'auto' or 'none', and ask for \
-                 the call in the prompt."
-            );
-            Err(invalid("tool_choice.type", &message))
-        }
-    }
+    let choice = match kind {
+        "any" => ToolChoice::Required,
+        "none" => ToolChoice::None,
+        _ => name.map_or(ToolChoice::Auto, |name| ToolChoice::Named(name.to_owned())),
+    };
+    Ok((choice, parallel))
 }

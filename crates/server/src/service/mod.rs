@@ -1,9 +1,11 @@
-//! The pipeline behind every API: template → tokenize → check lengths → submit → detokenize → stop strings → events.
+//! The pipeline behind every API: template → tokenize → check lengths → submit → detokenize → stop strings →
+//! reasoning and calls → events.
 
 mod active;
 mod generation;
 mod offload;
 mod prepare;
+mod reading;
 mod render;
 mod sequence;
 
@@ -101,7 +103,7 @@ impl Service {
         let model = self.models.lookup(call.model.as_deref())?.clone();
         let bytes = input_bytes(&call.input);
         let work = move || {
-            let tokens = tokenize(&model, &call.input, usize::MAX)?.pop().unwrap_or_default();
+            let tokens = tokenize(&model, &call.input, usize::MAX)?.pop().unwrap_or_default().tokens;
             let text =
                 |id: &u32| String::from_utf8_lossy(model.parts.tokenizer.token_bytes(*id)).into_owned();
             Ok(TokenizeBody {

@@ -16,7 +16,7 @@ pub(super) fn render(model: &ServedModel, chat: &ChatInput) -> Result<String, Ap
     if !model.knows_developer {
         messages.iter_mut().for_each(developer_to_system);
     }
-    template.prepare_messages(&mut messages);
+    template.prepare_messages(&mut messages, model.formats.text_arguments);
     let input = TemplateInput {
         messages: &messages,
         tools: given(&chat.tools),

@@ -10,6 +10,7 @@ use crate::support::{
 };
 use millrace_api::Limits;
 use millrace_engine::EngineInfo;
+use millrace_parse::Families;
 use millrace_server::ServerConfig;
 use millrace_types::FinishReason;
 use serde_json::{Value, json};
@@ -185,6 +186,56 @@ async fn errors_of_every_layer_have_one_shape() {
     let plain = server.post("/v1/messagesx", &json!({})).await;
     assert_eq!(plain.error()["type"], "NotFoundError");
     assert!(!plain.headers.contains_key("request-id"));
+}
+
+#[tokio::test]
+async fn thinking_and_calls_are_blocks() {
+    const ANSWER: &str = "<think>\nHm.\n</think>\n\nLet me see.\n<tool_call>\n{\"name\": \"add\", \"arguments\": \
+                          {\"a\": 1}}\n</tool_call>\n<tool_call>\n{\"name\": \"add\", \"arguments\": {}}\n</tool_call>";
+    let families = Families::named(Some("hermes"), Some("qwen3")).unwrap();
+    let server = Setup { families, ..Setup::default() }.start(|_| Plan::say(ANSWER)).await;
+    let asked = body(json!({
+        "max_tokens": 400, "thinking": {"type": "adaptive"},
+        "tools": [{"name": "add", "input_schema": {"type": "object"}}],
+    }));
+    let message = server.post(MESSAGES, &asked).await.json();
+    let content = message["content"].as_array().unwrap();
+    let kinds: Vec<_> = content.iter().map(|block| block["type"].as_str().unwrap()).collect();
+    assert_eq!(kinds, ["thinking", "text", "tool_use", "tool_use"]);
+    assert_eq!(content[0]["thinking"].as_str().unwrap().trim(), "Hm.");
+    assert_eq!(content[1]["text"].as_str().unwrap().trim(), "Let me see.");
+    assert_eq!((&content[2]["name"], &content[2]["input"]), (&json!("add"), &json!({"a": 1})));
+    assert_eq!(message["stop_reason"], "tool_use");
+    assert!(message["usage"]["output_tokens_details"]["thinking_tokens"].as_u64().unwrap() > 4);
+
+    let events = events(server.stream(MESSAGES, &asked).await).await;
+    let starts: Vec<_> = events.iter().filter(|event| event["type"] == "content_block_start").collect();
+    assert_eq!(starts.iter().map(|event| &event["content_block"]["type"]).collect::<Vec<_>>(), kinds);
+    let json: String = events
+        .iter()
+        .filter(|event| event["index"] == 2)
+        .filter_map(|event| event["delta"]["partial_json"].as_str())
+        .collect();
+    assert_eq!(json, "{\"a\": 1}");
+    assert_eq!(events[events.len() - 2]["usage"], message["usage"]);
+
+    let mut single = asked.clone();
+    single["tool_choice"] = json!({"type": "auto", "disable_parallel_tool_use": true});
+    let message = server.post(MESSAGES, &single).await.json();
+    assert_eq!(
+        (message["content"].as_array().unwrap().len(), &message["stop_reason"]),
+        (3, &json!("tool_use"))
+    );
+}
+
+#[tokio::test]
+async fn calls_cannot_be_forced() {
+    let server = saying("x").await;
+    for choice in [json!({"type": "any"}), json!({"type": "tool", "name": "f"})] {
+        let tools = json!([{"name": "f", "input_schema": {"type": "object"}}]);
+        let reply = server.post(MESSAGES, &body(json!({"tools": tools, "tool_choice": choice}))).await;
+        assert_error(&reply, 400, "invalid_request_error", "tool_choice");
+    }
 }
 
 #[tokio::test]

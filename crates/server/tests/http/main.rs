@@ -8,6 +8,7 @@
 
 mod answers;
 mod anthropic;
+mod calls;
 mod failures;
 mod refusals;
 mod support;
