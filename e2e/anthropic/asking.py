@@ -30,14 +30,30 @@ def body(text: str = FRANCE["messages"][0]["content"], **fields) -> dict:
 def asking(question: dict, **fields) -> dict:
     """One of the known questions. They are in OpenAI's shape."""
     system = [message["content"] for message in question["messages"] if message["role"] == "system"]
-    fields = body(messages=list(turns(question["messages"]))) | fields
+    known = body(messages=list(turns(question["messages"])))
     if system:
-        fields["system"] = system[0]
+        known["system"] = system[0]
     if question["tools"]:
-        fields["tools"] = [tool(each["function"]) for each in question["tools"]]
+        known["tools"] = [tool(each["function"]) for each in question["tools"]]
     if question["enable_thinking"]:
-        fields |= {"thinking": THINKING, "max_tokens": 2000}
-    return fields
+        known |= {"thinking": THINKING, "max_tokens": 2000}
+    return known | fields
+
+
+def counting(question: dict) -> dict:
+    """The same for `count_tokens`."""
+    return {name: value for name, value in asking(question).items() if name != "max_tokens"}
+
+
+def is_kept(question: dict) -> bool:
+    """Whether its tools come out of the conversion as they went in: fields in the usual order, and none but the usual."""
+    def there_and_back(function):
+        given = tool(function) | {"parameters": function["parameters"]}
+        return {name: given[name] for name in ("name", "description", "parameters") if name in given}
+
+    functions = [each["function"] for each in question["tools"] or []]
+    usual = all(list(each) == ["type", "function"] for each in question["tools"] or [])
+    return usual and json.dumps(functions) == json.dumps([there_and_back(each) for each in functions])
 
 
 def tool(function: dict) -> dict:
@@ -51,8 +67,10 @@ def turns(messages: list[dict]):
             case "user":
                 yield {"role": "user", "content": message["content"]}
             case "assistant":
-                texts = [{"type": "text", "text": message["content"]}] if message["content"] else []
-                yield {"role": "assistant", "content": texts + [call(each) for each in message.get("tool_calls", [])]}
+                thinking = message.get("reasoning_content")
+                blocks = [{"type": "thinking", "thinking": thinking, "signature": "x"}] if thinking else []
+                blocks += [{"type": "text", "text": message["content"]}] if message["content"] else []
+                yield {"role": "assistant", "content": blocks + [call(each) for each in message.get("tool_calls", [])]}
             case "tool":
                 block = {"type": "tool_result", "tool_use_id": message["tool_call_id"], "content": message["content"]}
                 yield {"role": "user", "content": [block]}

@@ -6,7 +6,7 @@ import anthropic
 import httpx2
 import pytest
 
-from asking import FRANCE, asking, body, claude_of, user
+from asking import FRANCE, body, claude_of, counting, user
 from harness.process import until
 
 TOOL = {"name": "f", "input_schema": {"type": "object"}}
@@ -93,13 +93,7 @@ def test_keys(launch):
     by_token = anthropic.Anthropic(base_url=server.url, api_key=None, auth_token="right", max_retries=0)
     for client in (claude_of(server, "right"), by_token):
         assert client.messages.create(**body()).content[0].text == FRANCE["expected"]
-        assert client.messages.count_tokens(**body_to_count()).input_tokens == FRANCE["prompt_tokens"]
-
-
-def body_to_count() -> dict:
-    fields = asking(FRANCE)
-    del fields["max_tokens"]
-    return fields
+        assert client.messages.count_tokens(**counting(FRANCE)).input_tokens == FRANCE["prompt_tokens"]
 
 
 def test_full_queue(launch):

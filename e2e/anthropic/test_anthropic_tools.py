@@ -2,20 +2,28 @@
 
 import pytest
 
-from asking import BY_ID, TWO_CITIES, WEATHER, asking, blocks, expected, streamed, without_id
+from asking import BY_ID, QUESTIONS, TWO_CITIES, WEATHER, asking, blocks, expected, streamed, without_id
+
+ROUNDS = [question for question in QUESTIONS if question["family"] == "tool_answer"]
 
 
-def test_a_round_with_a_result(claude):
-    fields = asking(WEATHER)
-    message = claude.messages.create(**fields)
-    (call,) = message.content
-    assert (call.name, call.input, message.stop_reason) == ("get_weather", {"location": "Paris"}, "tool_use")
-    result = {"type": "tool_result", "tool_use_id": call.id, "content": [
-        {"type": "text", "text": '{"temperature": 21, "unit": "celsius"}'}]}
-    history = fields["messages"] + [
-        {"role": "assistant", "content": message.content}, {"role": "user", "content": [result]}]
-    answer = claude.messages.create(**fields | {"messages": history})
-    assert answer.stop_reason == "end_turn" and "21" in answer.content[0].text
+@pytest.mark.parametrize("question", ROUNDS, ids=lambda question: question["id"])
+def test_a_round_with_results(claude, question):
+    """The model's own calls go back with the known results, and it tells the known answer."""
+    fields = asking(question)
+    first = next(index for index, turn in enumerate(fields["messages"]) if turn["role"] == "assistant")
+    asked = fields["messages"][:first]
+    message = claude.messages.create(**fields | {"messages": asked})
+    assert message.stop_reason == "tool_use"
+    calls = [block for block in message.content if block.type == "tool_use"]
+    known = [turn["content"] for turn in question["messages"] if turn["role"] == "tool"]
+    assert len(calls) == len(known)
+    results = [
+        {"type": "tool_result", "tool_use_id": call.id, "content": [{"type": "text", "text": text}]}
+        for call, text in zip(calls, known)
+    ]
+    history = asked + [{"role": "assistant", "content": message.content}, {"role": "user", "content": results}]
+    assert blocks(claude.messages.create(**fields | {"messages": history})) == expected(question)
 
 
 def test_calls_in_parallel_and_one_at_a_time(claude):
