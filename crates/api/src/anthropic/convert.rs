@@ -93,7 +93,7 @@ impl History {
             }
             (_, Block::RedactedThinking) => {}
             (_, Block::ToolUse { id, name, input }) => self.add_call(id, name, input),
-            (_, Block::ToolResult { id, text }) => self.add_result(id, &text),
+            (_, Block::ToolResult { id, text }) => self.add_result(&id, &text),
         }
     }
 
@@ -115,8 +115,8 @@ impl History {
     }
 
     /// Each result is a message of its own; some templates want the tool's name in it.
-    fn add_result(&mut self, id: String, text: &str) {
-        let name = self.tools.get(&id).cloned().unwrap_or_default();
+    fn add_result(&mut self, id: &str, text: &str) {
+        let name = self.tools.get(id).cloned().unwrap_or_default();
         self.close();
         self.messages.push(json!({"role": "tool", "tool_call_id": id, "name": name, "content": text}));
     }

@@ -56,7 +56,7 @@ impl Blocks {
                 let empty = ContentBlock::Thinking { thinking: String::new(), signature: "" };
                 self.enter(Kind::Thinking, empty, steps);
                 if self.show_thinking {
-                    steps.push(self.grow(BlockDelta::ThinkingDelta { thinking }));
+                    steps.push(self.grow(BlockDelta::Thinking { thinking }));
                 }
             }
             Part::ToolCall { id, name, .. } => {
@@ -66,7 +66,7 @@ impl Blocks {
                 self.enter(Kind::Tool, ContentBlock::ToolUse { id, name, input }, steps);
             }
             Part::ToolArguments { delta, .. } => {
-                steps.push(self.grow(BlockDelta::InputJsonDelta { partial_json: delta }));
+                steps.push(self.grow(BlockDelta::InputJson { partial_json: delta }));
             }
             Part::ToolCallEnd { complete, .. } => {
                 self.called |= complete;
@@ -94,7 +94,7 @@ impl Blocks {
         let text = std::mem::take(&mut self.held);
         self.enter(Kind::Text, ContentBlock::Text { text: String::new() }, steps);
         if !text.is_empty() {
-            steps.push(self.grow(BlockDelta::TextDelta { text }));
+            steps.push(self.grow(BlockDelta::Text { text }));
         }
     }
 
@@ -117,7 +117,7 @@ impl Blocks {
     fn close(&mut self, steps: &mut Vec<Step>) {
         let Some(kind) = self.open.take() else { return };
         if kind == Kind::Thinking {
-            steps.push(self.grow(BlockDelta::SignatureDelta { signature: SIGNATURE }));
+            steps.push(self.grow(BlockDelta::Signature { signature: SIGNATURE }));
         }
         steps.push(Step::Close(self.count.saturating_sub(1)));
     }
@@ -163,18 +163,18 @@ fn fold(steps: Vec<Step>) -> Vec<ContentBlock> {
     for step in steps {
         match (step, content.last_mut()) {
             (Step::Open(_, block), _) => content.push(block),
-            (Step::Grow(_, BlockDelta::TextDelta { text: more }), Some(ContentBlock::Text { text })) => {
+            (Step::Grow(_, BlockDelta::Text { text: more }), Some(ContentBlock::Text { text })) => {
                 text.push_str(&more);
             }
             (
-                Step::Grow(_, BlockDelta::ThinkingDelta { thinking: more }),
+                Step::Grow(_, BlockDelta::Thinking { thinking: more }),
                 Some(ContentBlock::Thinking { thinking, .. }),
             ) => thinking.push_str(&more),
             (
-                Step::Grow(_, BlockDelta::SignatureDelta { signature: whole }),
+                Step::Grow(_, BlockDelta::Signature { signature: whole }),
                 Some(ContentBlock::Thinking { signature, .. }),
             ) => *signature = whole,
-            (Step::Grow(_, BlockDelta::InputJsonDelta { partial_json }), _) => json.push_str(&partial_json),
+            (Step::Grow(_, BlockDelta::InputJson { partial_json }), _) => json.push_str(&partial_json),
             (Step::Close(_), Some(ContentBlock::ToolUse { input, .. })) => {
                 *input = partial::object(&std::mem::take(&mut json));
             }
