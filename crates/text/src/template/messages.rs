@@ -24,6 +24,15 @@ pub(super) fn alias_reasoning(message: &Value) -> Value {
     Value::Object(aliased)
 }
 
+/// Gives a message's reasoning the one name that [`alias_reasoning`] leaves out, as few templates look for it.
+pub(super) fn name_reasoning(message: &mut Value) {
+    let Some(fields) = message.as_object_mut() else { return };
+    let given = REASONING.iter().find_map(|name| fields.get(*name).filter(|value| !value.is_null()));
+    if let Some(reasoning) = given.cloned() {
+        fields.insert("reasoning".to_owned(), reasoning);
+    }
+}
+
 /// Says in each result of a call which function it comes from, if the client doesn't: it names the call by its id,
 /// some templates show the function.
 pub(super) fn name_results(messages: &mut [Value]) {

@@ -149,12 +149,13 @@ impl ChatTemplate {
 
     /// Brings messages as clients send them into the form that templates expect: arguments of tool calls as objects
     /// (or as JSON text, for the few templates that want `text_arguments`), results of calls with the name of the
-    /// function, and, if the template can't take content in parts, the text of the parts in its place, joined by
+    /// function, reasoning under every name that templates look for, and, if the template can't take content in parts, the text of the parts in its place, joined by
     /// newlines. Parts that aren't text stay as they are.
     pub fn prepare_messages(&self, messages: &mut [Value], text_arguments: bool) {
         messages::name_results(messages);
         for message in messages {
             messages::shape_arguments(message, text_arguments);
+            messages::name_reasoning(message);
             if !self.takes_parts {
                 messages::flatten_text_parts(message);
             }
