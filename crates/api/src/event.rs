@@ -104,7 +104,7 @@ impl Delta {
 
     /// The answer text of this delta, without reasoning and calls.
     pub fn text(&self) -> String {
-        let text = |part| if let &Part::Text(ref text) = part { text.as_str() } else { "" };
+        let text = |part| if let Part::Text(text) = part { text.as_str() } else { "" };
         self.parts.iter().map(text).collect()
     }
 }

@@ -2,12 +2,23 @@
 
 use serde_json::{Map, Value};
 
+/// The member under which text stands that is no JSON object. Anthropic recommends it for handing such text to a model,
+/// and no tool mistakes it for its input.
+const INVALID: &str = "INVALID_JSON";
+
 /// The object that `json` is the text of, or as much of it as is certain if it breaks off: the members and elements
-/// that came to their end. What can't be read as an object at all is an empty one.
+/// that came to their end. What isn't the beginning of an object is kept as text, in the member `INVALID_JSON`.
 ///
-/// The official clients read streamed input in the same way, so a whole answer says what a stream says.
+/// The official clients read streamed input that breaks off in the same way, so a whole answer says what a stream says.
 pub(super) fn object(json: &str) -> Map<String, Value> {
-    serde_json::from_str(json).ok().or_else(|| serde_json::from_str(&closed(json)).ok()).unwrap_or_default()
+    if json.trim().is_empty() {
+        return Map::new();
+    }
+    let read = match serde_json::from_str(json) {
+        Err(error) if error.is_eof() => serde_json::from_str(&closed(json)),
+        read => read,
+    };
+    read.unwrap_or_else(|_| Map::from_iter([(INVALID.to_owned(), json.into())]))
 }
 
 /// `json` up to its last value that is complete, with the brackets that are missing.
@@ -75,8 +86,9 @@ mod tests {
     fn what_is_complete_stays() {
         for (text, expected) in [
             ("", json!({})),
-            ("nonsense", json!({})),
-            ("[1, 2]", json!({})),
+            ("nonsense", json!({"INVALID_JSON": "nonsense"})),
+            ("[1, 2]", json!({"INVALID_JSON": "[1, 2]"})),
+            (r#"{"a": 1-2"#, json!({"INVALID_JSON": r#"{"a": 1-2"#})),
             (r#"{"a": 1}"#, json!({"a": 1})),
             (r#"{"a""#, json!({})),
             (r#"{"a":"#, json!({})),

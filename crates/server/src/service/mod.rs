@@ -3,6 +3,7 @@
 
 mod active;
 mod generation;
+mod late_system;
 mod offload;
 mod prepare;
 mod reading;
@@ -27,6 +28,7 @@ use prepare::{Prepared, input_bytes, prepare, tokenize};
 use sequence::Sequence;
 
 pub use generation::Generation;
+pub(crate) use late_system::knows_late_system;
 pub(crate) use offload::Offload;
 pub(crate) use render::knows_developer;
 
