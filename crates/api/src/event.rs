@@ -104,8 +104,8 @@ impl Delta {
 
     /// The answer text of this delta, without reasoning and calls.
     pub fn text(&self) -> String {
-        let text = |part| if let Part::Text(text) = part { text.as_str() } else { "" };
-        self.parts.iter().map(text).collect()
+        let parts = self.parts.iter();
+        parts.map(|part| if let Part::Text(text) = part { text.as_str() } else { "" }).collect()
     }
 }
 
