@@ -98,7 +98,7 @@ fn assemble(events: &[Value]) -> Value {
                 open = Some((index, event["content_block"].clone(), String::new()));
             }
             "content_block_delta" => {
-                let (at, block, json) = open.as_mut().expect("a delta outside of a block");
+                let (at, block, json) = open.as_mut().unwrap();
                 assert_eq!(*at, index);
                 let delta = event["delta"].as_object().unwrap();
                 for (field, value) in delta.iter().filter(|(field, _)| *field != "type") {

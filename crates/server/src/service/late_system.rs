@@ -57,7 +57,8 @@ mod tests {
             't' => "tool",
             _ => "assistant",
         };
-        let message = |(index, letter)| json!({"role": role(letter), "content": index.to_string()});
+        let message =
+            |(index, letter): (usize, char)| json!({"role": role(letter), "content": index.to_string()});
         let shown = |message: &Value| {
             let text = message["content"].as_str().unwrap().replace("\n\n", "+");
             format!("{}{text}", &message["role"].as_str().unwrap()[..1])

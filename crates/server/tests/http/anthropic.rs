@@ -118,6 +118,26 @@ async fn an_answer_that_was_begun_goes_on() {
 }
 
 #[tokio::test]
+async fn late_system_messages_reach_models_that_know_none() {
+    const STRICT: &str = "{%- for m in messages -%}{%- if m.role == 'system' and not loop.first -%}\
+        {{ raise_exception('system first') }}{%- endif -%}<{{ m.role }}>{{ m.content }};{%- endfor -%}<assistant>";
+    let late = json!({"system": "a", "messages": [
+        {"role": "user", "content": "b"}, {"role": "system", "content": "c"}, {"role": "user", "content": "d"},
+    ]});
+    let prompt = async |setup: Setup| {
+        let mut server = setup.start(|_| Plan::say("x")).await;
+        let reply = server.post(MESSAGES, &body(late.clone())).await;
+        assert_eq!(reply.status, 200, "{}", reply.text);
+        let tokens = server.engine.submitted().await.prompt.clone();
+        String::from_utf8(tokens.iter().map(|id| *id as u8).collect()).unwrap()
+    };
+    let strict = Setup { template: Some(STRICT), ..Setup::default() };
+    assert_eq!(prompt(strict).await, "<system>a;<user>b\n\nc\n\nd;<assistant>");
+    let known = prompt(Setup::default()).await;
+    assert_eq!(known, "[no thinking]<system>a;<user>b;<system>c;<user>d;<assistant>");
+}
+
+#[tokio::test]
 async fn counting_says_what_the_request_will_use() {
     let server = saying("x").await;
     for extra in [
