@@ -1,6 +1,6 @@
 //! Reads bodies: types, ranges, and the rules between fields and messages.
 
-use std::collections::HashSet;
+use std::collections::{HashMap, HashSet};
 
 use serde_json::Value;
 
@@ -106,8 +106,8 @@ fn read_conversation(
     let mut messages = read_messages(fields, limits)?;
     drop_empty_prefill(&mut messages);
     check_contents(&messages)?;
-    check_calls(&messages)?;
     check_size(&system, &messages, limits)?;
+    check_calls(&messages)?;
     let tools = read_tools(fields.list("tools")?.unwrap_or_default(), limits)?;
     let (tool_choice, parallel_tool_calls) = read_choice(fields.get("tool_choice"), &tools)?;
     if thinking.on && messages.last().is_some_and(|last| last.role == Role::Assistant) {
@@ -180,7 +180,8 @@ fn check_contents(messages: &[Message]) -> Result<(), ApiError> {
 /// Each call is followed by its result in the user's next message, and each result follows its call.
 fn check_calls(messages: &[Message]) -> Result<(), ApiError> {
     let mut seen = HashSet::new();
-    let mut open: Vec<&str> = Vec::new();
+    // The calls without a result, with their place among all calls.
+    let mut open: HashMap<&str, usize> = HashMap::new();
     for (index, message) in messages.iter().enumerate() {
         let path = format!("messages.{index}");
         for block in &message.blocks {
@@ -188,24 +189,24 @@ fn check_calls(messages: &[Message]) -> Result<(), ApiError> {
                 Block::ToolUse { id, .. } if !seen.insert(id) => {
                     return Err(invalid(&path, &format!("Two tool_use blocks have the id '{}'.", short(id))));
                 }
-                Block::ToolUse { id, .. } => open.push(id),
-                Block::ToolResult { id, .. } => match open.iter().position(|call| call == id) {
-                    Some(place) => drop(open.swap_remove(place)),
-                    None => {
-                        let message = format!(
-                            "The tool_result for '{}' has no tool_use in the message before it.",
-                            short(id)
-                        );
-                        return Err(invalid(&path, &message));
-                    }
-                },
+                Block::ToolUse { id, .. } => drop(open.insert(id, seen.len())),
+                Block::ToolResult { id, .. } if open.remove(id.as_str()).is_none() => {
+                    let message = format!(
+                        "The tool_result for '{}' has no tool_use in the message before it.",
+                        short(id)
+                    );
+                    return Err(invalid(&path, &message));
+                }
                 _ => {}
             }
         }
         let next = messages.get(index + 1).map(|next| next.role);
         let turn_ends = next != Some(message.role) && next != Some(Role::System);
         let answered = message.role == Role::User || next.is_none();
-        if let Some(id) = open.first().filter(|_| turn_ends && answered) {
+        if turn_ends
+            && answered
+            && let Some((id, _)) = open.iter().min_by_key(|(_, place)| **place)
+        {
             let message = format!("The tool_use '{}' has no tool_result in the message after it.", short(id));
             return Err(invalid(&path, &message));
         }
