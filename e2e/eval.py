@@ -31,6 +31,8 @@ SPARE = 8
 # The bf16 folder, or None for what is embedded in the binary, and the share of right answers asked for.
 WEIGHTS = {"embedded": (None, 0.98), "bf16": (BF16_MODEL, 1.0)}
 PREEMPTION = "preemption"
+# What is compared is what the model writes, calls and reasoning included.
+UNPARSED = ("--tool-call-parser", "none", "--reasoning-parser", "none")
 # Flags and concurrency. The first mode is what the others are compared with.
 MODES = {
     "sequential": ((), 1),
@@ -112,6 +114,7 @@ def is_short(question: dict) -> bool:
 
 def run_mode(folder: Path | None, mode: str, questions: list[dict]) -> Result:
     flags, concurrency = MODES[mode]
+    flags += UNPARSED
     named = ("--served-model-name", MODEL) if folder else ()
     with Server(*flags, *named, model=folder) as server:
         result = asyncio.run(ask_all(server.url, MODEL, questions, concurrency))
@@ -145,11 +148,12 @@ def body(question: dict, model: str) -> dict:
 
 
 def is_right(stream: Stream, question: dict) -> bool:
-    """To the letter, ended by the model, and with the expected token counts."""
+    """To the letter, ended by the model, and with the expected token counts. Where the server tells text, reasoning
+    and calls apart, they are put together again."""
     return (
         stream.error is None
-        and stream.text == question["expected"]
-        and stream.finish_reason == "stop"
+        and stream.written == question["expected"]
+        and stream.finish_reason == ("tool_calls" if stream.calls else "stop")
         and stream.usage["prompt_tokens"] == question["prompt_tokens"]
         and stream.usage["completion_tokens"] == question["completion_tokens"]
     )
@@ -188,7 +192,7 @@ def print_row(weights: str, mode: str, result: Result, reference: Result | None)
 def show_wrong(result: Result, questions: list[dict], count: int) -> None:
     pairs = ((result.streams[question["id"]], question) for question in questions)
     for stream, question in [pair for pair in pairs if not is_right(*pair)][:count]:
-        print(f"  {question['id']}: {stream.error or repr(stream.text)}\n    expected {question['expected']!r}")
+        print(f"  {question['id']}: {stream.error or repr(stream.written)}\n    expected {question['expected']!r}")
         print(f"    finish_reason {stream.finish_reason}, usage {stream.usage}")
 
 

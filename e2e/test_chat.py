@@ -89,8 +89,12 @@ def test_content_parts_are_joined(client):
 
 def test_thinking_is_a_template_option(client):
     reply = ask(client, extra={"chat_template_kwargs": {"enable_thinking": True}}, max_tokens=200)
-    thought, answer = reply.choices[0].message.content.split("</think>")
-    assert thought.startswith("<think>\n") and "Paris" in answer
+    message = reply.choices[0].message
+    assert message.reasoning_content and message.reasoning_content == message.reasoning
+    assert "<" not in message.reasoning_content and message.content == PARIS
+    details = reply.usage.completion_tokens_details
+    assert 4 < details.reasoning_tokens < reply.usage.completion_tokens - 7
+    assert ask(client).choices[0].message.model_extra.get("reasoning_content") is None
 
 
 def test_continue_final_message(client):

@@ -14,6 +14,9 @@ class Stream:
     started: float
     arrivals: list[float] = field(default_factory=list)
     text: str = ""
+    reasoning: str = ""
+    # Name and arguments of each call, by its index.
+    calls: dict[int, list[str]] = field(default_factory=dict)
     token_ids: list[int] = field(default_factory=list)
     finish_reason: str | None = None
     usage: dict | None = None
@@ -24,6 +27,16 @@ class Stream:
     def tokens(self) -> int:
         """Generated tokens: as the server counts them, else one per chunk with text."""
         return (self.usage or {}).get("completion_tokens") or len(self.arrivals)
+
+    @property
+    def written(self) -> str:
+        """The answer as a model of Qwen3's format writes it. The text itself if the server parses nothing."""
+        calls = [
+            f'<tool_call>\n{{"name": "{name}", "arguments": {arguments}}}\n</tool_call>'
+            for _, (name, arguments) in sorted(self.calls.items())
+        ]
+        parts = [f"<think>\n{self.reasoning}\n</think>\n"] if self.reasoning else []
+        return "\n".join(parts + ([self.text] if self.text else []) + calls)
 
     @property
     def ttft(self) -> float:
@@ -81,9 +94,17 @@ def _take(chunk: dict, stream: Stream) -> None:
         stream.error = f"error event: {chunk['error']}"
     stream.usage = chunk.get("usage") or stream.usage
     for choice in chunk.get("choices", []):
-        text = choice["delta"].get("content") if "delta" in choice else choice.get("text")
-        if text:
+        delta = choice.get("delta", {})
+        text = delta.get("content") if "delta" in choice else choice.get("text")
+        reasoning = delta.get("reasoning_content")
+        calls = delta.get("tool_calls") or []
+        if text or reasoning or calls:
             stream.arrivals.append(time.perf_counter())
-            stream.text += text
+        stream.text += text or ""
+        stream.reasoning += reasoning or ""
+        for call in calls:
+            entry = stream.calls.setdefault(call["index"], ["", ""])
+            entry[0] += call["function"].get("name") or ""
+            entry[1] += call["function"].get("arguments") or ""
         stream.token_ids += choice.get("token_ids") or []
         stream.finish_reason = choice.get("finish_reason") or stream.finish_reason

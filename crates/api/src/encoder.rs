@@ -2,7 +2,17 @@
 
 use serde_json::Value;
 
-use crate::{ApiError, ChatEvent, Collected};
+use crate::{ApiError, ChatEvent, Collected, GenerationRequest};
+
+/// A parsed call: what to generate and how to answer.
+pub struct Call {
+    /// For the pipeline.
+    pub request: GenerationRequest,
+    /// For the answer.
+    pub encoder: Box<dyn Encoder>,
+    /// Whether the client wants server-sent events.
+    pub stream: bool,
+}
 
 /// One server-sent event.
 #[derive(Debug, Clone, PartialEq, Eq)]
@@ -41,4 +51,9 @@ pub trait Encoder: Send {
 
     /// An error body.
     fn error(&self, error: &ApiError) -> Value;
+
+    /// What a silent stream sends to stay alive; a comment, if the vendor has no event for it.
+    fn ping(&self) -> Option<Frame> {
+        None
+    }
 }

@@ -40,8 +40,9 @@ impl Start {
 pub struct Delta {
     /// Which choice.
     pub choice: usize,
-    /// Text that is certain: whole characters that can't become part of a stop string. May be empty.
-    pub text: String,
+    /// What was said, in order; only what is certain: whole characters that can't become part of a stop string nor of
+    /// the markup around reasoning and calls. May be empty.
+    pub parts: Vec<Part>,
     /// Tokens sampled since the last delta; their text may come in a later one.
     pub token_ids: Vec<TokenId>,
     /// Parallel to the tokens if asked for. Echoed prompt tokens come here too, ahead of the sampled ones.
@@ -50,8 +51,62 @@ pub struct Delta {
     pub prompt_logprobs: Option<Vec<Option<Scored>>>,
     /// Counts of this choice so far.
     pub usage: Usage,
+    /// How many of its completion tokens so far were reasoning.
+    pub reasoning_tokens: usize,
     /// Set in the choice's last delta.
     pub end: Option<End>,
+}
+
+/// A piece of what the model says.
+///
+/// Texts are never empty. Calls of one choice are numbered from 0 in the order in which they begin, and never overlap:
+/// `ToolCall`, any number of `ToolArguments`, `ToolCallEnd`.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub enum Part {
+    /// More of the answer's text.
+    Text(String),
+    /// More of the reasoning.
+    Reasoning(String),
+    /// A call begins.
+    ToolCall {
+        /// Which call of the choice.
+        index: usize,
+        /// The call's id, by which its result refers to it.
+        id: String,
+        /// The function, as the model wrote it.
+        name: String,
+    },
+    /// More of a call's arguments.
+    ToolArguments {
+        /// Which call of the choice.
+        index: usize,
+        /// JSON text; the deltas of a call joined are its arguments.
+        delta: String,
+    },
+    /// A call ends.
+    ToolCallEnd {
+        /// Which call of the choice.
+        index: usize,
+        /// Whether its arguments came to their end; if not, the call must not be run.
+        complete: bool,
+    },
+}
+
+impl Delta {
+    /// Adds answer text; joined to the last part if that is text too.
+    pub fn say(&mut self, text: &str) {
+        match self.parts.last_mut() {
+            _ if text.is_empty() => {}
+            Some(Part::Text(last)) => last.push_str(text),
+            _ => self.parts.push(Part::Text(text.to_owned())),
+        }
+    }
+
+    /// The answer text of this delta, without reasoning and calls.
+    pub fn text(&self) -> String {
+        let parts = self.parts.iter();
+        parts.map(|part| if let Part::Text(text) = part { text.as_str() } else { "" }).collect()
+    }
 }
 
 /// A token as people see it.

@@ -1,7 +1,7 @@
 //! Vendor APIs as adapters over one neutral request and one neutral event stream.
 //!
-//! A vendor's JSON never leaves its adapter: [`openai`] turns a body into a [`GenerationRequest`] and a stream of
-//! [`ChatEvent`]s back into that vendor's JSON. Every endpoint is split the same way: `types` (the wire shapes),
+//! A vendor's JSON never leaves its adapter: [`openai`] and [`anthropic`] each turn a body into a
+//! [`GenerationRequest`] and a stream of [`ChatEvent`]s back into that vendor's JSON. Every endpoint is split the same way: `types` (the wire shapes),
 //! `validate` (what is refused, and with which words), `convert` (to and from the neutral types), `stream` (the
 //! server-sent events). A further vendor is a further folder; the neutral types stay as they are.
 //!
@@ -16,16 +16,17 @@ mod limits;
 mod options;
 mod request;
 
+pub mod anthropic;
 pub mod openai;
 
-pub use collect::{Choice, Collected, Collector};
-pub use encoder::{Encoder, Frame, ReplyHead};
+pub use collect::{Choice, Collected, Collector, ToolCall};
+pub use encoder::{Call, Encoder, Frame, ReplyHead};
 pub use error::{ApiError, ErrorKind};
-pub use event::{ChatEvent, Delta, End, EndReason, Scored, Start, StopCause, TokenText};
+pub use event::{ChatEvent, Delta, End, EndReason, Part, Scored, Start, StopCause, TokenText};
 pub use json::{Int, StringOrList, parse_body, read};
 pub use limits::Limits;
 pub use options::{
     GenerationOptions, Ignored, MaxTokensDefault, ModelLimits, SamplingDefaults, eos_token_ids,
     prompt_too_long,
 };
-pub use request::{ChatInput, GenerationRequest, Input, Prompt};
+pub use request::{ChatInput, GenerationRequest, Input, Prompt, ToolChoice};

@@ -15,6 +15,10 @@ pub struct Limits {
     pub max_prompt_chars: usize,
     /// Tools of a conversation.
     pub max_tools: usize,
+    /// Bytes of one tool's schema as JSON.
+    pub max_tool_schema_bytes: usize,
+    /// Nested arrays and objects in one tool's schema.
+    pub max_tool_schema_depth: usize,
     /// Sequences of one request: prompts × `n`.
     pub max_sequences: usize,
     /// Stop strings.
@@ -38,6 +42,8 @@ impl Default for Limits {
             max_messages: 4096,
             max_prompt_chars: 8 << 20,
             max_tools: 1024,
+            max_tool_schema_bytes: 256 << 10,
+            max_tool_schema_depth: 64,
             max_sequences: 1024,
             max_stop: 4,
             max_stop_chars: 1024,

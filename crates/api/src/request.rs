@@ -40,12 +40,16 @@ pub enum Prompt {
 }
 
 /// A conversation and what its template may look at.
-#[derive(Debug, Clone, Default)]
+#[derive(Debug, Clone)]
 pub struct ChatInput {
     /// Message objects with `role` and `content` (a string); all other fields as the client sent them.
     pub messages: Vec<Value>,
-    /// Tool definitions in OpenAI's shape; empty if there are none or the model must not call any.
+    /// Tool definitions in OpenAI's shape; empty if there are none or the model must not see any.
     pub tools: Vec<Value>,
+    /// Whether the model may, must or must not call them.
+    pub tool_choice: ToolChoice,
+    /// Whether one answer may hold several calls; if not, it ends after its first complete one.
+    pub parallel_tool_calls: bool,
     /// Documents for retrieval templates.
     pub documents: Vec<Value>,
     /// Open the assistant's turn after the last message.
@@ -60,7 +64,44 @@ pub struct ChatInput {
     pub echo: bool,
 }
 
+/// What the model may do with its tools.
+#[derive(Debug, Clone, Default, PartialEq, Eq)]
+pub enum ToolChoice {
+    /// It decides.
+    #[default]
+    Auto,
+    /// It must not call any: what looks like a call stays text.
+    None,
+    /// It must call at least one.
+    Required,
+    /// It must call the function of this name.
+    Named(String),
+}
+
+impl Default for ChatInput {
+    /// No messages, an opened assistant's turn left to the caller, and parallel calls allowed, as all vendors have it.
+    fn default() -> Self {
+        Self {
+            messages: Vec::new(),
+            tools: Vec::new(),
+            tool_choice: ToolChoice::Auto,
+            parallel_tool_calls: true,
+            documents: Vec::new(),
+            add_generation_prompt: false,
+            continue_final_message: false,
+            template_kwargs: Map::new(),
+            add_special_tokens: false,
+            echo: false,
+        }
+    }
+}
+
 impl ChatInput {
+    /// Whether calls are to be looked for in the answer.
+    pub fn may_call(&self) -> bool {
+        !self.tools.is_empty() && self.tool_choice != ToolChoice::None
+    }
+
     /// The text of the last message, if it is the one to be continued.
     pub fn open_text(&self) -> Option<&str> {
         let last = self.continue_final_message.then(|| self.messages.last()).flatten()?;

@@ -6,7 +6,7 @@
 )]
 
 use millrace_api::{
-    ApiError, ChatEvent, Collector, Delta, End, EndReason, Frame, Limits, ReplyHead, Scored, Start,
+    ApiError, ChatEvent, Collector, Delta, End, EndReason, Frame, Limits, Part, ReplyHead, Scored, Start,
     StopCause, TokenText,
     openai::{Call, chat, completions},
 };
@@ -41,7 +41,7 @@ fn scored(id: u32, text: &str, logprob: f32) -> Scored {
 fn delta(choice: usize, text: &str, id: u32, completion_tokens: usize) -> Delta {
     Delta {
         choice,
-        text: text.into(),
+        parts: vec![Part::Text(text.into())],
         token_ids: vec![id],
         logprobs: vec![scored(id, text, -0.5)],
         usage: Usage { prompt_tokens: 3, cached_tokens: 2, completion_tokens },
@@ -147,7 +147,7 @@ fn completion_chunks_say_what_the_whole_answer_says() {
 
 #[test]
 fn a_delta_without_news_makes_no_chunk() {
-    let empty = Delta { text: String::new(), ..delta(0, "", 11, 1) };
+    let empty = Delta { parts: Vec::new(), ..delta(0, "", 11, 1) };
     let events = vec![start(1), ChatEvent::Delta(Box::new(empty)), ChatEvent::Done(Usage::default())];
     assert_eq!(chunks(chat_call(json!({})), events.clone()).len(), 1);
     assert_eq!(chunks(completion_call(json!({})), events).len(), 0);

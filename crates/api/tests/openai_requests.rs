@@ -191,12 +191,6 @@ fn chat_refusals() {
         ),
         (json!({"tool_choice": "auto"}), "tool_choice", "When using `tool_choice`, `tools` must be set."),
         (
-            json!({"tools": [tool], "tool_choice": "required"}),
-            "tool_choice",
-            "`tool_choice` \"required\" is not",
-        ),
-        (json!({"tools": [tool], "tool_choice": named("f")}), "tool_choice", "A named `tool_choice` is not"),
-        (
             json!({"tools": [tool], "tool_choice": named("g")}),
             "tool_choice",
             "The tool specified in `tool_choice`",

@@ -8,13 +8,14 @@ use millrace_api::{
     eos_token_ids,
 };
 use millrace_engine::Engine;
+use millrace_parse::{Families, detect};
 use millrace_server::{ModelParts, Registry, ServedModel, Service};
 use millrace_text::{ChatTemplate, TextFiles, Tokenizer};
 use millrace_weights::ModelFiles;
 use serde_json::{Map, Value};
 use tokio::runtime::Runtime;
 
-use crate::args::{EngineArgs, LoadFormat, ModelArgs, PromptArgs, Thinking};
+use crate::args::{EngineArgs, LoadFormat, ModelArgs, ParserArgs, PromptArgs, Thinking};
 use crate::load::{self, Model};
 
 /// Where a model has its sampling defaults.
@@ -30,8 +31,13 @@ pub(crate) struct InProcess {
 
 impl InProcess {
     /// Loads a model.
-    pub(crate) fn start(model: &Model, args: &ModelArgs, engine: &EngineArgs) -> Result<Self> {
-        let parts = parts(model, Vec::new(), args)?;
+    pub(crate) fn start(
+        model: &Model,
+        args: &ModelArgs,
+        parsers: &ParserArgs,
+        engine: &EngineArgs,
+    ) -> Result<Self> {
+        let parts = parts(model, Vec::new(), args, parsers)?;
         let has_template = parts.template.is_some();
         let running = load::start(model, args, engine)?;
         let served = ServedModel::new(parts, running.engine.handle.clone());
@@ -54,7 +60,12 @@ pub(crate) fn runtime() -> Result<Runtime> {
 }
 
 /// What the server needs of a model besides its engine. `names` are its names for clients; empty takes the model's.
-pub(crate) fn parts(model: &Model, names: Vec<String>, args: &ModelArgs) -> Result<ModelParts> {
+pub(crate) fn parts(
+    model: &Model,
+    names: Vec<String>,
+    args: &ModelArgs,
+    parsers: &ParserArgs,
+) -> Result<ModelParts> {
     let files = text_source(model, args)?;
     let unusable = || format!("{} cannot be used", files.describe());
     let text = text_files(&files).with_context(unusable)?;
@@ -68,14 +79,31 @@ pub(crate) fn parts(model: &Model, names: Vec<String>, args: &ModelArgs) -> Resu
     if eos_token_ids.is_empty() {
         eos_token_ids = told(model, "config.json", ends)?;
     }
+    let tokenizer = Tokenizer::from_files(&text).with_context(unusable)?;
+    let families = families(parsers, template.as_ref(), &tokenizer)?;
     Ok(ModelParts {
         names: if names.is_empty() { vec![model.name.clone()] } else { names },
         root: model.name.clone(),
-        tokenizer: Arc::new(Tokenizer::from_files(&text).with_context(unusable)?),
+        tokenizer: Arc::new(tokenizer),
         template: template.map(Arc::new),
         defaults,
         eos_token_ids,
+        families,
     })
+}
+
+/// How the model writes tool calls and reasoning: as the user says, or as its template and vocabulary show.
+fn families(args: &ParserArgs, template: Option<&ChatTemplate>, tokenizer: &Tokenizer) -> Result<Families> {
+    let found = detect(template.map(ChatTemplate::source), |token| tokenizer.token_to_id(token).is_some());
+    let tool = args.tool_call_parser.as_deref().or(found.tool);
+    let reasoning = args.reasoning_parser.as_deref().or(found.reasoning);
+    let families = Families::named(tool, reasoning)?;
+    tracing::info!(
+        "tool calls are read as {}, reasoning as {}",
+        families.tool().unwrap_or("text"),
+        families.reasoning().unwrap_or("text")
+    );
+    Ok(families)
 }
 
 /// The tokenizer alone.

@@ -23,7 +23,7 @@ pub(crate) fn run(args: &RunArgs) -> Result<()> {
     if model.is_demo {
         tracing::info!("{}", embedded::DEMO_NOTICE);
     }
-    let server = InProcess::start(&model, &args.model_args, &args.engine)?;
+    let server = InProcess::start(&model, &args.model_args, &args.parsers, &args.engine)?;
     let answer = pipeline::runtime()?.block_on(answer(&server, args, &prompt))?;
     let end = if args.json { to_json(&model.name, &answer)?.to_string() } else { String::new() };
     output::print(&(end + "\n"))?;
@@ -53,7 +53,7 @@ async fn collect(mut generation: Generation, print: bool) -> Result<Collected> {
     let mut collector = Collector::default();
     while let Some(event) = generation.next().await {
         if print && let ChatEvent::Delta(delta) = &event {
-            output::print(&delta.text)?;
+            output::print(&delta.text())?;
         }
         if let Some(answer) = collector.push(event)? {
             return Ok(answer);

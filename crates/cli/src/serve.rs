@@ -24,7 +24,8 @@ pub(crate) fn run(args: &ServeArgs) -> Result<()> {
     // A taken port is better known before the weights are loaded than after.
     let (listener, address) = runtime.block_on(millrace_server::bind(&args.server.host, args.server.port))?;
     let model = load::find(args.model.as_deref(), &args.model_args)?;
-    let parts = pipeline::parts(&model, args.server.served_model_name.clone(), &args.model_args)?;
+    let parts =
+        pipeline::parts(&model, args.server.served_model_name.clone(), &args.model_args, &args.parsers)?;
     let running = load::start(&model, &args.model_args, &args.engine)?;
     let served = ServedModel::new(parts, running.engine.handle.clone());
     let name = served.name().to_owned();

@@ -16,6 +16,19 @@ pub(crate) struct Section {
     pub(crate) bare: bool,
 }
 
+impl Section {
+    /// Adds the texts that it is marked with.
+    pub(crate) fn markers(&self, markers: &mut Vec<&'static str>) {
+        markers.extend(self.open);
+        markers.extend(self.close);
+        for body in self.bodies {
+            if let Body::Named(form) = body {
+                form.markers(markers);
+            }
+        }
+    }
+}
+
 /// A form of calls.
 #[derive(Debug)]
 pub(crate) enum Body {
@@ -40,6 +53,25 @@ pub(crate) struct Named {
     pub(crate) arguments: Arguments,
     /// Markers that end it.
     pub(crate) end: &'static [&'static str],
+}
+
+impl Named {
+    fn markers(&self, markers: &mut Vec<&'static str>) {
+        markers.push(self.open);
+        markers.extend(self.end);
+        match &self.name {
+            Name::Until(texts) | Name::Numbered(texts) => markers.extend(*texts),
+            Name::After(first, then) => markers.extend(first.iter().chain(*then)),
+            Name::Attribute => {}
+        }
+        match &self.arguments {
+            Arguments::Tags(tags) => {
+                markers.extend([tags.key, tags.key_end, tags.value, tags.value_end]);
+            }
+            Arguments::Literal(quotes) => markers.extend(*quotes),
+            Arguments::Json => {}
+        }
+    }
 }
 
 /// How a name is written.

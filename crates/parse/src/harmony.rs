@@ -17,7 +17,7 @@ const RETURN: &str = "<|return|>";
 const ENDS: [&str; 5] = [START, CHANNEL, END, CALL, RETURN];
 
 /// All marks.
-const MARKS: [&str; 7] = [START, CHANNEL, END, CALL, RETURN, MESSAGE, CONSTRAIN];
+pub(crate) const MARKS: [&str; 7] = [START, CHANNEL, END, CALL, RETURN, MESSAGE, CONSTRAIN];
 
 /// Longest header in bytes; what is longer is text.
 const MAX_HEADER: usize = 1024;
@@ -41,6 +41,7 @@ pub(crate) async fn run(scan: &mut Scan) -> Channel {
     };
     let mut in_header = scan.decide(begins_header).await == Some(true);
     loop {
+        scan.out.enter(channel);
         if !in_header {
             text(scan, channel).await;
         }

@@ -41,6 +41,7 @@ pub(crate) struct Output {
     calls: usize,
     complete: usize,
     ids: Ids,
+    in_reasoning: bool,
 }
 
 impl Output {
@@ -54,12 +55,23 @@ impl Output {
             calls: 0,
             complete: 0,
             ids,
+            in_reasoning: false,
         }
     }
 
     /// Calls begun so far.
     pub(crate) fn calls(&self) -> usize {
         self.calls
+    }
+
+    /// Says where the text that comes next belongs.
+    pub(crate) fn enter(&mut self, channel: Channel) {
+        self.in_reasoning = channel == Channel::Reasoning;
+    }
+
+    /// Whether what comes next is reasoning, as far as is known.
+    pub(crate) fn in_reasoning(&self) -> bool {
+        self.in_reasoning
     }
 
     /// Whether no text has come since the last markup, or since the beginning.
@@ -172,6 +184,7 @@ impl Output {
     pub(crate) fn begin_call(&mut self, name: &str, id: Option<String>) {
         self.settle(Channel::Content);
         self.markup();
+        self.enter(Channel::Content);
         let index = self.calls;
         self.calls += 1;
         let id = id.unwrap_or_else(|| self.ids.make(index));

@@ -21,6 +21,8 @@ pub enum Start {
     Reasoning,
     /// Outside of reasoning, or reasoning that the model opens itself.
     Content,
+    /// In the middle of text that the prompt began: white space at the beginning belongs to it.
+    Continued,
     /// Not known. Text before the first tag is held back, since an end tag would make it reasoning; without any tag
     /// it is text.
     #[default]
@@ -66,6 +68,16 @@ impl Families {
         Self { tool: None, ..self }
     }
 
+    /// All texts that formats of these families are marked with. A tokenizer's special tokens that are part of one
+    /// have to reach the parser as text; other special tokens mean nothing to it.
+    pub fn markers(&self) -> Vec<&'static str> {
+        let mut markers = Vec::new();
+        self.tool.inspect(|family| family.markers(&mut markers));
+        self.reasoning.inspect(|family| family.markers(&mut markers));
+        markers.retain(|marker| !marker.is_empty());
+        markers
+    }
+
     /// The text that ends reasoning, which a thinking budget can force on the model.
     pub fn end_of_reasoning(&self) -> Option<&'static str> {
         self.reasoning.and_then(|family| family.close.first().copied())
@@ -78,6 +90,15 @@ impl Families {
             family.open.iter().chain(family.prompt_open).any(|open| prompt.ends_with(open.trim_end()))
         };
         if self.reasoning.is_some_and(opened) { Start::Reasoning } else { Start::Content }
+    }
+
+    /// Where the output begins if it goes on with this text, which the model began.
+    pub fn start_within(&self, text: &str) -> Start {
+        let last = |markers: &[&str]| markers.iter().filter_map(|marker| text.rfind(marker)).max();
+        match self.reasoning {
+            Some(family) if last(family.open) > last(family.close) => Start::Reasoning,
+            _ => Start::Continued,
+        }
     }
 
     /// A parser for one answer. `seed` makes the ids of its calls, so it should differ between answers.
@@ -113,12 +134,13 @@ impl Parser {
         let is_harmony = families.tool.is_some_and(|family| family.harmony)
             || families.reasoning.is_some_and(|family| family.harmony);
         let channel = match (start, families.reasoning) {
-            (_, None) | (Start::Content, _) => Channel::Content,
+            (_, None) | (Start::Content | Start::Continued, _) => Channel::Content,
             (Start::Reasoning, Some(_)) => Channel::Reasoning,
             (Start::Unknown, Some(family)) if family.implicit => Channel::Undecided,
             (Start::Unknown, Some(_)) => Channel::Content,
         };
-        let out = Output::new(Ids { seed, short }, families.reasoning.is_some());
+        let after_markup = families.reasoning.is_some() && start != Start::Continued;
+        let out = Output::new(Ids { seed, short }, after_markup);
         let mut scan = Scan::new(port.clone(), out, tools);
         let plan = Plan::new(families.tool, families.reasoning);
         let grammar = async move {
@@ -130,7 +152,10 @@ impl Parser {
             scan.out.finish(channel);
             scan.close();
         };
-        Self { port, grammar: Some(Box::pin(grammar)) }
+        let mut parser = Self { port, grammar: Some(Box::pin(grammar)) };
+        // Up to where it waits for text, so that `in_reasoning` is known from the start. Nothing can be said yet.
+        parser.poll(&mut Vec::new());
+        parser
     }
 
     /// More of the output. Adds the events that are certain now.
@@ -148,6 +173,11 @@ impl Parser {
             self.poll(events);
             self.grammar = None;
         }
+    }
+
+    /// Whether what comes next is reasoning, as far as the text so far can tell; a marker counts once it is whole.
+    pub fn in_reasoning(&self) -> bool {
+        self.grammar.is_some() && self.port.in_reasoning()
     }
 
     /// A whole output at once.

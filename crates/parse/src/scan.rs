@@ -23,6 +23,7 @@ pub(crate) struct Port {
     input: String,
     ended: bool,
     events: Vec<Event>,
+    in_reasoning: bool,
 }
 
 /// A port's two ends share this.
@@ -40,6 +41,11 @@ impl SharedPort {
             Some(text) => port.input.push_str(text),
             None => port.ended = true,
         });
+    }
+
+    /// Whether what comes next is reasoning.
+    pub(crate) fn in_reasoning(&self) -> bool {
+        self.with(|port| port.in_reasoning)
     }
 
     /// Takes what came out.
@@ -94,6 +100,7 @@ impl Scan {
                     return Poll::Ready(true);
                 }
                 port.events.append(&mut self.out.events);
+                port.in_reasoning = self.out.in_reasoning();
                 if port.ended { Poll::Ready(false) } else { Poll::Pending }
             })
         })

@@ -14,7 +14,11 @@ const MAX_CALLS: usize = 512;
 /// Reads an output to its end, from the given channel on; returns the last channel.
 pub(crate) async fn run(scan: &mut Scan, plan: &Plan, start: Channel) -> Channel {
     let mut channel = start;
-    while scan.peek().await.is_some() {
+    loop {
+        scan.out.enter(channel);
+        if scan.peek().await.is_none() {
+            return channel;
+        }
         let table = if channel == Channel::Reasoning { &plan.reasoning } else { &plan.text };
         let plain = table.plain(scan.rest());
         if plain > 0 {
@@ -60,7 +64,6 @@ pub(crate) async fn run(scan: &mut Scan, plan: &Plan, start: Channel) -> Channel
             }
         }
     }
-    channel
 }
 
 /// Some bytes are text.

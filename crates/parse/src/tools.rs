@@ -80,11 +80,19 @@ impl Tools {
     ///
     /// If `tools` is neither null nor an array of objects.
     pub fn from_json(tools: &Value) -> Result<Self, ParseError> {
-        let list = match tools {
-            Value::Null => return Ok(Self::default()),
-            Value::Array(list) => list,
-            _ => return Err(ParseError::BadTool { index: 0, reason: "the tools must be an array" }),
-        };
+        match tools {
+            Value::Null => Ok(Self::default()),
+            Value::Array(list) => Self::from_list(list),
+            _ => Err(ParseError::BadTool { index: 0, reason: "the tools must be an array" }),
+        }
+    }
+
+    /// [`Self::from_json`] of an array.
+    ///
+    /// # Errors
+    ///
+    /// If one of them isn't an object.
+    pub fn from_list(list: &[Value]) -> Result<Self, ParseError> {
         let mut read = Self::default();
         for (index, tool) in list.iter().enumerate() {
             if !tool.is_object() {

@@ -7,6 +7,7 @@
 
 mod config;
 mod error;
+mod formats;
 mod http;
 mod listen;
 mod metrics;

@@ -7,10 +7,15 @@ use std::{
 
 use millrace_api::{ApiError, Limits, ModelLimits, SamplingDefaults, openai::models::ModelCard};
 use millrace_engine::EngineHandle;
+use millrace_parse::Families;
 use millrace_text::{ChatTemplate, Tokenizer};
 use millrace_types::TokenId;
 
-use crate::{metrics::ModelMetrics, service::knows_developer};
+use crate::{
+    formats::Formats,
+    metrics::ModelMetrics,
+    service::{knows_developer, knows_late_system},
+};
 
 /// What a model needs besides its engine.
 #[derive(Debug)]
@@ -27,6 +32,8 @@ pub struct ModelParts {
     pub defaults: SamplingDefaults,
     /// Tokens that end an answer.
     pub eos_token_ids: Vec<TokenId>,
+    /// How it writes tool calls and reasoning.
+    pub families: Families,
 }
 
 /// A model that answers.
@@ -40,6 +47,9 @@ pub struct ServedModel {
     pub created: u64,
     /// Whether the template reads messages of the role `developer`.
     pub(crate) knows_developer: bool,
+    /// Whether the template reads system messages that aren't the first message.
+    pub(crate) knows_late_system: bool,
+    pub(crate) formats: Formats,
     pub(crate) metrics: Arc<ModelMetrics>,
 }
 
@@ -48,8 +58,11 @@ impl ServedModel {
     pub fn new(parts: ModelParts, engine: EngineHandle) -> Self {
         let max_model_len = engine.info().max_model_len;
         let knows_developer = parts.template.as_deref().is_some_and(knows_developer);
+        let knows_late_system = parts.template.as_deref().is_some_and(knows_late_system);
+        let template = parts.template.as_deref();
+        let formats = Formats::new(parts.families, &parts.tokenizer, template, &parts.eos_token_ids);
         let metrics = Arc::new(ModelMetrics::new(max_model_len));
-        Self { parts, engine, created: unix_time(), knows_developer, metrics }
+        Self { parts, engine, created: unix_time(), knows_developer, knows_late_system, formats, metrics }
     }
 
     /// What requests are checked against.

@@ -14,6 +14,8 @@ use crate::{Tokenizer, utf8::Utf8Stream};
 pub struct Detokenizer {
     tokenizer: Arc<Tokenizer>,
     skip_special: bool,
+    /// Special tokens that are shown all the same; sorted.
+    visible: Arc<[TokenId]>,
     state: DecodeState,
 }
 
@@ -21,7 +23,15 @@ impl Detokenizer {
     /// For text that starts here. `skip_special`: special tokens leave no trace in the text.
     pub fn new(tokenizer: Arc<Tokenizer>, skip_special: bool) -> Self {
         let state = DecodeState::new(&tokenizer);
-        Self { tokenizer, skip_special, state }
+        Self { tokenizer, skip_special, visible: Arc::default(), state }
+    }
+
+    /// Shows some special tokens in spite of `skip_special`: those that a reader of the text looks for.
+    /// `visible` has to be sorted.
+    #[must_use]
+    pub fn showing(self, visible: Arc<[TokenId]>) -> Self {
+        debug_assert!(visible.is_sorted(), "a binary search needs order");
+        Self { visible, ..self }
     }
 
     /// For text that goes on after `prompt`: a leading space of the first token is a real one and stays, and a
@@ -56,7 +66,8 @@ impl Detokenizer {
     }
 
     fn shows(&self, token: TokenId) -> bool {
-        self.tokenizer.shows(token, self.skip_special)
+        let skip_special = self.skip_special && self.visible.binary_search(&token).is_err();
+        self.tokenizer.shows(token, skip_special)
     }
 }
 

@@ -15,8 +15,10 @@ const PAGES: [&str; 4] = ["README.md", "ARCHITECTURE.md", "CONTRIBUTING.md", "CH
 const EVERYWHERE: [&str; 2] = ["--help", "--version"];
 
 /// Commands whose own flags a page may mention. Everything up to ` -- ` is theirs.
-const OTHERS: [&str; 10] =
-    ["cargo ", "curl ", "python", "pip ", "git ", "pytest", "docker ", "rustup ", "llama-", "bench/"];
+const OTHERS: [&str; 11] = [
+    "cargo ", "curl ", "python", "pip ", "git ", "pytest", "docker ", "rustup ", "llama-", "bench/",
+    "claude ",
+];
 
 pub(super) fn check(root: &Path, findings: &mut Findings) -> Result<()> {
     let list = std::fs::read_to_string(root.join("docs/flags.md")).context("docs/flags.md")?;

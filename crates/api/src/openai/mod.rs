@@ -17,14 +17,4 @@ pub use error::error_body;
 pub use reply::UsageBody;
 pub use stream::StreamOptions;
 
-use crate::{Encoder, GenerationRequest};
-
-/// A parsed call: what to generate and how to answer.
-pub struct Call {
-    /// For the pipeline.
-    pub request: GenerationRequest,
-    /// For the answer.
-    pub encoder: Box<dyn Encoder>,
-    /// Whether the client wants server-sent events.
-    pub stream: bool,
-}
+pub use crate::Call;

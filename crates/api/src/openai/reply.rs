@@ -17,6 +17,9 @@ pub struct UsageBody {
     pub completion_tokens: usize,
     /// Where the prompt tokens came from.
     pub prompt_tokens_details: PromptTokensDetails,
+    /// What the completion tokens were for; conversations only.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub completion_tokens_details: Option<CompletionTokensDetails>,
 }
 
 /// `usage.prompt_tokens_details`.
@@ -26,6 +29,21 @@ pub struct PromptTokensDetails {
     pub cached_tokens: usize,
 }
 
+/// `usage.completion_tokens_details`.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize)]
+pub struct CompletionTokensDetails {
+    /// Completion tokens that were reasoning, its markers included.
+    pub reasoning_tokens: usize,
+}
+
+impl UsageBody {
+    /// Adds how many of the completion tokens were reasoning.
+    #[must_use]
+    pub(super) fn with_reasoning(self, reasoning_tokens: usize) -> Self {
+        Self { completion_tokens_details: Some(CompletionTokensDetails { reasoning_tokens }), ..self }
+    }
+}
+
 impl From<&Usage> for UsageBody {
     fn from(usage: &Usage) -> Self {
         Self {
@@ -33,7 +51,16 @@ impl From<&Usage> for UsageBody {
             total_tokens: usage.prompt_tokens + usage.completion_tokens,
             completion_tokens: usage.completion_tokens,
             prompt_tokens_details: PromptTokensDetails { cached_tokens: usage.cached_tokens },
+            completion_tokens_details: None,
         }
+    }
+}
+
+/// `finish_reason` of a conversation's choice. `called`: it holds a complete call.
+pub(super) fn chat_finish_reason(end: &End, called: bool) -> &'static str {
+    match end.reason {
+        EndReason::Stop if called => "tool_calls",
+        _ => finish_reason(end),
     }
 }
 

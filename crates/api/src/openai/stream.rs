@@ -1,6 +1,5 @@
 //! What the chunk streams of both endpoints share.
 
-use millrace_types::Usage;
 use serde::{Deserialize, Serialize};
 
 use super::{UsageBody, body::CommonBody, error_body};
@@ -31,13 +30,13 @@ impl UsagePlan {
     }
 
     /// The `usage` field of a content chunk: absent, null, or the counts so far.
-    pub(super) fn of_chunk(self, usage: &Usage) -> Option<Option<UsageBody>> {
-        self.include.then(|| self.continuous.then(|| UsageBody::from(usage)))
+    pub(super) fn of_chunk(self, usage: impl Into<UsageBody>) -> Option<Option<UsageBody>> {
+        self.include.then(|| self.continuous.then(|| usage.into()))
     }
 
     /// The usage of the last chunk, if there is to be one.
-    pub(super) fn of_end(self, usage: &Usage) -> Option<UsageBody> {
-        self.include.then(|| UsageBody::from(usage))
+    pub(super) fn of_end(self, usage: impl Into<UsageBody>) -> Option<UsageBody> {
+        self.include.then(|| usage.into())
     }
 }
 

@@ -142,12 +142,13 @@ impl GenerationOptions {
     }
 }
 
-/// The 400 for a prompt beyond the context; `tokens` may be a lower bound such as `at least 9000`.
+/// The 400 for a prompt beyond the context; `tokens` may be a lower bound such as `at least 9000`. Clients look for words
+/// in it, those of OpenAI's API at its head and those of Anthropic's at its end, to shorten the conversation themselves.
 pub fn prompt_too_long(max_model_len: usize, tokens: &str) -> ApiError {
     ApiError::bad_request(format!(
         "This model's maximum context length is {max_model_len} tokens. However, your prompt contains {tokens} \
          input tokens, which exceeds this limit even without any output tokens. Please reduce the length of the \
-         input prompt."
+         input prompt (prompt is too long: {tokens} tokens > {max_model_len} maximum)."
     ))
 }
 

@@ -2,7 +2,7 @@
 
 use clap::Args;
 
-use super::{ConfigArgs, EngineArgs, ModelArgs, PromptArgs};
+use super::{ConfigArgs, EngineArgs, ModelArgs, ParserArgs, PromptArgs};
 
 /// `millrace chat`.
 #[derive(Debug, Args)]
@@ -34,6 +34,8 @@ pub(crate) struct ChatArgs {
     pub(crate) prompting: PromptArgs,
     #[command(flatten)]
     pub(crate) model_args: ModelArgs,
+    #[command(flatten)]
+    pub(crate) parsers: ParserArgs,
     #[command(flatten)]
     pub(crate) engine: EngineArgs,
 }

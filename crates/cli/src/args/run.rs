@@ -2,7 +2,7 @@
 
 use clap::{Args, ValueEnum};
 
-use super::{ConfigArgs, EngineArgs, ModelArgs, units};
+use super::{ConfigArgs, EngineArgs, ModelArgs, ParserArgs, units};
 
 /// `millrace run`.
 #[derive(Debug, Args)]
@@ -27,6 +27,8 @@ pub(crate) struct RunArgs {
     pub(crate) prompting: PromptArgs,
     #[command(flatten)]
     pub(crate) model_args: ModelArgs,
+    #[command(flatten)]
+    pub(crate) parsers: ParserArgs,
     #[command(flatten)]
     pub(crate) engine: EngineArgs,
 }

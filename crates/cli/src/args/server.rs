@@ -4,7 +4,7 @@ use std::time::Duration;
 
 use clap::Args;
 
-use super::{ConfigArgs, EngineArgs, ModelArgs, units};
+use super::{ConfigArgs, EngineArgs, ModelArgs, ParserArgs, units};
 
 /// `millrace serve`.
 #[derive(Debug, Args)]
@@ -29,6 +29,8 @@ pub(crate) struct ServeArgs {
     pub(crate) server: ServerArgs,
     #[command(flatten)]
     pub(crate) model_args: ModelArgs,
+    #[command(flatten)]
+    pub(crate) parsers: ParserArgs,
     #[command(flatten)]
     pub(crate) engine: EngineArgs,
 }

@@ -53,11 +53,12 @@ impl Local {
             match self.generation.next().await? {
                 ChatEvent::Start(_) => {}
                 ChatEvent::Delta(delta) => {
-                    if let Some(end) = delta.end {
+                    if let Some(end) = &delta.end {
                         self.reason = reason_name(end.reason);
                     }
-                    if !delta.text.is_empty() {
-                        return Some(Piece::Text(delta.text));
+                    let text = delta.text();
+                    if !text.is_empty() {
+                        return Some(Piece::Text(text));
                     }
                 }
                 ChatEvent::Done(_) => return Some(Piece::End(self.reason.into())),

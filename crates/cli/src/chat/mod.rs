@@ -57,7 +57,7 @@ impl Partner {
             return Ok((Self::Remote(remote), model));
         }
         let model = load::find(args.model.as_deref(), &args.model_args)?;
-        let server = InProcess::start(&model, &args.model_args, &args.engine)?;
+        let server = InProcess::start(&model, &args.model_args, &args.parsers, &args.engine)?;
         ensure!(
             server.has_template,
             "{} has no chat template and cannot hold a conversation; give one with --chat-template, or use `millrace run`",

@@ -10,6 +10,7 @@ mod xml_like;
 
 use crate::ParseError;
 use crate::grammar::Section;
+use crate::harmony;
 
 /// How a family writes calls.
 #[derive(Debug)]
@@ -24,6 +25,17 @@ pub(crate) struct ToolFamily {
     pub(crate) short_ids: bool,
     /// The whole output is in the harmony format.
     pub(crate) harmony: bool,
+}
+
+impl ToolFamily {
+    /// Adds the texts that its format is marked with.
+    pub(crate) fn markers(&self, markers: &mut Vec<&'static str>) {
+        self.sections.iter().for_each(|section| section.markers(markers));
+        markers.extend(self.replace.iter().map(|(marker, _)| marker));
+        if self.harmony {
+            markers.extend(harmony::MARKS);
+        }
+    }
 }
 
 /// A family of which only names and sections are to be said.
@@ -51,6 +63,19 @@ pub(crate) struct ReasoningFamily {
     pub(crate) calls: Option<(&'static str, &'static str)>,
     /// The whole output is in the harmony format.
     pub(crate) harmony: bool,
+}
+
+impl ReasoningFamily {
+    /// Adds the texts that its format is marked with.
+    pub(crate) fn markers(&self, markers: &mut Vec<&'static str>) {
+        for list in [self.open, self.prompt_open, self.close, self.drop] {
+            markers.extend(list);
+        }
+        markers.extend(self.calls.iter().flat_map(|(open, close)| [open, close]));
+        if self.harmony {
+            markers.extend(harmony::MARKS);
+        }
+    }
 }
 
 /// All families of calls, as `(name, other names)`.

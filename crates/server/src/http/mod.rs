@@ -16,7 +16,7 @@ use axum::{
 };
 
 use crate::{Registry, ServerConfig, ServerError, Service, metrics::HttpMetrics};
-use middleware::{ApiKeys, access, auth, cors, panics, request_id};
+use middleware::{ApiKeys, access, auth, cors, panics, request_id, vendor};
 
 /// Everything that handlers share.
 #[derive(Debug)]
@@ -55,6 +55,7 @@ pub fn router(app: Arc<App>) -> Result<Router, ServerError> {
         .layer(DefaultBodyLimit::max(app.config.limits.max_body_bytes))
         .layer(cors)
         .layer(from_fn(panics))
+        .layer(from_fn(vendor))
         .layer(from_fn_with_state(app.clone(), access))
         .layer(from_fn(request_id));
     Ok(router.with_state(app))
@@ -65,6 +66,8 @@ fn protected() -> Router<Arc<App>> {
     Router::new()
         .route("/v1/chat/completions", post(routes::chat_completions))
         .route("/v1/completions", post(routes::completions))
+        .route("/v1/messages", post(routes::messages))
+        .route("/v1/messages/count_tokens", post(routes::count_tokens))
         .route("/v1/models", get(routes::list_models))
         // A wildcard: model names such as `org/name` come with a plain slash too.
         .route("/v1/models/{*id}", get(routes::get_model))

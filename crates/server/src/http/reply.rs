@@ -8,7 +8,7 @@ use axum::{
 use millrace_api::{ApiError, ErrorKind, openai::error_body};
 use serde_json::Value;
 
-/// An error as a response, in OpenAI's shape.
+/// An error as a response, in OpenAI's shape unless [`vendor`](super::middleware::vendor) finds another client.
 #[derive(Debug)]
 pub(super) struct Failure(pub(super) ApiError);
 
@@ -35,5 +35,6 @@ pub(super) fn failure(error: &ApiError, body: Value) -> Response {
     if let Some(seconds) = error.retry_after {
         response.headers_mut().insert(RETRY_AFTER, HeaderValue::from(seconds));
     }
+    response.extensions_mut().insert(error.clone());
     response
 }

@@ -22,9 +22,14 @@ pub(super) fn events(
     head: ReplyHead,
     mut encoder: Box<dyn Encoder>,
 ) -> Response {
+    let ping = encoder.ping();
     let frames = generation.into_stream().flat_map(move |event| stream::iter(encoder.frames(&head, event)));
     let events = frames.map(|frame| Ok::<_, Infallible>(to_event(frame)));
-    let keep_alive = KeepAlive::new().interval(app.config.keep_alive).text("keep-alive");
+    let keep_alive = match ping {
+        Some(frame) => KeepAlive::new().event(to_event(frame)),
+        None => KeepAlive::new().text("keep-alive"),
+    };
+    let keep_alive = keep_alive.interval(app.config.keep_alive);
     let mut response = Sse::new(events).keep_alive(keep_alive).into_response();
     // Proxies that gather a response before passing it on would undo the streaming.
     let no_buffering = (HeaderName::from_static("x-accel-buffering"), HeaderValue::from_static("no"));
@@ -33,9 +38,10 @@ pub(super) fn events(
 }
 
 fn to_event(frame: Frame) -> Event {
-    let event = Event::default().data(frame.data);
-    match frame.event {
+    let event = Event::default();
+    let event = match frame.event {
         Some(name) => event.event(name),
         None => event,
-    }
+    };
+    event.data(frame.data)
 }

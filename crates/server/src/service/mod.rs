@@ -1,9 +1,12 @@
-//! The pipeline behind every API: template → tokenize → check lengths → submit → detokenize → stop strings → events.
+//! The pipeline behind every API: template → tokenize → check lengths → submit → detokenize → stop strings →
+//! reasoning and calls → events.
 
 mod active;
 mod generation;
+mod late_system;
 mod offload;
 mod prepare;
+mod reading;
 mod render;
 mod sequence;
 
@@ -25,6 +28,7 @@ use prepare::{Prepared, input_bytes, prepare, tokenize};
 use sequence::Sequence;
 
 pub use generation::Generation;
+pub(crate) use late_system::knows_late_system;
 pub(crate) use offload::Offload;
 pub(crate) use render::knows_developer;
 
@@ -101,7 +105,7 @@ impl Service {
         let model = self.models.lookup(call.model.as_deref())?.clone();
         let bytes = input_bytes(&call.input);
         let work = move || {
-            let tokens = tokenize(&model, &call.input, usize::MAX)?.pop().unwrap_or_default();
+            let tokens = tokenize(&model, &call.input, usize::MAX)?.pop().unwrap_or_default().tokens;
             let text =
                 |id: &u32| String::from_utf8_lossy(model.parts.tokenizer.token_bytes(*id)).into_owned();
             Ok(TokenizeBody {

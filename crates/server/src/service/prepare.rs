@@ -6,7 +6,10 @@ use millrace_api::{
 use millrace_text::{TextError, Tokenizer};
 use millrace_types::{SamplingParams, TokenId};
 
-use super::render::render;
+use super::{
+    reading::{Reading, check_tool_choice},
+    render::render,
+};
 use crate::ServedModel;
 
 /// One prompt, ready to be queued `n` times.
@@ -16,6 +19,15 @@ pub(super) struct Prepared {
     pub(super) sampling: SamplingParams,
     /// Text with which the answer opens.
     pub(super) echo: Option<String>,
+    /// How the answer is read; `None`: it is text.
+    pub(super) reading: Option<Reading>,
+}
+
+/// A prompt as the model reads it.
+#[derive(Debug, Default)]
+pub(super) struct Tokenized {
+    pub(super) tokens: Vec<TokenId>,
+    reading: Option<Reading>,
 }
 
 /// Checks and converts a request for its model.
@@ -28,14 +40,18 @@ pub(super) fn prepare(
     let rules = model.limits(limits);
     let bad_words = bad_words(&model.parts.tokenizer, options, limits)?;
     bad_words.iter().try_for_each(|word| rules.check_tokens("bad_words", word))?;
-    let with_parameters = |(index, tokens): (usize, Vec<TokenId>)| {
+    if let Input::Chat(chat) = input {
+        check_tool_choice(chat)?;
+    }
+    let with_parameters = |(index, prompt): (usize, Tokenized)| {
+        let Tokenized { tokens, reading } = prompt;
         // Also for texts: a tokenizer may know tokens that the model's embedding doesn't have.
         rules.check_tokens("prompt", &tokens)?;
         let resolved = options.resolve(&rules, &model.parts.defaults, tokens.len())?;
         let sampling = SamplingParams { bad_words: bad_words.clone(), ..resolved };
         rules.check_choice(&sampling)?;
         let echo = echo(model, input, index, &tokens, options);
-        Ok(Prepared { tokens, sampling, echo })
+        Ok(Prepared { tokens, sampling, echo, reading })
     };
     let prompts = tokenize(model, input, rules.max_model_len)?;
     prompts.into_iter().enumerate().map(with_parameters).collect()
@@ -46,16 +62,21 @@ pub(super) fn tokenize(
     model: &ServedModel,
     input: &Input,
     max_tokens: usize,
-) -> Result<Vec<Vec<TokenId>>, ApiError> {
+) -> Result<Vec<Tokenized>, ApiError> {
     match input {
         Input::Chat(chat) => {
             let text = render(model, chat)?;
-            Ok(vec![encode(model, &text, chat.add_special_tokens, max_tokens)?])
+            let reading = Reading::new(model, chat, &text)?;
+            let tokens = encode(model, &text, chat.add_special_tokens, max_tokens)?;
+            Ok(vec![Tokenized { tokens, reading }])
         }
         Input::Prompts { prompts, add_special_tokens } => {
-            let one = |prompt: &Prompt| match prompt {
-                Prompt::Text(text) => encode(model, text, *add_special_tokens, max_tokens),
-                Prompt::Tokens(tokens) => Ok(tokens.clone()),
+            let one = |prompt: &Prompt| {
+                let tokens = match prompt {
+                    Prompt::Text(text) => encode(model, text, *add_special_tokens, max_tokens)?,
+                    Prompt::Tokens(tokens) => tokens.clone(),
+                };
+                Ok(Tokenized { tokens, reading: None })
             };
             prompts.iter().map(one).collect()
         }

@@ -4,7 +4,7 @@ use millrace_api::{ApiError, ChatInput};
 use millrace_text::{ChatTemplate, TemplateInput, TextError};
 use serde_json::{Value, json};
 
-use super::prepare::text_error;
+use super::{late_system, prepare::text_error};
 use crate::ServedModel;
 
 /// Renders a conversation with the model's template.
@@ -16,7 +16,10 @@ pub(super) fn render(model: &ServedModel, chat: &ChatInput) -> Result<String, Ap
     if !model.knows_developer {
         messages.iter_mut().for_each(developer_to_system);
     }
-    template.prepare_messages(&mut messages);
+    if !model.knows_late_system {
+        messages = late_system::fold(messages);
+    }
+    template.prepare_messages(&mut messages, model.formats.text_arguments);
     let input = TemplateInput {
         messages: &messages,
         tools: given(&chat.tools),

@@ -1,4 +1,4 @@
-//! One sequence: from the engine's tokens to certain text.
+//! One sequence: from the engine's tokens to certain text, and to its parts.
 
 use std::sync::Arc;
 
@@ -7,7 +7,10 @@ use millrace_engine::SubmitError;
 use millrace_text::{Detokenizer, StopChecker, Tokenizer};
 use millrace_types::{Finish, FinishReason, RequestOutput, TokenId, TokenLogprobs};
 
-use super::prepare::Prepared;
+use super::{
+    prepare::Prepared,
+    reading::{Reader, Reading},
+};
 use crate::{
     ServedModel,
     metrics::{Outcome, SequenceTimer},
@@ -18,7 +21,10 @@ pub(super) struct Sequence {
     choice: usize,
     tokenizer: Arc<Tokenizer>,
     detokenizer: Detokenizer,
+    /// Watches the text as the model writes it, markup included.
     stop: StopChecker,
+    reader: Reader,
+    reasoning_tokens: usize,
     /// Show the text of the token that ended the answer.
     include_stop: bool,
     opening: Opening,
@@ -48,19 +54,20 @@ impl Sequence {
     ) -> Self {
         let tokenizer = model.parts.tokenizer.clone();
         let count = |wanted: Option<i64>| wanted.and_then(|count| usize::try_from(count).ok());
+        let detokenizer =
+            Detokenizer::after_prompt(tokenizer.clone(), options.skip_special_tokens, &prompt.tokens);
+        let markers = prompt.reading.as_ref().map(Reading::markers).unwrap_or_default();
         Self {
             choice,
-            detokenizer: Detokenizer::after_prompt(
-                tokenizer.clone(),
-                options.skip_special_tokens,
-                &prompt.tokens,
-            ),
+            detokenizer: detokenizer.showing(markers),
             tokenizer,
             stop: StopChecker::new(
                 &options.stop,
                 options.include_stop_str_in_output,
                 prompt.sampling.min_tokens,
             ),
+            reader: Reader::new(prompt.reading.as_ref()),
+            reasoning_tokens: 0,
             include_stop: options.include_stop_str_in_output,
             opening: Opening {
                 echo: prompt.echo.clone(),
@@ -88,11 +95,12 @@ impl Sequence {
             Some(end) => Some(end),
             None => output.finish.map(|finish| self.finish(&mut delta, finish)),
         };
+        delta.reasoning_tokens = self.reasoning_tokens;
         if let Some(end) = &delta.end {
             self.timer.close(outcome(end.reason));
         }
         let news = delta.end.is_some()
-            || !delta.text.is_empty()
+            || !delta.parts.is_empty()
             || !delta.token_ids.is_empty()
             || delta.prompt_logprobs.is_some();
         Ok(news.then_some(delta))
@@ -124,7 +132,7 @@ impl Sequence {
     /// The prompt's part of the first delta. Scores of the prompt, if asked for, come no later than the first token.
     fn open(&mut self, delta: &mut Delta, scores: Option<&[Option<TokenLogprobs>]>) {
         let opening = std::mem::take(&mut self.opening);
-        delta.text.extend(opening.echo);
+        delta.say(&opening.echo.unwrap_or_default());
         let Some(scores) = scores else { return };
         if let Some(count) = opening.echo_logprobs {
             let first =
@@ -138,7 +146,8 @@ impl Sequence {
         }
     }
 
-    /// Takes token by token until a stop string is complete. Tokens after it are neither shown nor counted.
+    /// Takes token by token until a stop string or the only call that is wanted is complete. Tokens after it are
+    /// neither shown nor counted.
     fn take_tokens(&mut self, delta: &mut Delta, output: &RequestOutput) -> Option<End> {
         let hidden = self.hidden_tail(output);
         let count = output.tokens.len();
@@ -149,7 +158,11 @@ impl Sequence {
             // A hidden token still counts as a piece, for `min_tokens`.
             let shown = index + hidden < count;
             let text = if shown { self.detokenizer.push(*token) } else { String::new() };
-            if let Some(end) = self.release(&text, delta) {
+            let before = self.reader.in_reasoning();
+            let end = self.release(&text, delta);
+            // Its markers count as reasoning too: the one that opens it by where it leads, the other by where it stood.
+            self.reasoning_tokens += usize::from(shown && (before || self.reader.in_reasoning()));
+            if let Some(end) = end {
                 delta.usage.completion_tokens -= count - index - 1;
                 return Some(end);
             }
@@ -169,7 +182,11 @@ impl Sequence {
         if let Some(end) = self.release(&rest, delta) {
             return end;
         }
-        delta.text.push_str(&self.stop.finish());
+        let rest = self.stop.finish();
+        if self.reader.push(&rest, delta) {
+            return End { reason: EndReason::Stop, stop: None };
+        }
+        self.reader.finish(delta);
         let reason = match finish.reason {
             FinishReason::Stop => EndReason::Stop,
             FinishReason::Length => EndReason::Length,
@@ -179,9 +196,14 @@ impl Sequence {
         End { reason, stop: finish.stop_token.map(StopCause::Token) }
     }
 
+    /// Passes on what is certain; `Some` if the answer ends with it.
     fn release(&mut self, text: &str, delta: &mut Delta) -> Option<End> {
-        delta.text.push_str(&self.stop.push(text));
+        let certain = self.stop.push(text);
+        if self.reader.push(&certain, delta) {
+            return Some(End { reason: EndReason::Stop, stop: None });
+        }
         let stop = self.stop.matched()?.to_owned();
+        self.reader.finish(delta);
         Some(End { reason: EndReason::Stop, stop: Some(StopCause::Text(stop)) })
     }
 

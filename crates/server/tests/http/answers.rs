@@ -75,7 +75,7 @@ async fn chat_goes_through_template_engine_and_back() {
     assert_eq!(
         answer["usage"],
         json!({"prompt_tokens": 20, "completion_tokens": 17, "total_tokens": 37,
-               "prompt_tokens_details": {"cached_tokens": 1}})
+               "prompt_tokens_details": {"cached_tokens": 1}, "completion_tokens_details": {"reasoning_tokens": 0}})
     );
 }
 

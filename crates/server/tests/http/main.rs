@@ -7,6 +7,8 @@
 )]
 
 mod answers;
+mod anthropic;
+mod calls;
 mod failures;
 mod refusals;
 mod support;

@@ -130,7 +130,16 @@ async fn bad_chat_requests() {
         (json!({"messages": user, "tool_choice": "auto"}), "When using `tool_choice`, `tools` must be set."),
         (
             json!({"messages": user, "tools": [tool], "tool_choice": "required"}),
-            "`tool_choice` \"required\" is not supported by this server.",
+            "A call that is required is not supported by this server",
+        ),
+        (
+            json!({"messages": user, "tools": [tool],
+                   "tool_choice": {"type": "function", "function": {"name": "f"}}}),
+            "A required call of `f` is not supported by this server",
+        ),
+        (
+            json!({"messages": user, "tools": [{"type": "function", "function": {"name": "a b"}}]}),
+            "`tools[0].function.name` must be 1 to 64 letters",
         ),
         (
             json!({"messages": user, "continue_final_message": true, "add_generation_prompt": true}),

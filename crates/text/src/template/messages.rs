@@ -1,5 +1,7 @@
 //! What happens to messages before a template sees them.
 
+use std::collections::HashMap;
+
 use serde_json::{Map, Value};
 
 use super::bad;
@@ -22,17 +24,60 @@ pub(super) fn alias_reasoning(message: &Value) -> Value {
     Value::Object(aliased)
 }
 
-/// Turns arguments of tool calls that are JSON in a string into the object that is in there. What isn't an object
-/// stays a string.
-pub(super) fn parse_arguments(message: &mut Value) {
+/// Gives a message's reasoning the one name that [`alias_reasoning`] leaves out, as few templates look for it.
+pub(super) fn name_reasoning(message: &mut Value) {
+    let Some(fields) = message.as_object_mut() else { return };
+    let given = REASONING.iter().find_map(|name| fields.get(*name).filter(|value| !value.is_null()));
+    if let Some(reasoning) = given.cloned() {
+        fields.insert("reasoning".to_owned(), reasoning);
+    }
+}
+
+/// Says in each result of a call which function it comes from, if the client doesn't: it names the call by its id,
+/// some templates show the function.
+pub(super) fn name_results(messages: &mut [Value]) {
+    let mut names: HashMap<String, String> = HashMap::new();
+    for message in messages {
+        for call in message.get("tool_calls").and_then(Value::as_array).into_iter().flatten() {
+            let (id, name) = (call.get("id"), call.pointer("/function/name"));
+            if let (Some(id), Some(name)) = (id.and_then(Value::as_str), name.and_then(Value::as_str)) {
+                names.insert(id.to_owned(), name.to_owned());
+            }
+        }
+        let Some(fields) =
+            message.as_object_mut().filter(|fields| fields.get("role") == Some(&"tool".into()))
+        else {
+            continue;
+        };
+        let id = fields.get("tool_call_id").and_then(Value::as_str);
+        if let Some(name) = id.and_then(|id| names.get(id))
+            && fields.get("name").is_none_or(Value::is_null)
+        {
+            fields.insert("name".to_owned(), name.clone().into());
+        }
+    }
+}
+
+/// Brings the arguments of tool calls into one form: the object that a JSON string holds (what isn't an object stays a
+/// string), or JSON text.
+pub(super) fn shape_arguments(message: &mut Value, as_text: bool) {
     let Some(calls) = message.get_mut("tool_calls").and_then(Value::as_array_mut) else { return };
     for call in calls {
         let Some(arguments) = call.get_mut("function").and_then(|function| function.get_mut("arguments"))
         else {
             continue;
         };
-        let parsed =
-            arguments.as_str().and_then(|json| serde_json::from_str::<Map<String, Value>>(json).ok());
+        if as_text {
+            if !arguments.is_string() {
+                *arguments = arguments.to_string().into();
+            }
+            continue;
+        }
+        // A call without arguments is an empty text to some clients.
+        let parsed = arguments
+            .as_str()
+            .map(|text| if text.trim().is_empty() { "{}" } else { text })
+            .and_then(|json| serde_json::from_str::<Map<String, Value>>(json).ok());
         if let Some(object) = parsed {
             *arguments = Value::Object(object);
         }

@@ -27,6 +27,8 @@ use crate::{
 pub struct ChatTemplate {
     env: Environment<'static>,
     special_tokens: Vec<(String, String)>,
+    /// By name.
+    sources: Vec<(String, String)>,
     takes_parts: bool,
 }
 
@@ -56,6 +58,9 @@ pub struct TemplateInput<'a> {
     /// What `strftime_now` shows; `None`: the local time.
     pub now: Option<DateTime>,
 }
+
+/// The name of a second template that some models have, for requests with tools.
+const TOOL_USE: &str = "tool_use";
 
 /// Longest rendered prompt, in bytes.
 const MAX_OUTPUT: usize = 32 << 20;
@@ -99,14 +104,16 @@ impl ChatTemplate {
     ) -> Result<Self, TextError> {
         let mut env = environment::environment()
             .map_err(|error| TextError::invalid("the template syntax", describe(&error)))?;
+        let mut sources = Vec::new();
         for (name, text) in templates {
+            sources.push((name.to_owned(), text.to_owned()));
             let text = source::prepare(text);
             env.add_template_owned(name.to_owned(), text)
                 .map_err(|error| TextError::invalid(format!("the {name} chat template"), describe(&error)))?;
         }
         let special_tokens = files.config().special_tokens();
         let special_tokens = special_tokens.map(|(role, text)| (role.to_owned(), text.to_owned())).collect();
-        let mut template = Self { env, special_tokens, takes_parts: false };
+        let mut template = Self { env, special_tokens, sources, takes_parts: false };
         template.takes_parts = template.probe_parts();
         Ok(template)
     }
@@ -134,12 +141,21 @@ impl ChatTemplate {
         messages::cut_at_mark(text, &end)
     }
 
-    /// Brings messages as clients send them into the form that templates expect: arguments of tool calls as
-    /// objects (clients send JSON in a string), and, if the template can't take content in parts, the text of the
-    /// parts in its place, joined by newlines. Parts that aren't text stay as they are.
-    pub fn prepare_messages(&self, messages: &mut [Value]) {
+    /// The template's text, for those who tell from it what the model writes. Of several, the one for tools.
+    pub fn source(&self) -> &str {
+        let named = |wanted: &str| self.sources.iter().find(|(name, _)| name == wanted);
+        named(TOOL_USE).or_else(|| named(DEFAULT)).map_or("", |(_, text)| text)
+    }
+
+    /// Brings messages as clients send them into the form that templates expect: arguments of tool calls as objects
+    /// (or as JSON text, for the few templates that want `text_arguments`), results of calls with the name of the
+    /// function, reasoning under every name that templates look for, and, if the template can't take content in parts, the text of the parts in its place, joined by
+    /// newlines. Parts that aren't text stay as they are.
+    pub fn prepare_messages(&self, messages: &mut [Value], text_arguments: bool) {
+        messages::name_results(messages);
         for message in messages {
-            messages::parse_arguments(message);
+            messages::shape_arguments(message, text_arguments);
+            messages::name_reasoning(message);
             if !self.takes_parts {
                 messages::flatten_text_parts(message);
             }
@@ -153,7 +169,7 @@ impl ChatTemplate {
 
     fn select(&self, tools: bool) -> Result<minijinja::Template<'_, '_>, TextError> {
         let by_name = |name: &str| self.env.get_template(name).ok();
-        let special = if tools { by_name("tool_use") } else { None };
+        let special = if tools { by_name(TOOL_USE) } else { None };
         special.or_else(|| by_name(DEFAULT)).ok_or_else(|| TextError::NoTemplate { name: DEFAULT.to_owned() })
     }
 

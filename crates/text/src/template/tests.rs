@@ -268,7 +268,7 @@ fn messages_are_brought_into_the_form_that_templates_expect() {
     let mut messages = original.clone();
     let text_only = template(CHATML);
     assert!(!text_only.takes_parts());
-    text_only.prepare_messages(&mut messages);
+    text_only.prepare_messages(&mut messages, false);
     assert_eq!(messages[0]["content"], "a\nb");
     assert_eq!(messages[1], original[1]);
     assert_eq!(messages[2]["tool_calls"][0]["function"]["arguments"].to_string(), r#"{"b":1,"a":2}"#);
@@ -278,7 +278,7 @@ fn messages_are_brought_into_the_form_that_templates_expect() {
     let with_parts =
         template("{% for m in messages %}{% for p in m.content %}{{ p.text }}{% endfor %}{% endfor %}");
     assert!(with_parts.takes_parts());
-    with_parts.prepare_messages(&mut messages);
+    with_parts.prepare_messages(&mut messages, false);
     assert_eq!(messages[..2], original[..2]);
 }
 

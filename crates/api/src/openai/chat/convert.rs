@@ -5,11 +5,14 @@ use serde_json::Value;
 use super::{
     TemplateBody, chat_input,
     stream::ChatEncoder,
-    types::{ChatBody, ChatCompletion, Choice, Logprobs, Message, TokenLogprob, TopLogprob},
+    types::{
+        ChatBody, ChatCompletion, Choice, FunctionBody, Logprobs, Message, Reasoning, TokenLogprob,
+        ToolCallBody, TopLogprob,
+    },
 };
 use crate::{
     ApiError, Collected, GenerationOptions, GenerationRequest, Input, Limits, MaxTokensDefault, ReplyHead,
-    Scored, TokenText,
+    Scored, TokenText, ToolCall,
     openai::{
         Call, UsageBody,
         body::{CommonBody, TokenFormat},
@@ -38,6 +41,8 @@ pub(super) fn to_call(
         usage: UsagePlan::new(common),
         logprobs: options.logprobs.is_some(),
         prompt_logprobs: options.prompt_logprobs.is_some(),
+        reasoning: own.include_reasoning.unwrap_or(true),
+        choices: Vec::new(),
     };
     let mut chat = chat_input(template, limits)?;
     chat.echo = common.echo.unwrap_or(false);
@@ -56,15 +61,22 @@ pub(super) fn to_completion<'a>(
     head: &'a ReplyHead,
     mut answer: Collected,
 ) -> ChatCompletion<'a> {
-    let usage = UsageBody::from(&answer.usage);
+    let reasoning_tokens = answer.choices.iter().map(|choice| choice.reasoning_tokens).sum();
+    let usage = UsageBody::from(&answer.usage).with_reasoning(reasoning_tokens);
     let prompt_logprobs = answer.choices.first_mut().and_then(|choice| choice.prompt_logprobs.take());
     let choices = answer.choices.into_iter().enumerate().map(|(index, choice)| Choice {
         index,
-        finish_reason: reply::finish_reason(&choice.end),
+        finish_reason: reply::chat_finish_reason(&choice.end, choice.has_call()),
         stop_reason: reply::stop_reason(&choice.end),
         logprobs: encoder.logprobs.then(|| to_logprobs(&choice.logprobs, encoder.tokens)),
         token_ids: encoder.tokens.ids.then_some(choice.token_ids),
-        message: Message { role: "assistant", content: choice.text, refusal: None },
+        message: Message {
+            role: "assistant",
+            content: Some(choice.text).filter(|text| !text.is_empty() || choice.tool_calls.is_empty()),
+            refusal: None,
+            reasoning: Reasoning::of(choice.reasoning).filter(|_| encoder.reasoning),
+            tool_calls: choice.tool_calls.into_iter().map(to_tool_call).collect(),
+        },
     });
     ChatCompletion {
         id: &head.id,
@@ -77,6 +89,15 @@ pub(super) fn to_completion<'a>(
             .filter(|_| encoder.prompt_logprobs)
             .map(|positions| reply::prompt_logprobs(&positions)),
         prompt_token_ids: prompt_token_ids(encoder.tokens, &answer.start),
+    }
+}
+
+fn to_tool_call(call: ToolCall) -> ToolCallBody {
+    ToolCallBody {
+        index: None,
+        id: Some(call.id),
+        kind: Some("function"),
+        function: FunctionBody { name: Some(call.name), arguments: call.arguments },
     }
 }
 

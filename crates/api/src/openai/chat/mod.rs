@@ -3,6 +3,7 @@
 mod convert;
 mod messages;
 mod stream;
+mod tools;
 mod types;
 mod validate;
 
@@ -12,6 +13,7 @@ use super::{Call, body::CommonBody, unsupported::refuse_unsupported};
 use crate::{ApiError, Limits, read};
 
 pub(super) use messages::normalize;
+pub(crate) use tools::check_schema;
 pub(super) use types::TemplateBody;
 pub(super) use validate::chat_input;
 

@@ -12,6 +12,7 @@ use crate::{Int, openai::UsageBody};
 pub(super) struct ChatBody {
     pub(super) logprobs: Option<bool>,
     pub(super) top_logprobs: Option<Int>,
+    pub(super) include_reasoning: Option<bool>,
 }
 
 /// The conversation and what its template sees; `/tokenize` reads it too.
@@ -21,6 +22,7 @@ pub(crate) struct TemplateBody {
     pub(super) messages: Option<Vec<Value>>,
     pub(super) tools: Option<Vec<Value>>,
     pub(super) tool_choice: Option<Value>,
+    pub(super) parallel_tool_calls: Option<bool>,
     pub(super) documents: Option<Vec<Value>>,
     pub(super) add_generation_prompt: Option<bool>,
     pub(super) continue_final_message: Option<bool>,
@@ -59,8 +61,13 @@ pub(super) struct Choice {
 #[derive(Debug, Serialize)]
 pub(super) struct Message {
     pub(super) role: &'static str,
-    pub(super) content: String,
+    /// Null beside calls, if there is no text.
+    pub(super) content: Option<String>,
     pub(super) refusal: Option<String>,
+    #[serde(flatten)]
+    pub(super) reasoning: Option<Reasoning>,
+    #[serde(skip_serializing_if = "Vec::is_empty")]
+    pub(super) tool_calls: Vec<ToolCallBody>,
 }
 
 /// A piece of a streamed answer.
@@ -95,6 +102,45 @@ pub(super) struct MessageDelta {
     pub(super) role: Option<&'static str>,
     #[serde(skip_serializing_if = "Option::is_none")]
     pub(super) content: Option<String>,
+    #[serde(flatten)]
+    pub(super) reasoning: Option<Reasoning>,
+    #[serde(skip_serializing_if = "Vec::is_empty")]
+    pub(super) tool_calls: Vec<ToolCallBody>,
+}
+
+/// Reasoning under both names that vLLM has had for it; clients read one or the other.
+#[derive(Debug, PartialEq, Eq, Serialize)]
+pub(super) struct Reasoning {
+    pub(super) reasoning: String,
+    pub(super) reasoning_content: String,
+}
+
+impl Reasoning {
+    /// None if there is no text.
+    pub(super) fn of(text: String) -> Option<Self> {
+        (!text.is_empty()).then(|| Self { reasoning: text.clone(), reasoning_content: text })
+    }
+}
+
+/// An entry of `tool_calls`, in a message or in a chunk.
+#[derive(Debug, Serialize)]
+pub(super) struct ToolCallBody {
+    /// Only in chunks.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub(super) index: Option<usize>,
+    /// As `kind` and the name: not in chunks that only go on with a call.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub(super) id: Option<String>,
+    #[serde(rename = "type", skip_serializing_if = "Option::is_none")]
+    pub(super) kind: Option<&'static str>,
+    pub(super) function: FunctionBody,
+}
+
+#[derive(Debug, Default, Serialize)]
+pub(super) struct FunctionBody {
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub(super) name: Option<String>,
+    pub(super) arguments: String,
 }
 
 /// `logprobs` of a choice or chunk.

@@ -2,8 +2,8 @@
 
 use serde_json::{Map, Value};
 
-use super::{TemplateBody, normalize, types::ChatBody};
-use crate::{ApiError, ChatInput, Limits, error::shorten};
+use super::{TemplateBody, normalize, tools::offered, types::ChatBody};
+use crate::{ApiError, ChatInput, Limits};
 
 /// Template variables that have their own request fields; a second way in would contradict the first.
 const RESERVED_KWARGS: [&str; 7] = [
@@ -52,9 +52,12 @@ pub(crate) fn chat_input(body: TemplateBody, limits: &Limits) -> Result<ChatInpu
     let mut kwargs = body.chat_template_kwargs.unwrap_or_default();
     check_kwargs(&kwargs)?;
     add_thinking(&mut kwargs, body.enable_thinking, body.reasoning_effort);
+    let (tools, tool_choice) = offered(body.tools, body.tool_choice.as_ref(), limits)?;
     Ok(ChatInput {
         messages: normalize(messages, limits)?,
-        tools: usable_tools(body.tools, body.tool_choice.as_ref(), limits)?,
+        tools,
+        tool_choice,
+        parallel_tool_calls: body.parallel_tool_calls.unwrap_or(true),
         documents: body.documents.unwrap_or_default(),
         add_generation_prompt: body.add_generation_prompt.unwrap_or(!continue_final_message),
         continue_final_message,
@@ -83,82 +86,5 @@ fn add_thinking(kwargs: &mut Map<String, Value>, enable: Option<bool>, effort: O
     }
     if let Some(effort) = effort {
         kwargs.entry("reasoning_effort").or_insert(Value::String(effort));
-    }
-}
-
-/// The tools that the template is to show: none if the model must not call any.
-fn usable_tools(
-    tools: Option<Vec<Value>>,
-    choice: Option<&Value>,
-    limits: &Limits,
-) -> Result<Vec<Value>, ApiError> {
-    let choice = choice.filter(|choice| !choice.is_null());
-    let Some(tools) = tools else {
-        return match choice {
-            Some(choice) if choice != "none" => {
-                Err(ApiError::invalid("tool_choice", "When using `tool_choice`, `tools` must be set."))
-            }
-            _ => Ok(Vec::new()),
-        };
-    };
-    if tools.is_empty() {
-        let message = "`tools` must not be an empty array. Either provide at least one tool or omit the field \
-                       entirely.";
-        return Err(ApiError::invalid("tools", message));
-    }
-    if tools.len() > limits.max_tools {
-        let message = format!("`tools` may hold at most {} tools, got {}.", limits.max_tools, tools.len());
-        return Err(ApiError::invalid("tools", message));
-    }
-    for (index, tool) in tools.iter().enumerate() {
-        check_tool(index, tool)?;
-    }
-    Ok(if may_call(choice, &tools)? { tools } else { Vec::new() })
-}
-
-fn check_tool(index: usize, tool: &Value) -> Result<(), ApiError> {
-    let at = |path: &str, message: String| Err(ApiError::invalid(format!("tools[{index}]{path}"), message));
-    if tool.get("type").and_then(Value::as_str) != Some("function") {
-        return at(".type", format!("`tools[{index}].type` must be \"function\"."));
-    }
-    let function = tool.get("function");
-    if function.and_then(|f| f.get("name")).and_then(Value::as_str).is_none_or(str::is_empty) {
-        return at(".function.name", format!("`tools[{index}].function.name` must be a non-empty string."));
-    }
-    match function.and_then(|f| f.get("parameters")) {
-        None | Some(Value::Null | Value::Object(_)) => Ok(()),
-        Some(_) => {
-            let message = format!("`tools[{index}].function.parameters` must be a JSON schema object.");
-            at(".function.parameters", message)
-        }
-    }
-}
-
-/// `auto` and `none` are honoured; what would need constrained output is refused.
-fn may_call(choice: Option<&Value>, tools: &[Value]) -> Result<bool, ApiError> {
-    let refuse = |message: String| Err(ApiError::invalid("tool_choice", message));
-    match choice {
-        None => Ok(true),
-        Some(Value::String(kind)) if kind == "auto" => Ok(true),
-        Some(Value::String(kind)) if kind == "none" => Ok(false),
-        Some(Value::String(kind)) if kind == "required" => refuse(
-            "`tool_choice` \"required\" is not supported by this server. Use \"auto\" or \"none\".".into(),
-        ),
-        Some(choice @ Value::Object(_)) => {
-            let name = choice.pointer("/function/name");
-            if !tools.iter().any(|tool| name.is_some() && tool.pointer("/function/name") == name) {
-                return refuse(
-                    "The tool specified in `tool_choice` does not match any of the specified `tools`".into(),
-                );
-            }
-            refuse("A named `tool_choice` is not supported by this server. Use \"auto\" or \"none\".".into())
-        }
-        Some(other) => {
-            let shown = shorten(&other.to_string(), 80);
-            refuse(format!(
-                "Invalid value for `tool_choice`: {shown}! Only named tools, \"none\", \"auto\" or \"required\" \
-                 are supported."
-            ))
-        }
     }
 }

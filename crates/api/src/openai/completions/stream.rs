@@ -62,7 +62,8 @@ impl CompletionEncoder {
     fn delta(&mut self, head: &ReplyHead, delta: Delta) -> Option<Frame> {
         let scored = self.logprobs && !delta.logprobs.is_empty();
         let shows_tokens = scored || (self.tokens.ids && !delta.token_ids.is_empty());
-        if delta.text.is_empty() && delta.end.is_none() && !shows_tokens {
+        let text = delta.text();
+        if text.is_empty() && delta.end.is_none() && !shows_tokens {
             return None;
         }
         let index = delta.choice;
@@ -72,7 +73,7 @@ impl CompletionEncoder {
         };
         let choice = CompletionChoice {
             index,
-            text: delta.text,
+            text,
             logprobs,
             finish_reason: delta.end.as_ref().map(reply::finish_reason),
             stop_reason: delta.end.as_ref().map_or(Value::Null, reply::stop_reason),

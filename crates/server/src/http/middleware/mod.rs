@@ -5,9 +5,11 @@ mod auth;
 mod cors;
 mod panics;
 mod request_id;
+mod vendor;
 
 pub(super) use access::access;
 pub(super) use auth::{ApiKeys, auth};
 pub(super) use cors::cors;
 pub(super) use panics::panics;
 pub(super) use request_id::{RequestName, request_id};
+pub(super) use vendor::{speaks_anthropic, vendor};

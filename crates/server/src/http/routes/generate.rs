@@ -7,8 +7,7 @@ use axum::{
     extract::{Request, State},
     response::{IntoResponse, Response},
 };
-use millrace_api::{ApiError, Collected, Collector, Encoder, Limits, ReplyHead, openai};
-use openai::Call;
+use millrace_api::{ApiError, Call, Collected, Collector, Encoder, Limits, ReplyHead, openai};
 use serde_json::Value;
 use uuid::Uuid;
 
@@ -32,7 +31,7 @@ pub(crate) async fn chat_completions(
     Extension(name): Name,
     request: Request,
 ) -> Result<Response, Failure> {
-    generate(&app, name, request, "chatcmpl", openai::chat::parse).await
+    generate(&app, name, request, "chatcmpl-", openai::chat::parse).await
 }
 
 /// `POST /v1/completions`.
@@ -41,19 +40,20 @@ pub(crate) async fn completions(
     Extension(name): Name,
     request: Request,
 ) -> Result<Response, Failure> {
-    generate(&app, name, request, "cmpl", openai::completions::parse).await
+    generate(&app, name, request, "cmpl-", openai::completions::parse).await
 }
 
-async fn generate(
+/// Reads the body with `parse` and answers; the answer's id begins with `prefix`.
+pub(super) async fn generate(
     app: &App,
     name: RequestName,
     request: Request,
     prefix: &str,
-    parse: fn(&Value, &Limits) -> Result<Call, ApiError>,
+    parse: impl FnOnce(&Value, &Limits) -> Result<Call, ApiError> + Send + 'static,
 ) -> Result<Response, Failure> {
     let limits = app.config.limits.clone();
     let call = body::read(app, request, move |body| parse(body, &limits)).await?;
-    let id = format!("{prefix}-{}", Uuid::new_v4().simple());
+    let id = format!("{prefix}{}", Uuid::new_v4().simple());
     let asked = call.request.model.clone();
     let generation = app.service.generate(call.request, vec![id.clone(), name.0]).await?;
     let model = asked.unwrap_or_else(|| generation.model().name().to_owned());

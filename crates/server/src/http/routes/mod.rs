@@ -1,6 +1,7 @@
 //! Handlers, one file per subject.
 
 mod generate;
+mod messages;
 mod models;
 mod probes;
 mod requests;
@@ -12,6 +13,7 @@ use millrace_api::{ApiError, ErrorKind};
 use super::reply::Failure;
 
 pub(super) use generate::{chat_completions, completions};
+pub(super) use messages::{count_tokens, messages};
 pub(super) use models::{get_model, list_models};
 pub(super) use probes::{health, load, metrics, ready, version};
 pub(super) use requests::cancel_request;

@@ -1,28 +1,59 @@
-//! The models on offer.
+//! The models on offer, as OpenAI's clients or Anthropic's expect them.
 
 use std::sync::Arc;
 
 use axum::{
     Json,
-    extract::{Path, State},
+    extract::{Path, Query, State},
+    http::HeaderMap,
+    response::{IntoResponse, Response},
 };
 use millrace_api::{
     ApiError,
-    openai::models::{ModelCard, ModelList},
+    anthropic::models::{ModelInfo, ModelPage, PageQuery},
+    openai::models::ModelList,
 };
 
-use crate::http::{App, reply::Failure};
+use crate::http::{App, middleware::speaks_anthropic, reply::Failure};
 
 /// `GET /v1/models`.
-pub(crate) async fn list_models(State(app): State<Arc<App>>) -> Json<ModelList> {
-    Json(ModelList::new(app.service.models().cards()))
+pub(crate) async fn list_models(
+    State(app): State<Arc<App>>,
+    headers: HeaderMap,
+    query: Query<Vec<(String, String)>>,
+) -> Result<Response, Failure> {
+    let cards = app.service.models().cards();
+    if speaks_anthropic(&headers) {
+        return Ok(Json(ModelPage::new(cards, &page_query(query.0))?).into_response());
+    }
+    Ok(Json(ModelList::new(cards)).into_response())
 }
 
 /// `GET /v1/models/{id}`.
 pub(crate) async fn get_model(
     State(app): State<Arc<App>>,
     Path(id): Path<String>,
-) -> Result<Json<ModelCard>, Failure> {
+    headers: HeaderMap,
+) -> Result<Response, Failure> {
     let card = app.service.models().cards().into_iter().find(|card| card.id == id);
-    card.map(Json).ok_or_else(|| Failure(ApiError::model_not_found(&id)))
+    let card = card.ok_or_else(|| Failure(ApiError::model_not_found(&id)))?;
+    Ok(if speaks_anthropic(&headers) {
+        Json(ModelInfo::from(card)).into_response()
+    } else {
+        Json(card).into_response()
+    })
+}
+
+/// Other parameters are left alone, as the vendor leaves them.
+fn page_query(pairs: Vec<(String, String)>) -> PageQuery {
+    let mut query = PageQuery::default();
+    for (name, value) in pairs {
+        match name.as_str() {
+            "after_id" => query.after_id = Some(value),
+            "before_id" => query.before_id = Some(value),
+            "limit" => query.limit = Some(value),
+            _ => {}
+        }
+    }
+    query
 }

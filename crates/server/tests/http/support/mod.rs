@@ -8,6 +8,7 @@ use std::{net::SocketAddr, sync::Arc};
 
 use millrace_api::{Limits, SamplingDefaults};
 use millrace_engine::EngineInfo;
+use millrace_parse::Families;
 use millrace_server::{App, ModelParts, Registry, ServedModel, ServerConfig, bind, serve};
 use tokio::{sync::mpsc, task::JoinHandle};
 
@@ -41,6 +42,7 @@ pub(crate) struct Setup {
     pub(crate) info: EngineInfo,
     pub(crate) defaults: SamplingDefaults,
     pub(crate) template: Option<&'static str>,
+    pub(crate) families: Families,
 }
 
 impl Default for Setup {
@@ -58,6 +60,7 @@ impl Default for Setup {
             },
             defaults: SamplingDefaults::default(),
             template: Some(tokenizer::TEMPLATE),
+            families: Families::default(),
         }
     }
 }
@@ -80,6 +83,7 @@ impl Setup {
             template: self.template.map(tokenizer::template),
             defaults: self.defaults,
             eos_token_ids: vec![tokenizer::EOS],
+            families: self.families,
         };
         let models = Registry::new(vec![Arc::new(ServedModel::new(parts, handle))]);
         let app = App::new(models, self.config);

@@ -1,0 +1,196 @@
+//! Pieces of an answer to content blocks.
+
+use millrace_types::Usage;
+
+use super::{
+    partial,
+    types::{BlockDelta, ContentBlock, EndBody, OutputTokensDetails, UsageBody},
+};
+use crate::{End, EndReason, Part, StopCause};
+
+/// The `signature` of every thinking block. Nothing is signed: thinking that comes back is believed.
+pub(super) const SIGNATURE: &str = "millrace";
+
+/// What happens to the blocks of an answer. One is open at a time, and they are numbered from 0.
+#[derive(Debug, Clone, PartialEq)]
+pub(super) enum Step {
+    /// A block begins; its text, thinking or input is empty.
+    Open(usize, ContentBlock),
+    /// More of the open block.
+    Grow(usize, BlockDelta),
+    /// It ends.
+    Close(usize),
+}
+
+/// Puts pieces into blocks as they come.
+#[derive(Debug)]
+pub(super) struct Blocks {
+    show_thinking: bool,
+    /// Blocks begun so far.
+    count: usize,
+    open: Option<Kind>,
+    /// White space that may be the beginning of a text block. Between other blocks it is the model's layout: a block
+    /// of nothing else would be refused when it is sent back.
+    held: String,
+    /// Whether a call came to its end.
+    called: bool,
+}
+
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+enum Kind {
+    Text,
+    Thinking,
+    Tool,
+}
+
+impl Blocks {
+    pub(super) fn new(show_thinking: bool) -> Self {
+        Self { show_thinking, count: 0, open: None, held: String::new(), called: false }
+    }
+
+    /// Takes the next piece.
+    pub(super) fn push(&mut self, part: Part, steps: &mut Vec<Step>) {
+        match part {
+            Part::Text(text) => self.push_text(&text, steps),
+            Part::Reasoning(thinking) => {
+                let empty = ContentBlock::Thinking { thinking: String::new(), signature: "" };
+                self.enter(Kind::Thinking, empty, steps);
+                if self.show_thinking {
+                    steps.push(self.grow(BlockDelta::Thinking { thinking }));
+                }
+            }
+            Part::ToolCall { id, name, .. } => {
+                // Two calls in a row are two blocks.
+                self.close(steps);
+                let input = serde_json::Map::new();
+                self.enter(Kind::Tool, ContentBlock::ToolUse { id, name, input }, steps);
+            }
+            Part::ToolArguments { delta, .. } => {
+                steps.push(self.grow(BlockDelta::InputJson { partial_json: delta }));
+            }
+            Part::ToolCallEnd { complete, .. } => {
+                self.called |= complete;
+                self.close(steps);
+            }
+        }
+    }
+
+    /// Ends the last block. White space is shown after all if it is the whole answer.
+    pub(super) fn finish(&mut self, steps: &mut Vec<Step>) {
+        if self.count == 0 && !self.held.is_empty() {
+            self.show_held(steps);
+        }
+        self.close(steps);
+    }
+
+    fn push_text(&mut self, text: &str, steps: &mut Vec<Step>) {
+        self.held.push_str(text);
+        if self.open == Some(Kind::Text) || !self.held.trim().is_empty() {
+            self.show_held(steps);
+        }
+    }
+
+    fn show_held(&mut self, steps: &mut Vec<Step>) {
+        let text = std::mem::take(&mut self.held);
+        self.enter(Kind::Text, ContentBlock::Text { text: String::new() }, steps);
+        if !text.is_empty() {
+            steps.push(self.grow(BlockDelta::Text { text }));
+        }
+    }
+
+    /// Goes on with an open block of this kind, or begins `empty`.
+    fn enter(&mut self, kind: Kind, empty: ContentBlock, steps: &mut Vec<Step>) {
+        if self.open == Some(kind) {
+            return;
+        }
+        self.close(steps);
+        self.held.clear();
+        steps.push(Step::Open(self.count, empty));
+        self.count += 1;
+        self.open = Some(kind);
+    }
+
+    fn grow(&self, delta: BlockDelta) -> Step {
+        Step::Grow(self.count.saturating_sub(1), delta)
+    }
+
+    fn close(&mut self, steps: &mut Vec<Step>) {
+        let Some(kind) = self.open.take() else { return };
+        if kind == Kind::Thinking {
+            steps.push(self.grow(BlockDelta::Signature { signature: SIGNATURE }));
+        }
+        steps.push(Step::Close(self.count.saturating_sub(1)));
+    }
+
+    /// `stop_reason` and `stop_sequence`. `asked` is `max_tokens`.
+    pub(super) fn end(&self, end: &End, asked: usize, usage: &Usage) -> EndBody {
+        let reason = |stop_reason| EndBody { stop_reason: Some(stop_reason), stop_sequence: None };
+        match (end.reason, &end.stop) {
+            (EndReason::Stop, Some(StopCause::Text(text))) => {
+                EndBody { stop_sequence: Some(text.clone()), ..reason("stop_sequence") }
+            }
+            (EndReason::Stop, _) if self.called => reason("tool_use"),
+            (EndReason::Stop, _) => reason("end_turn"),
+            (EndReason::Length, _) if usage.completion_tokens < asked => {
+                reason("model_context_window_exceeded")
+            }
+            (EndReason::Length, _) => reason("max_tokens"),
+            // Cancelled: what is there may be sent back to go on with.
+            (EndReason::Abort, _) => reason("pause_turn"),
+        }
+    }
+}
+
+/// All blocks of a whole answer, and its end.
+pub(super) fn whole(
+    parts: Vec<Part>,
+    show_thinking: bool,
+    end: &End,
+    asked: usize,
+    usage: &Usage,
+) -> (Vec<ContentBlock>, EndBody) {
+    let mut blocks = Blocks::new(show_thinking);
+    let mut steps = Vec::new();
+    parts.into_iter().for_each(|part| blocks.push(part, &mut steps));
+    blocks.finish(&mut steps);
+    (fold(steps), blocks.end(end, asked, usage))
+}
+
+/// What a client makes of the steps.
+fn fold(steps: Vec<Step>) -> Vec<ContentBlock> {
+    let mut content: Vec<ContentBlock> = Vec::new();
+    let mut json = String::new();
+    for step in steps {
+        match (step, content.last_mut()) {
+            (Step::Open(_, block), _) => content.push(block),
+            (Step::Grow(_, BlockDelta::Text { text: more }), Some(ContentBlock::Text { text })) => {
+                text.push_str(&more);
+            }
+            (
+                Step::Grow(_, BlockDelta::Thinking { thinking: more }),
+                Some(ContentBlock::Thinking { thinking, .. }),
+            ) => thinking.push_str(&more),
+            (
+                Step::Grow(_, BlockDelta::Signature { signature: whole }),
+                Some(ContentBlock::Thinking { signature, .. }),
+            ) => *signature = whole,
+            (Step::Grow(_, BlockDelta::InputJson { partial_json }), _) => json.push_str(&partial_json),
+            (Step::Close(_), Some(ContentBlock::ToolUse { input, .. })) => {
+                *input = partial::object(&std::mem::take(&mut json));
+            }
+            _ => {}
+        }
+    }
+    content
+}
+
+/// `usage`.
+pub(super) fn usage_body(usage: &Usage, thinking_tokens: usize) -> UsageBody {
+    UsageBody {
+        input_tokens: usage.prompt_tokens.saturating_sub(usage.cached_tokens),
+        cache_creation_input_tokens: 0,
+        cache_read_input_tokens: usage.cached_tokens,
+        output_tokens: usage.completion_tokens,
+        output_tokens_details: OutputTokensDetails { thinking_tokens },
+    }
+}

@@ -1,0 +1,49 @@
+//! Errors in the shape that the client's vendor gives them, wherever they were made.
+
+use axum::{
+    Json,
+    extract::Request,
+    http::{HeaderMap, HeaderName, HeaderValue, StatusCode},
+    middleware::Next,
+    response::{IntoResponse, Response},
+};
+use millrace_api::{ApiError, anthropic};
+
+use super::RequestName;
+
+/// Anthropic's name for the request's id.
+const REQUEST_ID: HeaderName = HeaderName::from_static("request-id");
+
+/// The header that every client of Anthropic's API sends.
+const VERSION: &str = "anthropic-version";
+
+/// The root of Anthropic's API. Whatever lies under it is theirs, header or not.
+const MESSAGES: &str = "/v1/messages";
+
+/// Gives Anthropic's clients their header and their errors. Errors come out of handlers and layers in OpenAI's shape,
+/// with the [`ApiError`] beside it.
+pub(crate) async fn vendor(request: Request, next: Next) -> Response {
+    let name = request.extensions().get::<RequestName>().map(|name| name.0.clone()).unwrap_or_default();
+    let path = request.uri().path();
+    let theirs = path.strip_prefix(MESSAGES).is_some_and(|rest| rest.is_empty() || rest.starts_with('/'))
+        || speaks_anthropic(request.headers());
+    let response = next.run(request).await;
+    if theirs { dress(response, &name) } else { response }
+}
+
+/// Whether a client expects Anthropic's answers where both vendors have the same path.
+pub(crate) fn speaks_anthropic(headers: &HeaderMap) -> bool {
+    headers.contains_key(VERSION)
+}
+
+fn dress(response: Response, name: &str) -> Response {
+    let (mut parts, mut body) = response.into_parts();
+    if let Some(error) = parts.extensions.remove::<ApiError>() {
+        parts.status = StatusCode::from_u16(anthropic::status(&error)).unwrap_or(parts.status);
+        body = Json(anthropic::error_body(&error, name)).into_response().into_body();
+    }
+    if let Ok(value) = HeaderValue::from_str(name) {
+        parts.headers.insert(REQUEST_ID, value);
+    }
+    Response::from_parts(parts, body)
+}
