@@ -104,8 +104,10 @@ impl Delta {
 
     /// The answer text of this delta, without reasoning and calls.
     pub fn text(&self) -> String {
-        let text = |part| if let &Part::Text(ref text) = part { text.as_str() } else { "" };
-        self.parts.iter().map(text).collect()
+        self.parts
+            .iter()
+            .filter_map(|part| if let Part::Text(text) = part { Some(text.as_str()) } else { None })
+            .collect()
     }
 }
 
