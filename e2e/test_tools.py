@@ -90,6 +90,25 @@ def test_thinking_and_a_call(client):
     assert calls_of(hidden.message) == calls_of(choice.message)
 
 
+def test_a_budget_for_thinking(client):
+    """At the limit the model has to close its thinking; then it answers."""
+    free = client.chat.completions.create(**options(THINKING_SUM))
+    thought = free.usage.completion_tokens_details.reasoning_tokens - 2
+    for budget in (0, 3, thought + 5, -1):
+        reply = client.chat.completions.create(**options(THINKING_SUM, extra={"thinking_token_budget": budget}))
+        message, usage = reply.choices[0].message, reply.usage.completion_tokens_details
+        limited = 0 <= budget < thought
+        assert usage.reasoning_tokens == 2 + (budget if limited else thought)
+        reasoning = message.model_extra.get("reasoning_content", "")
+        assert free.choices[0].message.reasoning_content.startswith(reasoning)
+        if not limited:
+            assert calls_of(message) == [("add", {"a": 17, "b": 25})]
+        assert "think>" not in (message.content or "") and (message.content or message.tool_calls)
+    # Raw text has no thinking to limit.
+    with pytest.raises(openai.BadRequestError, match="thinking_token_budget"):
+        client.completions.create(model=MODEL, prompt="x", extra_body={"thinking_token_budget": 5})
+
+
 @pytest.mark.parametrize("question", [WEATHER, TWO_CITIES, THINKING_SUM], ids=lambda question: question["id"])
 def test_the_stream_says_the_same(client, question):
     whole, streamed = ask(client, question), stream(client, question)

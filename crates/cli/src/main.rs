@@ -19,6 +19,7 @@ mod perplexity;
 mod pipeline;
 mod run;
 mod serve;
+mod show;
 
 use std::process::ExitCode;
 

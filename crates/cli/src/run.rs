@@ -8,6 +8,7 @@ use serde_json::{Value, json};
 use crate::args::RunArgs;
 use crate::chat::Conversation;
 use crate::pipeline::{self, InProcess};
+use crate::show::Screen;
 use crate::{embedded, input, load, output};
 
 /// Longest prompt from standard input, in bytes.
@@ -50,10 +51,12 @@ async fn answer(server: &InProcess, args: &RunArgs, prompt: &str) -> Result<Coll
 
 /// Gathers the answer, and prints it as it comes if that is wanted.
 async fn collect(mut generation: Generation, print: bool) -> Result<Collected> {
-    let mut collector = Collector::default();
+    let (mut collector, mut screen) = (Collector::default(), Screen::stdout());
     while let Some(event) = generation.next().await {
         if print && let ChatEvent::Delta(delta) = &event {
-            output::print(&delta.text())?;
+            for part in &delta.parts {
+                output::print(&screen.show(part))?;
+            }
         }
         if let Some(answer) = collector.push(event)? {
             return Ok(answer);
@@ -68,6 +71,7 @@ fn to_json(model: &str, answer: &Collected) -> Result<Value> {
     Ok(json!({
         "model": model,
         "text": choice.text,
+        "reasoning": choice.reasoning,
         "finish_reason": reason_name(choice.end.reason),
         "usage": {
             "prompt_tokens": usage.prompt_tokens,

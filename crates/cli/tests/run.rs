@@ -31,6 +31,24 @@ fn standard_input_is_a_prompt_and_json_an_answer() {
 }
 
 #[test]
+fn reasoning_is_told_apart() {
+    let text = stdout(&args(&["--json", "--thinking", "on", QUESTION]), "");
+    let answer: Value = serde_json::from_str(&text).unwrap();
+    assert_eq!(answer["text"], ANSWER);
+    assert!(answer["reasoning"].as_str().is_some_and(|text| text.len() > 4 && !text.contains('<')));
+    // A script gets the answer alone, unless it asks for what the model writes.
+    assert_eq!(stdout(&args(&["--thinking", "on", QUESTION]), ""), format!("{ANSWER}\n"));
+    let raw = stdout(&args(&["--thinking", "on", "--reasoning-parser", "none", QUESTION]), "");
+    assert!(raw.starts_with("<think>") && raw.ends_with(&format!("</think>\n\n{ANSWER}\n")), "{raw}");
+}
+
+#[test]
+fn unknown_parsers_are_refused_with_the_known_ones() {
+    let error = sentence(&args(&["--tool-call-parser", "nope", QUESTION]));
+    assert!(error.contains("`nope`") && error.contains("hermes") && error.contains("`none`"), "{error}");
+}
+
+#[test]
 fn limits_and_instructions_are_honoured() {
     let text =
         stdout(&args(&["--json", "--max-tokens", "2", "--system", "Answer in one word.", QUESTION]), "");

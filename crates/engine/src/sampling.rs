@@ -16,6 +16,17 @@ pub(crate) struct SamplingState {
     seen_index: HashMap<TokenId, usize>,
     /// `allowed_token_ids` as a bit mask over the vocabulary; empty allows everything.
     mask: Vec<u32>,
+    thinking: Option<Thinking>,
+}
+
+/// Where a sequence with a limit on its reasoning is.
+#[derive(Debug)]
+struct Thinking {
+    inside: bool,
+    /// Tokens that reasoning may still have.
+    left: usize,
+    /// Allows the closing token and nothing else, as a bit mask over the vocabulary.
+    closing: Vec<u32>,
 }
 
 impl SamplingState {
@@ -26,15 +37,21 @@ impl SamplingState {
         vocab_size: usize,
         fallback_seed: u64,
     ) -> Self {
-        let mut mask = Vec::new();
-        if let Some(allowed) = &params.allowed_token_ids {
-            mask.resize(vocab_size.div_ceil(32), 0u32);
-            for token in allowed {
-                mask[*token as usize / 32] |= 1 << (token % 32);
-            }
-        }
+        let mask = params.allowed_token_ids.as_deref().map(|allowed| bit_mask(allowed, vocab_size));
+        let thinking = params.thinking.map(|limit| Thinking {
+            inside: limit.inside,
+            left: limit.budget,
+            closing: bit_mask(&[limit.close], vocab_size),
+        });
         let seed = params.seed.unwrap_or(fallback_seed);
-        let mut state = Self { params, seed, seen: Vec::new(), seen_index: HashMap::new(), mask };
+        let mut state = Self {
+            params,
+            seed,
+            seen: Vec::new(),
+            seen_index: HashMap::new(),
+            mask: mask.unwrap_or_default(),
+            thinking,
+        };
         if state.params.repetition_penalty != 1.0 {
             for token in prompt {
                 state.note(*token, 0);
@@ -53,6 +70,20 @@ impl SamplingState {
         if p.repetition_penalty != 1.0 || p.frequency_penalty != 0.0 || p.presence_penalty != 0.0 {
             self.note(token, 1);
         }
+        if let (Some(limit), Some(state)) = (self.params.thinking, &mut self.thinking) {
+            if token == limit.close {
+                state.inside = false;
+            } else if token == limit.open {
+                state.inside = true;
+            } else if state.inside {
+                state.left = state.left.saturating_sub(1);
+            }
+        }
+    }
+
+    /// The mask that ends reasoning now, if its budget is used up.
+    fn closing(&self) -> Option<&[u32]> {
+        self.thinking.as_ref().filter(|state| state.inside && state.left == 0).map(|state| &*state.closing)
     }
 
     fn note(&mut self, token: TokenId, generated: u32) {
@@ -66,6 +97,14 @@ impl SamplingState {
     /// The spec that samples the next token from logits row `row`; `output` is what was generated so far.
     pub(crate) fn sample(&self, row: u32, output: &[TokenId], batch: &mut Batch) -> SampleSpec {
         let p = &self.params;
+        if let Some(closing) = self.closing() {
+            // Nothing else counts: no ban and no bias may stand in the way of the only token that is allowed.
+            return SampleSpec {
+                mask: append(&mut batch.masks, closing),
+                logprobs: p.logprobs.map(|n| n as u32),
+                ..SampleSpec::greedy(row)
+            };
+        }
         let banned_from = batch.banned.len();
         if output.len() < p.min_tokens {
             batch.banned.extend(p.eos_token_ids.iter().chain(&p.stop_token_ids));
@@ -101,6 +140,15 @@ pub(crate) fn score(row: u32, token: TokenId, logprobs: usize) -> SampleSpec {
     SampleSpec { kind: SampleKind::Score(token), logprobs: Some(logprobs as u32), ..SampleSpec::greedy(row) }
 }
 
+/// A bit for each of these tokens, which are below `vocab_size`.
+fn bit_mask(tokens: &[TokenId], vocab_size: usize) -> Vec<u32> {
+    let mut mask = vec![0u32; vocab_size.div_ceil(32)];
+    for token in tokens {
+        mask[*token as usize / 32] |= 1 << (token % 32);
+    }
+    mask
+}
+
 fn append<T: Clone>(array: &mut Vec<T>, part: &[T]) -> Span {
     let start = array.len() as u32;
     array.extend_from_slice(part);
@@ -122,6 +170,8 @@ pub(crate) fn mix(x: u64) -> u64 {
 
 #[cfg(test)]
 mod tests {
+    use millrace_types::ThinkingLimit;
+
     use super::*;
 
     fn state(params: SamplingParams, prompt: &[TokenId]) -> SamplingState {
@@ -175,6 +225,31 @@ mod tests {
         let mut output = state(SamplingParams { frequency_penalty: 1.0, ..SamplingParams::default() }, &[1]);
         output.append(2);
         assert_eq!(output.seen, [TokenCount { token: 2, generated: 1 }]);
+    }
+
+    #[test]
+    fn reasoning_is_closed_when_its_budget_is_used_up() {
+        let limit = |budget, inside| ThinkingLimit { budget, open: 3, close: 33, inside };
+        let forced = |limit, output: &[TokenId]| {
+            let bans = vec![vec![33]];
+            let params =
+                SamplingParams { thinking: Some(limit), bad_words: bans, ..SamplingParams::default() };
+            let mut state = state(params, &[1]);
+            output.iter().for_each(|token| state.append(*token));
+            let mut batch = Batch::default();
+            let spec = state.sample(0, output, &mut batch);
+            if spec.mask.len == 0 {
+                return false;
+            }
+            assert_eq!((batch.masks.as_slice(), spec.banned.len), (&[0, 2][..], 0));
+            true
+        };
+        // Opened by the model, opened by the prompt, not at all, closed in time, and opened again.
+        assert!(!forced(limit(2, false), &[3, 8]) && forced(limit(2, false), &[3, 8, 8]));
+        assert!(!forced(limit(1, true), &[]) && forced(limit(1, true), &[8]) && forced(limit(0, true), &[]));
+        assert!(!forced(limit(0, false), &[8, 8]) && forced(limit(0, false), &[8, 3]));
+        assert!(!forced(limit(2, false), &[3, 8, 33, 8, 8, 8]));
+        assert!(forced(limit(2, false), &[3, 8, 33, 3, 8]));
     }
 
     #[test]

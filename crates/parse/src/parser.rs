@@ -83,6 +83,11 @@ impl Families {
         self.reasoning.and_then(|family| family.close.first().copied())
     }
 
+    /// The texts that begin reasoning.
+    pub fn begin_of_reasoning(&self) -> &'static [&'static str] {
+        self.reasoning.map_or(&[], |family| family.open)
+    }
+
     /// Where the output begins after this prompt, which is the rendered template.
     pub fn start_after(&self, prompt: &str) -> Start {
         let prompt = prompt.trim_end();

@@ -8,7 +8,7 @@ mod sampling;
 
 pub use output::{Finish, FinishReason, RequestOutput, TokenLogprobs, Usage};
 pub use request::{Request, RequestId};
-pub use sampling::{GREEDY_TEMPERATURE, SamplingParams};
+pub use sampling::{GREEDY_TEMPERATURE, SamplingParams, ThinkingLimit};
 
 /// A token id: an index into the model's vocabulary.
 pub type TokenId = u32;

@@ -47,6 +47,21 @@ pub struct SamplingParams {
     pub logprobs: Option<usize>,
     /// The same for every prompt token but the first.
     pub prompt_logprobs: Option<usize>,
+    /// How long the model may reason.
+    pub thinking: Option<ThinkingLimit>,
+}
+
+/// A bound on reasoning: once it is used up, the next token is the one that ends reasoning.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub struct ThinkingLimit {
+    /// Tokens of reasoning in one answer, its two markers not counted.
+    pub budget: usize,
+    /// The token that begins reasoning.
+    pub open: TokenId,
+    /// The token that ends it.
+    pub close: TokenId,
+    /// Whether the prompt ends inside of reasoning.
+    pub inside: bool,
 }
 
 impl Default for SamplingParams {
@@ -70,6 +85,7 @@ impl Default for SamplingParams {
             seed: None,
             logprobs: None,
             prompt_logprobs: None,
+            thinking: None,
         }
     }
 }

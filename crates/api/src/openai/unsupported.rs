@@ -40,7 +40,6 @@ const FIELDS: &[Field] = &[
     never("logits_processors", REMOVE),
     never("kv_transfer_params", REMOVE),
     never("truncate_prompt_tokens", "Shorten the prompt before sending it."),
-    never("thinking_token_budget", REMOVE),
     never("repetition_detection", REMOVE),
     never("mm_processor_kwargs", "This model reads text only."),
     never("chat_template", "The server uses the model's own template, or the one that it was started with."),

@@ -50,6 +50,8 @@ pub struct GenerationOptions {
     pub ignore_eos: bool,
     /// Nothing stops the text before this many tokens.
     pub min_tokens: i64,
+    /// Most tokens of reasoning; -1 is no limit. Conversations only.
+    pub thinking_token_budget: Option<i64>,
     /// Most tokens to sample.
     pub max_tokens: Option<i64>,
     /// What the client called `max_tokens` (for error messages).
@@ -102,6 +104,7 @@ impl Default for GenerationOptions {
             include_stop_str_in_output: false,
             ignore_eos: false,
             min_tokens: 0,
+            thinking_token_budget: None,
             max_tokens: None,
             max_tokens_name: "max_tokens",
             max_tokens_default: MaxTokensDefault::RestOfContext,

@@ -21,8 +21,8 @@ pub struct ModelLimits<'a> {
 }
 
 impl GenerationOptions {
-    /// The engine's parameters for a prompt of `prompt_tokens` tokens. `bad_words` stays empty (it needs the
-    /// tokenizer), and the seed is that of the first choice. [`validate`](Self::validate) comes first.
+    /// The engine's parameters for a prompt of `prompt_tokens` tokens. `bad_words` and
+    /// `thinking` stay empty (they need the tokenizer), and the seed is that of the first choice. [`validate`](Self::validate) comes first.
     ///
     /// # Errors
     /// A 400 if the prompt doesn't fit, or an id or count is beyond what the model has.
@@ -64,6 +64,7 @@ impl GenerationOptions {
             seed: self.seed.filter(|seed| *seed != -1).map(i64::cast_unsigned),
             logprobs,
             prompt_logprobs: prompt_logprobs.max(echoed),
+            thinking: None,
         })
     }
 

@@ -40,6 +40,10 @@ impl GenerationOptions {
             let message = format!("{max_tokens_name} must be at least {least}, got {max}.");
             return Err(ApiError::invalid(*max_tokens_name, message));
         }
+        if let Some(budget) = self.thinking_token_budget.filter(|budget| *budget < -1) {
+            let message = format!("thinking_token_budget must be -1 (no limit), 0 or more, got {budget}.");
+            return Err(ApiError::invalid("thinking_token_budget", message));
+        }
         if *min_tokens < 0 {
             let message = format!("min_tokens must be greater than or equal to 0, got {min_tokens}.");
             return Err(ApiError::invalid("min_tokens", message));

@@ -18,7 +18,7 @@ pub(crate) struct RunArgs {
     /// Model folder, or ORG/NAME on the Hub [default: the built-in demo model]
     #[arg(long)]
     pub(crate) model: Option<String>,
-    /// Print one JSON object with text, finish_reason and usage
+    /// Print one JSON object with text, reasoning, finish_reason and usage
     #[arg(long)]
     pub(crate) json: bool,
     #[command(flatten)]

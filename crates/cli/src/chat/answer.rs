@@ -1,6 +1,8 @@
 //! An answer as it comes, from wherever.
 
-use millrace_api::ChatEvent;
+use std::collections::VecDeque;
+
+use millrace_api::{ChatEvent, Part};
 use millrace_server::Generation;
 
 use super::remote::RemoteAnswer;
@@ -9,8 +11,8 @@ use crate::run::reason_name;
 /// A piece of an answer.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub(super) enum Piece {
-    /// More text.
-    Text(String),
+    /// More of what the model says.
+    Part(Part),
     /// The end, with the finish reason.
     End(String),
     /// It failed; why.
@@ -28,13 +30,14 @@ pub(super) enum Answer {
 /// The one choice of a generation.
 pub(super) struct Local {
     generation: Generation,
+    ready: VecDeque<Part>,
     reason: &'static str,
 }
 
 impl Answer {
     /// From this process.
     pub(super) fn local(generation: Generation) -> Self {
-        Self::Local(Box::new(Local { generation, reason: "stop" }))
+        Self::Local(Box::new(Local { generation, ready: VecDeque::new(), reason: "stop" }))
     }
 
     /// The next piece; the last one is `End` or `Failed`.
@@ -50,16 +53,16 @@ impl Answer {
 impl Local {
     async fn next(&mut self) -> Option<Piece> {
         loop {
+            if let Some(part) = self.ready.pop_front() {
+                return Some(Piece::Part(part));
+            }
             match self.generation.next().await? {
                 ChatEvent::Start(_) => {}
                 ChatEvent::Delta(delta) => {
                     if let Some(end) = &delta.end {
                         self.reason = reason_name(end.reason);
                     }
-                    let text = delta.text();
-                    if !text.is_empty() {
-                        return Some(Piece::Text(text));
-                    }
+                    self.ready.extend(delta.parts);
                 }
                 ChatEvent::Done(_) => return Some(Piece::End(self.reason.into())),
                 ChatEvent::Error(error) => return Some(Piece::Failed(error.message)),

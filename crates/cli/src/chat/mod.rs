@@ -10,11 +10,13 @@ mod remote;
 use std::path::Path;
 
 use anyhow::{Result, anyhow, ensure};
+use millrace_api::Part;
 use tokio::runtime::Runtime;
 
 use crate::args::ChatArgs;
 use crate::output::print;
 use crate::pipeline::{self, InProcess};
+use crate::show::Screen;
 use crate::{embedded, load};
 use answer::{Answer, Piece};
 use commands::{HELP, Input, parse};
@@ -154,13 +156,15 @@ impl Chat<'_> {
         let _answering = self.interrupts.answering();
         self.runtime.block_on(async {
             let mut answer = self.ask().await?;
-            let mut text = String::new();
+            let (mut text, mut screen) = (String::new(), Screen::stdout());
             let ended = loop {
                 tokio::select! {
                     piece = answer.next() => match piece {
-                        Piece::Text(more) => {
-                            print(&more)?;
-                            text += &more;
+                        Piece::Part(part) => {
+                            print(&screen.show(&part))?;
+                            if let Part::Text(more) = part {
+                                text += &more;
+                            }
                         }
                         Piece::End(reason) if reason == "length" => break Ended::CutOff,
                         Piece::End(_) => break Ended::Whole,

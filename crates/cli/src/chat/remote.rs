@@ -4,6 +4,7 @@ use std::io::{BufRead, BufReader, Read};
 use std::time::Duration;
 
 use anyhow::{Context, Result, anyhow, bail};
+use millrace_api::Part;
 use serde_json::{Value, json};
 use tokio::sync::mpsc::{self, Receiver, Sender};
 use ureq::{Agent, Body, http};
@@ -101,7 +102,7 @@ impl Remote {
         let request = request.header("content-type", "application/json").body(body)?;
         let response = agent.run(request).with_context(|| self.unreachable())?;
         let mut reader = BufReader::new(checked(response)?.into_body().into_reader());
-        let mut reason = String::new();
+        let (mut reason, mut calls) = (String::new(), Calls::default());
         while let Some(data) = next_data(&mut reader)? {
             if data == "[DONE]" {
                 return Ok(reason);
@@ -112,13 +113,18 @@ impl Remote {
                 bail!("{message}");
             }
             let choice = &chunk["choices"][0];
-            if let Some(text) = choice["delta"]["content"].as_str().filter(|text| !text.is_empty())
-                && pieces.blocking_send(Piece::Text(text.to_owned())).is_err()
-            {
-                return Ok(reason);
+            for part in calls.parts(&choice["delta"]) {
+                if pieces.blocking_send(Piece::Part(part)).is_err() {
+                    return Ok(reason);
+                }
             }
             if let Some(why) = choice["finish_reason"].as_str() {
                 reason = why.to_owned();
+                if let Some(end) = calls.close()
+                    && pieces.blocking_send(Piece::Part(end)).is_err()
+                {
+                    return Ok(reason);
+                }
             }
         }
         bail!("the server's stream ended in the middle of the answer")
@@ -145,6 +151,46 @@ impl Remote {
 
     fn unreachable(&self) -> String {
         format!("the server at {} cannot be reached", self.base)
+    }
+}
+
+/// What a server's chunks say, as parts.
+#[derive(Debug, Default)]
+struct Calls {
+    /// The call under way.
+    open: Option<u64>,
+}
+
+impl Calls {
+    /// The parts of one chunk. A server says when a call begins and never when it ends: the next thing ends it.
+    fn parts(&mut self, delta: &Value) -> Vec<Part> {
+        let mut parts = Vec::new();
+        let text = |key: &str| delta[key].as_str().filter(|text| !text.is_empty()).map(str::to_owned);
+        // Servers have one of these names for it, or both.
+        parts.extend(text("reasoning_content").or_else(|| text("reasoning")).map(Part::Reasoning));
+        parts.extend(text("content").map(Part::Text));
+        if !parts.is_empty() {
+            parts.splice(..0, self.close());
+        }
+        for call in delta["tool_calls"].as_array().into_iter().flatten() {
+            let number = call["index"].as_u64().unwrap_or_default();
+            let index = usize::try_from(number).unwrap_or(usize::MAX);
+            let text =
+                |pointer: &str| call.pointer(pointer).and_then(Value::as_str).unwrap_or_default().to_owned();
+            if self.open != Some(number) {
+                parts.extend(self.close());
+                self.open = Some(number);
+                parts.push(Part::ToolCall { index, id: text("/id"), name: text("/function/name") });
+            }
+            parts.push(Part::ToolArguments { index, delta: text("/function/arguments") });
+        }
+        parts
+    }
+
+    /// The end of the call under way, if there is one.
+    fn close(&mut self) -> Option<Part> {
+        let index = usize::try_from(self.open.take()?).unwrap_or(usize::MAX);
+        Some(Part::ToolCallEnd { index, complete: true })
     }
 }
 
@@ -208,6 +254,39 @@ mod tests {
         assert_eq!(next_data(&mut stream).unwrap().as_deref(), Some("{\"a\": 1}"));
         assert_eq!(next_data(&mut stream).unwrap().as_deref(), Some("[DONE]"));
         assert_eq!(next_data(&mut stream).unwrap(), None);
+    }
+
+    #[test]
+    fn chunks_become_parts() {
+        let mut calls = Calls::default();
+        let call = |index: u64, name: Value, arguments: &str| json!({"tool_calls": [{"index": index, "function": {"name": name, "arguments": arguments}}]});
+        let mut parts = Vec::new();
+        for delta in [
+            json!({"role": "assistant", "content": ""}),
+            json!({"reasoning": "Hm", "reasoning_content": "Hm"}),
+            json!({"content": "So:"}),
+            call(0, json!("f"), ""),
+            call(0, Value::Null, "{}"),
+            call(1, json!("g"), "{"),
+        ] {
+            parts.extend(calls.parts(&delta));
+        }
+        parts.extend(calls.close());
+        let begin = |index, name: &str| Part::ToolCall { index, id: String::new(), name: name.into() };
+        let more = |index, delta: &str| Part::ToolArguments { index, delta: delta.into() };
+        let end = |index| Part::ToolCallEnd { index, complete: true };
+        let expected = [
+            Part::Reasoning("Hm".into()),
+            Part::Text("So:".into()),
+            begin(0, "f"),
+            more(0, ""),
+            more(0, "{}"),
+            end(0),
+            begin(1, "g"),
+            more(1, "{"),
+            end(1),
+        ];
+        assert_eq!(parts, expected);
     }
 
     #[test]

@@ -7,7 +7,7 @@ use millrace_text::{TextError, Tokenizer};
 use millrace_types::{SamplingParams, TokenId};
 
 use super::{
-    reading::{Reading, check_tool_choice},
+    reading::{Reading, check_tool_choice, thinking_limit},
     render::render,
 };
 use crate::ServedModel;
@@ -48,7 +48,8 @@ pub(super) fn prepare(
         // Also for texts: a tokenizer may know tokens that the model's embedding doesn't have.
         rules.check_tokens("prompt", &tokens)?;
         let resolved = options.resolve(&rules, &model.parts.defaults, tokens.len())?;
-        let sampling = SamplingParams { bad_words: bad_words.clone(), ..resolved };
+        let thinking = thinking_limit(model, options.thinking_token_budget, reading.as_ref())?;
+        let sampling = SamplingParams { bad_words: bad_words.clone(), thinking, ..resolved };
         rules.check_choice(&sampling)?;
         let echo = echo(model, input, index, &tokens, options);
         Ok(Prepared { tokens, sampling, echo, reading })

@@ -5,7 +5,7 @@ use std::collections::BTreeMap;
 use crate::support::{
     MODEL, Setup, TestServer,
     engine::Plan,
-    tokenizer::{EOS, SPECIAL},
+    tokenizer::{EOS, PYTHON_TAG, SPECIAL},
 };
 use millrace_parse::Families;
 use serde_json::{Value, json};
@@ -210,14 +210,24 @@ async fn the_prompt_says_where_the_answer_begins() {
 
 #[tokio::test]
 async fn special_tokens_stay_hidden_unless_they_are_markup() {
-    let plan = || Plan::Say(vec![vec![SPECIAL, 104, 105, EOS]]);
-    for (families, text) in
-        [(Families::default(), "hi"), (Families::named(Some("hermes"), Some("qwen3")).unwrap(), "hi")]
-    {
-        let server = Setup { families, ..Setup::default() }.start(move |_| plan()).await;
-        let (choice, _) = both(&server, json!({"tools": tools()})).await;
-        assert_eq!(choice["message"]["content"], text);
-    }
+    const CALL: &str = r#"{"name": "add", "parameters": {"a": 1}}"#;
+    let plan = || {
+        let call = CALL.bytes().map(u32::from);
+        Plan::Say(vec![[SPECIAL, PYTHON_TAG].into_iter().chain(call).chain([EOS]).collect()])
+    };
+    let families = Families::named(Some("llama3_json"), None).unwrap();
+    let server = Setup { families, ..Setup::default() }.start(move |_| plan()).await;
+    let (choice, _) = both(&server, json!({"tools": tools()})).await;
+    let function = &choice["message"]["tool_calls"][0]["function"];
+    assert_eq!(*function, json!({"name": "add", "arguments": "{\"a\": 1}"}));
+    assert!(choice["message"]["content"].is_null());
+    // Whoever doesn't look for calls has no use for their marks.
+    let (choice, _) = both(&server, json!({})).await;
+    assert_eq!(choice["message"]["content"], CALL);
+    // Whoever asks for special tokens gets those that mark nothing.
+    let (choice, _) = both(&server, json!({"tools": tools(), "skip_special_tokens": false})).await;
+    assert_eq!(choice["message"]["content"], "<special>");
+    assert_eq!(choice["finish_reason"], "tool_calls");
 }
 
 #[tokio::test]

@@ -137,6 +137,11 @@ async fn bad_chat_requests() {
                    "tool_choice": {"type": "function", "function": {"name": "f"}}}),
             "A required call of `f` is not supported by this server",
         ),
+        (json!({"messages": user, "thinking_token_budget": 5}), "`thinking_token_budget` can't be kept here"),
+        (
+            json!({"messages": user, "thinking_token_budget": -2}),
+            "thinking_token_budget must be -1 (no limit), 0 or more, got -2.",
+        ),
         (
             json!({"messages": user, "tools": [{"type": "function", "function": {"name": "a b"}}]}),
             "`tools[0].function.name` must be 1 to 64 letters",

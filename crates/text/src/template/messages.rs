@@ -33,6 +33,15 @@ pub(super) fn name_reasoning(message: &mut Value) {
     }
 }
 
+/// Makes empty content beside calls null.
+pub(super) fn empty_to_null(message: &mut Value) {
+    let Some(fields) = message.as_object_mut() else { return };
+    let calls = fields.get("tool_calls").and_then(Value::as_array).is_some_and(|calls| !calls.is_empty());
+    if calls && fields.get("content").and_then(Value::as_str).is_some_and(str::is_empty) {
+        fields.insert("content".to_owned(), Value::Null);
+    }
+}
+
 /// Says in each result of a call which function it comes from, if the client doesn't: it names the call by its id,
 /// some templates show the function.
 pub(super) fn name_results(messages: &mut [Value]) {

@@ -11,7 +11,7 @@ use std::{fs, io, path::Path};
 
 use jiff::civil::DateTime;
 use minijinja::{Environment, Error, ErrorKind, Value as Jinja};
-use serde_json::{Map, Value};
+use serde_json::{Map, Value, json};
 
 use self::environment::Refusal;
 use crate::{
@@ -30,6 +30,8 @@ pub struct ChatTemplate {
     /// By name.
     sources: Vec<(String, String)>,
     takes_parts: bool,
+    /// Whether it shows a call only beside content that is null.
+    null_beside_calls: bool,
 }
 
 impl std::fmt::Debug for ChatTemplate {
@@ -113,8 +115,10 @@ impl ChatTemplate {
         }
         let special_tokens = files.config().special_tokens();
         let special_tokens = special_tokens.map(|(role, text)| (role.to_owned(), text.to_owned())).collect();
-        let mut template = Self { env, special_tokens, sources, takes_parts: false };
+        let mut template =
+            Self { env, special_tokens, sources, takes_parts: false, null_beside_calls: false };
         template.takes_parts = template.probe_parts();
+        template.null_beside_calls = !template.shows_call(&"".into()) && template.shows_call(&Value::Null);
         Ok(template)
     }
 
@@ -149,13 +153,17 @@ impl ChatTemplate {
 
     /// Brings messages as clients send them into the form that templates expect: arguments of tool calls as objects
     /// (or as JSON text, for the few templates that want `text_arguments`), results of calls with the name of the
-    /// function, reasoning under every name that templates look for, and, if the template can't take content in parts, the text of the parts in its place, joined by
+    /// function, reasoning under every name that templates look for, the content beside calls null where the template asks for that,
+    /// and, if the template can't take content in parts, the text of the parts in its place, joined by
     /// newlines. Parts that aren't text stay as they are.
     pub fn prepare_messages(&self, messages: &mut [Value], text_arguments: bool) {
         messages::name_results(messages);
         for message in messages {
             messages::shape_arguments(message, text_arguments);
             messages::name_reasoning(message);
+            if self.null_beside_calls {
+                messages::empty_to_null(message);
+            }
             if !self.takes_parts {
                 messages::flatten_text_parts(message);
             }
@@ -190,10 +198,25 @@ impl ChatTemplate {
         Jinja::from_pairs(special.chain(kwargs).chain(fixed).chain(clock))
     }
 
+    /// Tries out whether an earlier call is shown beside this content, with arguments of either form.
+    fn shows_call(&self, content: &Value) -> bool {
+        const NAME: &str = "MILLRACE_PROBE";
+        [json!({}), "{}".into()].iter().any(|arguments| {
+            let function = json!({"name": NAME, "arguments": arguments});
+            let calls = json!([{"id": "probe1234", "type": "function", "function": function}]);
+            let messages = [
+                json!({"role": "user", "content": "x"}),
+                json!({"role": "assistant", "content": content, "tool_calls": calls}),
+            ];
+            let input = TemplateInput { messages: &messages, ..TemplateInput::default() };
+            self.render(&input).is_ok_and(|text| text.contains(NAME))
+        })
+    }
+
     /// Tries it out: a template that can't read parts fails, drops the text, or prints the list itself.
     fn probe_parts(&self) -> bool {
         const TEXT: &str = "MILLRACE-PROBE";
-        let message = serde_json::json!({"role": "user", "content": [{"type": "text", "text": TEXT}]});
+        let message = json!({"role": "user", "content": [{"type": "text", "text": TEXT}]});
         let printed = [format!(": '{TEXT}'"), format!(": \"{TEXT}\"")];
         let rendered = self.render(&TemplateInput {
             messages: &[message],

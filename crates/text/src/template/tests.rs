@@ -46,7 +46,10 @@ fn tojson_writes_what_json_dumps_writes() {
         "{\n  \"a\": [\n    1\n  ],\n  \"b\": []\n}",
     );
     check("{{ {'b': 1, 'a': 2} | tojson(separators=(',', ':')) }}", r#"{"b":1,"a":2}"#);
-    check("{{ {1: none, true: 'x'} | tojson }}", r#"{"1": null, "true": "x"}"#);
+    check(
+        "{{ {1: none, 2: 'x'} | tojson }} {{ {true: 'x'} | tojson }}",
+        r#"{"1": null, "2": "x"} {"true": "x"}"#,
+    );
     assert!(render_with("{{ missing | tojson }}", &json!({})).is_err());
     assert!(render_with("{{ 1 | tojson(indent=100000) }}", &json!({})).is_err());
 }

@@ -131,7 +131,7 @@ mod tests {
 
     use super::*;
 
-    fn tool(name: &str, parameters: Value) -> Value {
+    fn tool(name: &str, parameters: &Value) -> Value {
         json!({"type": "function", "function": {"name": name, "parameters": parameters}})
     }
 
@@ -144,37 +144,37 @@ mod tests {
     #[test]
     fn names_are_plain_and_short() {
         for name in ["f", "get_weather-2", &"x".repeat(64)] {
-            assert_eq!(check(tool(name, Value::Null)), Ok(()), "{name}");
+            assert_eq!(check(tool(name, &Value::Null)), Ok(()), "{name}");
         }
         for name in ["", "a b", "größe", "a.b", "a\n", &"x".repeat(65)] {
-            assert_eq!(check(tool(name, Value::Null)), Err("tools[0].function.name".into()), "{name}");
+            assert_eq!(check(tool(name, &Value::Null)), Err("tools[0].function.name".into()), "{name}");
         }
     }
 
     #[test]
     fn schemas_have_bounds() {
         let wrong = Err("tools[0].function.parameters".into());
-        assert_eq!(check(tool("f", json!({"properties": {"a": {"type": "string"}}}))), Ok(()));
-        assert_eq!(check(tool("f", json!({"a": {"b": {"c": {}}}}))), wrong);
-        assert_eq!(check(tool("f", json!({"a": [[[]]]}))), wrong);
-        assert_eq!(check(tool("f", json!({"description": "x".repeat(60)}))), wrong);
-        assert_eq!(check(tool("f", json!([]))), wrong);
+        assert_eq!(check(tool("f", &json!({"properties": {"a": {"type": "string"}}}))), Ok(()));
+        assert_eq!(check(tool("f", &json!({"a": {"b": {"c": {}}}}))), wrong);
+        assert_eq!(check(tool("f", &json!({"a": [[[]]]}))), wrong);
+        assert_eq!(check(tool("f", &json!({"description": "x".repeat(60)}))), wrong);
+        assert_eq!(check(tool("f", &json!([]))), wrong);
     }
 
     #[test]
     fn the_choice_is_read() {
         let limits = Limits::default();
-        let read = |choice: Value| {
-            offered(Some(vec![tool("f", Value::Null)]), Some(&choice), &limits)
+        let read = |choice: &Value| {
+            offered(Some(vec![tool("f", &Value::Null)]), Some(choice), &limits)
                 .map(|(tools, choice)| (tools.len(), choice))
         };
         let named = |name: &str| json!({"type": "function", "function": {"name": name}});
-        assert_eq!(read(Value::Null).unwrap(), (1, ToolChoice::Auto));
-        assert_eq!(read(json!("none")).unwrap(), (0, ToolChoice::None));
-        assert_eq!(read(json!("required")).unwrap(), (1, ToolChoice::Required));
-        assert_eq!(read(named("f")).unwrap(), (1, ToolChoice::Named("f".into())));
-        assert!(read(named("g")).is_err());
-        assert!(read(json!({})).is_err());
-        assert!(read(json!("maybe")).is_err());
+        assert_eq!(read(&Value::Null).unwrap(), (1, ToolChoice::Auto));
+        assert_eq!(read(&json!("none")).unwrap(), (0, ToolChoice::None));
+        assert_eq!(read(&json!("required")).unwrap(), (1, ToolChoice::Required));
+        assert_eq!(read(&named("f")).unwrap(), (1, ToolChoice::Named("f".into())));
+        assert!(read(&named("g")).is_err());
+        assert!(read(&json!({})).is_err());
+        assert!(read(&json!("maybe")).is_err());
     }
 }

@@ -11,6 +11,8 @@ pub(crate) const EOS: u32 = 256;
 pub(crate) const SPECIAL: u32 = 257;
 /// `<beyond>`: a token that the tokenizer knows and the model doesn't.
 const BEYOND: u32 = 258;
+/// `<|python_tag|>`: a special token that Llama's calls are marked with.
+pub(crate) const PYTHON_TAG: u32 = 259;
 /// What the model knows: 256 bytes and two special tokens.
 pub(crate) const VOCAB_SIZE: usize = 258;
 
@@ -41,7 +43,8 @@ fn files() -> TextFiles {
     };
     let json = json!({
         "version": "1.0", "truncation": null, "padding": null,
-        "added_tokens": [special(EOS, "<eos>"), special(SPECIAL, "<special>"), special(BEYOND, "<beyond>")],
+        "added_tokens": [special(EOS, "<eos>"), special(SPECIAL, "<special>"), special(BEYOND, "<beyond>"),
+                         special(PYTHON_TAG, "<|python_tag|>")],
         "normalizer": null,
         "pre_tokenizer": {"type": "ByteLevel", "add_prefix_space": false, "trim_offsets": true, "use_regex": false},
         "post_processor": null,
