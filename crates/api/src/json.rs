@@ -6,7 +6,7 @@ use serde::{
     Deserialize, Deserializer,
     de::{self, DeserializeOwned, SeqAccess, Visitor},
 };
-use serde_json::Value;
+use serde_json::{Map, Value};
 
 use crate::{ApiError, Limits, error::shorten};
 
@@ -34,6 +34,21 @@ pub fn read<T: DeserializeOwned>(body: &Value) -> Result<T, ApiError> {
         let reason = shorten(&e.inner().to_string(), 200);
         ApiError::invalid(&path, format!("Invalid value for `{path}`: {reason}."))
     })
+}
+
+/// Characters of the strings and keys in a value.
+pub(crate) fn text_chars(value: &Value) -> usize {
+    match value {
+        Value::String(text) => text.chars().count(),
+        Value::Array(list) => list.iter().map(text_chars).sum(),
+        Value::Object(fields) => object_chars(fields),
+        Value::Null | Value::Bool(_) | Value::Number(_) => 0,
+    }
+}
+
+/// The same for an object.
+pub(crate) fn object_chars(fields: &Map<String, Value>) -> usize {
+    fields.iter().map(|(key, value)| key.chars().count() + text_chars(value)).sum()
 }
 
 /// One pass over the bytes, before the parser allocates: depth, and values counted by their separators.

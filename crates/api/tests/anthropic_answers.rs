@@ -5,9 +5,11 @@
     reason = "a test may fail, and reads better without borrows"
 )]
 
+use std::time::{Duration, Instant};
+
 use millrace_api::{
-    ApiError, Call, ChatEvent, Collector, Delta, End, EndReason, Frame, Limits, Part, ReplyHead, Start,
-    StopCause, anthropic::parse,
+    ApiError, Call, ChatEvent, Collector, Delta, End, EndReason, Frame, Input, Limits, Part, ReplyHead,
+    Start, StopCause, anthropic::parse,
 };
 use millrace_types::Usage;
 use serde_json::{Value, json};
@@ -198,7 +200,63 @@ fn every_end_has_its_reason() {
         (&message["stop_reason"], &message["stop_sequence"]),
         (&json!("stop_sequence"), &json!("END"))
     );
-    assert_eq!(reason(tool(0, "{}", 2, false), stop()), "end_turn");
+}
+
+/// Clients run the calls of an answer that ended with `tool_use`, and some those of any answer that ended by itself.
+#[test]
+fn an_answer_with_a_broken_call_did_not_end_well() {
+    let reason = |parts: Vec<Part>, stop| {
+        let message = both(json!({}), parts, End { reason: EndReason::Stop, stop });
+        message["stop_reason"].clone()
+    };
+    let mut calls = tool(0, "{}", 2, true);
+    assert_eq!(reason(calls.clone(), None), "tool_use");
+    calls.extend(tool(1, "{}", 2, false));
+    assert_eq!(reason(calls.clone(), None), "max_tokens");
+    assert_eq!(reason(calls, Some(StopCause::Text("END".into()))), "stop_sequence");
+    assert_eq!(reason(tool(0, "{}", 2, false), None), "max_tokens");
+}
+
+/// Models write ids such as `functions.f:0`; Anthropic's have letters, digits, `_` and `-` only.
+#[test]
+fn ids_take_anthropics_form_and_come_back_as_they_were() {
+    let ids = ["functions.f:0", "functions.f.0", "call_1-a", "é", "esc-x"];
+    let part = |(index, id): (usize, &&str)| {
+        [
+            Part::ToolCall { index, id: (*id).into(), name: "f".into() },
+            Part::ToolCallEnd { index, complete: true },
+        ]
+    };
+    let message = both(json!({}), ids.iter().enumerate().flat_map(part).collect(), stop());
+    let calls = message["content"].as_array().unwrap();
+    let shown: Vec<_> = calls.iter().map(|call| call["id"].as_str().unwrap()).collect();
+    let plain = |id: &&str| id.bytes().all(|byte| byte.is_ascii_alphanumeric() || b"_-".contains(&byte));
+    assert!(shown.iter().all(plain), "{shown:?}");
+    assert_eq!(shown[2], "call_1-a");
+
+    let results =
+        shown.iter().map(|id| json!({"type": "tool_result", "tool_use_id": id})).collect::<Vec<_>>();
+    let history = json!({"messages": [
+        {"role": "user", "content": "hi"}, {"role": "assistant", "content": calls},
+        {"role": "user", "content": results},
+    ]});
+    let Input::Chat(chat) = call(history).request.input else { panic!("not a conversation") };
+    let called = chat.messages[1]["tool_calls"].as_array().unwrap().iter().map(|call| &call["id"]);
+    assert_eq!(called.collect::<Vec<_>>(), ids);
+    let answered = chat.messages[2..].iter().map(|result| &result["tool_call_id"]);
+    assert_eq!(answered.collect::<Vec<_>>(), ids);
+}
+
+#[test]
+fn white_space_takes_linear_time() {
+    let mut call = call(json!({}));
+    let blank = Delta { parts: vec![text("\n")], ..Delta::default() };
+    let begin = Instant::now();
+    for _ in 0..500_000 {
+        assert!(call.encoder.frames(&head(), ChatEvent::Delta(Box::new(blank.clone()))).len() < 2);
+        // Many times what it takes.
+        assert!(begin.elapsed() < Duration::from_secs(10));
+    }
 }
 
 #[test]

@@ -73,7 +73,17 @@ fn system_text_comes_first_and_counting_noise_goes() {
     ]}));
     assert_eq!(blocks.messages[0]["content"], "Be brief.\nBe kind.");
     assert_eq!(blocks.messages.len(), 2);
-    assert_eq!(chat(json!({"system": []})).messages.len(), 1);
+    for nothing in [json!([]), json!("")] {
+        assert_eq!(chat(json!({"system": nothing})).messages.len(), 1);
+    }
+    // Some clients make one text of all blocks.
+    let joined = "x-anthropic-billing-header: cch=abc\nBe brief.\nBe kind.";
+    for system in [json!(joined), json!([{"type": "text", "text": joined}])] {
+        assert_eq!(chat(json!({"system": system})).messages[0]["content"], "Be brief.\nBe kind.");
+    }
+    for noise in ["x-anthropic-billing-header: cch=abc", "x-anthropic-billing-header: cch=abc\n"] {
+        assert_eq!(chat(json!({"system": noise})).messages.len(), 1);
+    }
 }
 
 #[test]
@@ -111,6 +121,22 @@ fn a_tool_round_becomes_what_templates_read() {
             {"role": "tool", "tool_call_id": "t3", "name": "time", "content": ""},
         ])
     );
+}
+
+/// Models that write ids themselves begin anew in each answer.
+#[test]
+fn an_answered_calls_id_may_come_again() {
+    let round = |name: &str| {
+        [
+            json!({"role": "assistant", "content": [{"type": "tool_use", "id": "0", "name": name, "input": {}}]}),
+            json!({"role": "user", "content": [{"type": "tool_result", "tool_use_id": "0", "content": name}]}),
+        ]
+    };
+    let mut asked = vec![json!({"role": "user", "content": "hi"})];
+    asked.extend(round("f").into_iter().chain(round("g")));
+    let history = messages(json!(asked));
+    assert_eq!((&history[2]["name"], &history[4]["name"]), (&json!("f"), &json!("g")));
+    assert_eq!((&history[2]["content"], &history[4]["content"]), (&json!("f"), &json!("g")));
 }
 
 #[test]
@@ -354,7 +380,7 @@ fn messages_are_refused_by_path() {
         (json!([user, call, user]), "messages.2: The tool_use 't' has no tool_result"),
         (json!([result]), "messages.0: The tool_result for 't' has no tool_use"),
         (json!([user, call, result, result]), "messages.3: The tool_result for 't' has no tool_use"),
-        (json!([user, call, result, call, result]), "messages.3: Two tool_use blocks have the id 't'."),
+        (json!([user, call, call, result]), "messages.2: Two open tool_use blocks have the id 't'."),
         (
             json!([user, call, {"role": "user", "content": [
                 {"type": "tool_result", "tool_use_id": "t", "content": [{"type": "image"}]}]}]),
@@ -373,6 +399,9 @@ fn counts_and_sizes_are_bounded() {
     let user = |text: &str| json!({"role": "user", "content": text});
     assert!(refused(json!({"messages": vec![user("a"); 3]})).contains("At most 2 messages"));
     assert!(refused(json!({"messages": [user("abcd")], "system": "efghi"})).contains("9 characters"));
+    let call = json!({"type": "tool_use", "id": "t", "name": "f", "input": {"key": "sixsix"}});
+    let called = [user("a"), json!({"role": "assistant", "content": [call]})];
+    assert!(refused(json!({ "messages": called })).contains("11 characters"));
     let tool = |name: &str| json!({"name": name, "input_schema": {"type": "object"}});
     assert!(refused(json!({"tools": [tool("f"), tool("g")]})).contains("At most 1 tools"));
     let long = "x".repeat(100_000);

@@ -3,6 +3,8 @@
 //! White space that touches markup (a call, a reasoning tag) belongs to the markup: it is left out at the beginning
 //! and at the end of a text, and kept between two pieces of text. Text that touches no markup stays as it is.
 
+use std::collections::HashSet;
+
 use crate::event::Event;
 
 /// More white space than this is text in its own right.
@@ -41,6 +43,9 @@ pub(crate) struct Output {
     calls: usize,
     complete: usize,
     ids: Ids,
+    /// Ids that the model wrote. Some models number the calls of each tool or section anew: an id that comes again is
+    /// replaced, because a result couldn't tell which call it answers.
+    given: HashSet<String>,
     in_reasoning: bool,
 }
 
@@ -55,6 +60,7 @@ impl Output {
             calls: 0,
             complete: 0,
             ids,
+            given: HashSet::new(),
             in_reasoning: false,
         }
     }
@@ -187,6 +193,7 @@ impl Output {
         self.enter(Channel::Content);
         let index = self.calls;
         self.calls += 1;
+        let id = id.filter(|id| self.given.insert(id.clone()));
         let id = id.unwrap_or_else(|| self.ids.make(index));
         self.events.push(Event::ToolCall { index, id, name: name.to_owned() });
     }

@@ -78,14 +78,10 @@ impl Families {
         markers
     }
 
-    /// The text that ends reasoning, which a thinking budget can force on the model.
-    pub fn end_of_reasoning(&self) -> Option<&'static str> {
-        self.reasoning.and_then(|family| family.close.first().copied())
-    }
-
-    /// The texts that begin reasoning.
-    pub fn begin_of_reasoning(&self) -> &'static [&'static str] {
-        self.reasoning.map_or(&[], |family| family.open)
+    /// The texts that begin reasoning, each with the one that ends it, which a thinking budget can force on the model.
+    pub fn reasoning_marks(&self) -> impl Iterator<Item = (&'static str, &'static str)> + use<> {
+        let pairs = |family: &'static ReasoningFamily| family.open.iter().zip(family.close);
+        self.reasoning.into_iter().flat_map(pairs).map(|(open, close)| (*open, *close))
     }
 
     /// Where the output begins after this prompt, which is the rendered template.

@@ -314,6 +314,18 @@ fn ids() {
     assert_eq!(answer.calls[0].id.len(), 9);
 }
 
+/// Models that write ids themselves may repeat them; within one answer each is used once.
+#[test]
+fn repeated_ids_are_replaced() {
+    let call = "<|tool_call_begin|>functions.now:0<|tool_call_argument_begin|>{}<|tool_call_end|>";
+    let format = FORMATS.iter().find(|format| format.name == "kimi_k2").unwrap();
+    let calls =
+        check(format, &call.repeat(3), &[("now", json!({})), ("now", json!({})), ("now", json!({}))]).calls;
+    assert_eq!(calls[0].id, "functions.now:0");
+    assert!(calls[1].id.starts_with("call_") && calls[2].id.starts_with("call_"), "{calls:?}");
+    assert_ne!(calls[1].id, calls[2].id);
+}
+
 /// Cut off anywhere, the calls and their arguments are a beginning of what they are in full, and only what came to its
 /// end is complete.
 #[test]

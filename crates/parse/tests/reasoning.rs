@@ -133,6 +133,17 @@ fn tags_in_text_are_text() {
 }
 
 #[test]
+fn marks_come_in_pairs() {
+    for (name, open, close, _) in FORMATS.iter().filter(|format| format.0 != "gpt_oss") {
+        let (first, last) = named(name).reasoning_marks().next().unwrap();
+        assert!(open.starts_with(first) && close.trim_start().starts_with(last), "{name}: {first} {last}");
+    }
+    let marks: Vec<_> = named("mistral").reasoning_marks().collect();
+    assert_eq!(marks, [("[THINK]", "[/THINK]"), ("<think>", "</think>")]);
+    assert_eq!(Families::default().reasoning_marks().count(), 0);
+}
+
+#[test]
 fn reasoning_between_calls() {
     let families = Families::named(Some("minimax_m2"), Some("minimax_m2")).unwrap();
     let call = "<minimax:tool_call>\n<invoke name=\"f\">\n</invoke>\n</minimax:tool_call>";

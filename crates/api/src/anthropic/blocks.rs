@@ -27,12 +27,13 @@ pub(super) fn read_content(path: &str, content: &Value, role: Role) -> Result<Ve
     }
 }
 
-/// Reads a string or a list of text blocks, such as `system`.
+/// Reads a string or a list of text blocks, such as `system`. An empty string is no text.
 ///
 /// # Errors
 /// As in [`read_content`].
 pub(super) fn read_texts(path: &str, content: &Value) -> Result<Vec<String>, ApiError> {
     match content {
+        Value::String(text) if text.is_empty() => Ok(Vec::new()),
         Value::String(text) => Ok(vec![text.clone()]),
         Value::Array(blocks) => {
             let read = |(index, block)| {

@@ -5,6 +5,7 @@ use std::collections::HashMap;
 use serde_json::{Map, Value, json};
 
 use super::{
+    ids,
     stream::MessageEncoder,
     types::{Block, Conversation, Message, Options, Request, Role, Thinking},
 };
@@ -92,8 +93,8 @@ impl History {
                 append(message, "reasoning_content", &text);
             }
             (_, Block::RedactedThinking) => {}
-            (_, Block::ToolUse { id, name, input }) => self.add_call(id, name, input),
-            (_, Block::ToolResult { id, text }) => self.add_result(&id, &text),
+            (_, Block::ToolUse { id, name, input }) => self.add_call(ids::restore(id), name, input),
+            (_, Block::ToolResult { id, text }) => self.add_result(&ids::restore(id), &text),
         }
     }
 

@@ -1,13 +1,14 @@
 //! Anthropic's Messages API.
 //!
 //! `validate` reads a body field by field and refuses what it doesn't know, as the real API does; `blocks` and `tools`
-//! are its parts. `convert` makes the neutral request: messages in OpenAI's shape, because chat templates read that.
-//! `reply` puts the pieces of an answer into content blocks, for `stream` and for the whole answer alike.
+//! are its parts. `convert` makes the neutral request: messages in OpenAI's shape, because chat templates read that. `ids` gives
+//! calls' ids the form that clients expect. `reply` puts the pieces of an answer into content blocks, for `stream` and for the whole answer alike.
 
 mod blocks;
 mod convert;
 mod error;
 mod fields;
+mod ids;
 pub mod models;
 mod partial;
 mod reply;

@@ -3,7 +3,7 @@
 use millrace_types::Usage;
 
 use super::{
-    partial,
+    ids, partial,
     types::{BlockDelta, ContentBlock, EndBody, OutputTokensDetails, UsageBody},
 };
 use crate::{End, EndReason, Part, StopCause};
@@ -34,6 +34,8 @@ pub(super) struct Blocks {
     held: String,
     /// Whether a call came to its end.
     called: bool,
+    /// Whether a call did not: the model ended its answer, or went on with something else, inside of it.
+    broken: bool,
 }
 
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -45,7 +47,7 @@ enum Kind {
 
 impl Blocks {
     pub(super) fn new(show_thinking: bool) -> Self {
-        Self { show_thinking, count: 0, open: None, held: String::new(), called: false }
+        Self { show_thinking, count: 0, open: None, held: String::new(), called: false, broken: false }
     }
 
     /// Takes the next piece.
@@ -62,7 +64,7 @@ impl Blocks {
             Part::ToolCall { id, name, .. } => {
                 // Two calls in a row are two blocks.
                 self.close(steps);
-                let input = serde_json::Map::new();
+                let (id, input) = (ids::escape(id), serde_json::Map::new());
                 self.enter(Kind::Tool, ContentBlock::ToolUse { id, name, input }, steps);
             }
             Part::ToolArguments { delta, .. } => {
@@ -70,6 +72,7 @@ impl Blocks {
             }
             Part::ToolCallEnd { complete, .. } => {
                 self.called |= complete;
+                self.broken |= !complete;
                 self.close(steps);
             }
         }
@@ -84,8 +87,10 @@ impl Blocks {
     }
 
     fn push_text(&mut self, text: &str, steps: &mut Vec<Step>) {
+        // What is held already is blank, and may be long.
+        let blank = text.trim().is_empty();
         self.held.push_str(text);
-        if self.open == Some(Kind::Text) || !self.held.trim().is_empty() {
+        if self.open == Some(Kind::Text) || !blank {
             self.show_held(steps);
         }
     }
@@ -129,6 +134,8 @@ impl Blocks {
             (EndReason::Stop, Some(StopCause::Text(text))) => {
                 EndBody { stop_sequence: Some(text.clone()), ..reason("stop_sequence") }
             }
+            // Clients take the other reasons of an answer that ended by itself as leave to run all of its calls.
+            (EndReason::Stop, _) if self.broken => reason("max_tokens"),
             (EndReason::Stop, _) if self.called => reason("tool_use"),
             (EndReason::Stop, _) => reason("end_turn"),
             (EndReason::Length, _) if usage.completion_tokens < asked => {

@@ -1,6 +1,6 @@
 //! Reads bodies: types, ranges, and the rules between fields and messages.
 
-use std::collections::{HashMap, HashSet};
+use std::collections::HashMap;
 
 use serde_json::Value;
 
@@ -10,7 +10,7 @@ use super::{
     tools::{read_choice, read_tools},
     types::{Block, Conversation, Message, Options, Request, Role, Thinking},
 };
-use crate::{ApiError, Limits, ToolChoice};
+use crate::{ApiError, Limits, ToolChoice, json::object_chars};
 
 /// Least `thinking.budget_tokens`.
 const MIN_BUDGET: i64 = 1024;
@@ -43,8 +43,8 @@ const REFUSED: &[(&str, &str)] = &[
 
 const NO_FORMAT: &str = "Constrained output is not available. Describe the format in the prompt.";
 
-/// The head of the system prompt's block in which Claude Code counts its calls. It differs in every request, so it
-/// would keep any prompt from being found in the cache.
+/// The head of the line in which Claude Code counts its calls, before the system prompt. It differs in every request, so
+/// it would keep any prompt from being found in the cache.
 const BILLING: &str = "x-anthropic-billing-header:";
 
 /// Reads a body of `/v1/messages`.
@@ -101,8 +101,8 @@ fn read_conversation(
     limits: &Limits,
     thinking: Thinking,
 ) -> Result<Conversation, ApiError> {
-    let mut system = fields.get("system").map_or(Ok(Vec::new()), |system| read_texts("system", system))?;
-    system.retain(|text| !text.starts_with(BILLING));
+    let system = fields.get("system").map_or(Ok(Vec::new()), |system| read_texts("system", system))?;
+    let system: Vec<String> = system.into_iter().filter_map(without_billing).collect();
     let mut messages = read_messages(fields, limits)?;
     drop_empty_prefill(&mut messages);
     check_contents(&messages)?;
@@ -125,6 +125,15 @@ fn read_conversation(
         thinking,
         effort: read_effort(fields)?,
     })
+}
+
+/// A text of the system prompt without its line of that kind. Some clients send all texts as one, so the rest stays.
+fn without_billing(text: String) -> Option<String> {
+    if !text.starts_with(BILLING) {
+        return Some(text);
+    }
+    let (_, rest) = text.split_once('\n')?;
+    (!rest.trim().is_empty()).then(|| rest.to_owned())
 }
 
 fn read_messages(fields: &mut Fields<'_>, limits: &Limits) -> Result<Vec<Message>, ApiError> {
@@ -177,19 +186,23 @@ fn check_contents(messages: &[Message]) -> Result<(), ApiError> {
     }
 }
 
-/// Each call is followed by its result in the user's next message, and each result follows its call.
+/// Each call is followed by its result in the user's next message, and each result follows its call. Ids tell the calls
+/// of one turn apart; models that write them themselves use the same ones in the next turn.
 fn check_calls(messages: &[Message]) -> Result<(), ApiError> {
-    let mut seen = HashSet::new();
     // The calls without a result, with their place among all calls.
     let mut open: HashMap<&str, usize> = HashMap::new();
+    let mut calls = 0;
     for (index, message) in messages.iter().enumerate() {
         let path = format!("messages.{index}");
         for block in &message.blocks {
             match block {
-                Block::ToolUse { id, .. } if !seen.insert(id) => {
-                    return Err(invalid(&path, &format!("Two tool_use blocks have the id '{}'.", short(id))));
+                Block::ToolUse { id, .. } => {
+                    calls += 1;
+                    if open.insert(id, calls).is_some() {
+                        let message = format!("Two open tool_use blocks have the id '{}'.", short(id));
+                        return Err(invalid(&path, &message));
+                    }
                 }
-                Block::ToolUse { id, .. } => drop(open.insert(id, seen.len())),
                 Block::ToolResult { id, .. } if open.remove(id.as_str()).is_none() => {
                     let message = format!(
                         "The tool_result for '{}' has no tool_use in the message before it.",
@@ -222,8 +235,8 @@ fn check_size(system: &[String], messages: &[Message], limits: &Limits) -> Resul
     }
     let texts = messages.iter().flat_map(|message| &message.blocks).map(|block| match block {
         Block::Text(text) | Block::Thinking(text) | Block::ToolResult { text, .. } => text.chars().count(),
-        // Bounded by the body, like the tools.
-        Block::RedactedThinking | Block::ToolUse { .. } => 0,
+        Block::ToolUse { name, input, .. } => name.chars().count() + object_chars(input),
+        Block::RedactedThinking => 0,
     });
     let chars = texts.sum::<usize>() + system.iter().map(|text| text.chars().count()).sum::<usize>();
     let most = limits.max_prompt_chars;

@@ -58,11 +58,17 @@ impl<'a, E: Element, N: Number> Spans<'a, E, N> {
         let seen = visible(seq, tile, job.spec.window);
         let keys = seen.start.max(chunk * CHUNK)..seen.end.min((chunk + 1) * CHUNK);
         let blocks = seq.blocks.of(&job.batch.block_tables);
+        let head = item.kv_head;
         let mut span = keys.start / SPAN * SPAN;
-        let mut next = self.tiles_at(blocks, span, &keys);
+        let mut next = self.tiles_at(blocks, head, span, &keys);
         while span < keys.end {
             let tiles = next;
-            next = self.tiles_at(blocks, span + SPAN, &keys);
+            next = if span + SPAN < seen.end || head + 1 == job.spec.heads.kv_heads {
+                self.tiles_at(blocks, head, span + SPAN, &keys)
+            } else {
+                // What comes after this item: the next head of the same tokens.
+                self.tiles_at(blocks, head + 1, seen.start / SPAN * SPAN, &seen)
+            };
             unit.prepare(s, &tiles, self.room);
             self.span(s, unit, span, &tiles, &next, state);
             span += SPAN;
@@ -71,13 +77,19 @@ impl<'a, E: Element, N: Number> Spans<'a, E, N> {
 
     /// The tiles of a span that hold any of `keys`.
     #[inline(always)]
-    fn tiles_at(&self, blocks: &[BlockId], span: usize, keys: &Range<usize>) -> [TileView<'a, E>; TILES] {
+    fn tiles_at(
+        &self,
+        blocks: &[BlockId],
+        kv_head: usize,
+        span: usize,
+        keys: &Range<usize>,
+    ) -> [TileView<'a, E>; TILES] {
         let (kv, mut tiles) = (self.job.kv, [TileView::absent(); TILES]);
         for (index, tile) in tiles.iter_mut().enumerate() {
             let position = span + index * TILE;
             if position < keys.end && position + TILE > keys.start {
                 let (block, offset) = (position / kv.block_size(), position % kv.block_size());
-                *tile = kv.tile(blocks[block].0 as usize, self.item.kv_head, offset);
+                *tile = kv.tile(blocks[block].0 as usize, kv_head, offset);
             }
         }
         tiles

@@ -69,20 +69,28 @@ enum Ahead {
     Nothing,
     /// Those a bit ahead.
     All,
-    /// The first or the second half of those of the next panels.
+    /// This half of those of the next panels.
     Half(usize),
+    /// This quarter of them.
+    Quarter(usize),
 }
 
+/// From this many passes on, the first ones are so small a part of the work that they can wait.
+const MANY_PASSES: usize = 12;
+
 impl Ahead {
-    /// Somebody has to bring the weights: the first rows, or where just two passes share panels, each a half, so that
-    /// memory works all the time.
+    /// Somebody has to bring the weights: the first rows, or where not too many passes share panels, each a part, so
+    /// that memory works all the time.
     #[inline(always)]
     fn new(at: Rows, panels: usize) -> Self {
-        match at.passes {
+        match (at.passes, at.pass) {
             // One pass; known when the kernel is compiled.
             _ if panels == 1 => Self::All,
-            2 => Self::Half(at.pass),
-            _ if at.pass == 0 => Self::All,
+            (2, pass) => Self::Half(pass),
+            (3, 2) => Self::Half(1),
+            (3..MANY_PASSES, pass @ ..4) => Self::Quarter(pass),
+            (..MANY_PASSES, 1..) => Self::Nothing,
+            (_, 0) => Self::All,
             _ => Self::Nothing,
         }
     }
@@ -170,6 +178,15 @@ impl<'a, const FOUR: bool, const AFFINE: bool> IntJob<'a, FOUR, AFFINE> {
         if AFFINE { s.fma(bias, s.splat(x.bias_factor), acc) } else { acc }
     }
 
+    /// Asks for a part of the group that lies P panels behind this one.
+    #[inline(always)]
+    fn ask_for<const P: usize>(&self, q: &[[u8; VECTOR]], part: usize, parts: usize) {
+        let count = Self::VECTORS / parts;
+        for vector in &q[part * count..][..count] {
+            prefetch(vector, P * self.groups * Self::VECTORS * VECTOR);
+        }
+    }
+
     /// The integer sums of `shared` groups from `group` on for M rows × P panels. Few sums get two accumulators each,
     /// which halves the latency; integer sums are exact in any order.
     #[inline(always)]
@@ -194,9 +211,8 @@ impl<'a, const FOUR: bool, const AFFINE: bool> IntJob<'a, FOUR, AFFINE> {
                 match ahead {
                     Ahead::Nothing => {}
                     Ahead::All => q.iter().for_each(|vector| prefetch(vector, PREFETCH_BYTES)),
-                    Ahead::Half(which) => q[which * Self::VECTORS / 2..][..Self::VECTORS / 2]
-                        .iter()
-                        .for_each(|vector| prefetch(vector, P * self.groups * Self::VECTORS * VECTOR)),
+                    Ahead::Half(which) => self.ask_for::<P>(q, which, 2),
+                    Ahead::Quarter(which) => self.ask_for::<P>(q, which, 4),
                 }
             }
             let mut here = [&x[0][group].q; M];
@@ -313,7 +329,7 @@ impl<'a, const FOUR: bool, const AFFINE: bool> IntJob<'a, FOUR, AFFINE> {
             rows if rows <= FEW_ROWS => (FEW_ROWS, 1),
             // Two passes with as little to spare as can be.
             rows if rows > 2 * WIDE_ROWS && rows <= 2 * MAX_ROWS => (MAX_ROWS, MAX_PANELS),
-            rows if rows <= 2 * WIDE_ROWS => (WIDE_ROWS, MAX_PANELS),
+            rows if rows < MANY_PASSES * WIDE_ROWS => (WIDE_ROWS, MAX_PANELS),
             _ => (WIDE_ROWS, PANEL_STEP),
         };
         let w = &mut Widened::new();

@@ -113,18 +113,13 @@ impl Remote {
                 bail!("{message}");
             }
             let choice = &chunk["choices"][0];
-            for part in calls.parts(&choice["delta"]) {
+            for part in calls.parts(choice) {
                 if pieces.blocking_send(Piece::Part(part)).is_err() {
                     return Ok(reason);
                 }
             }
             if let Some(why) = choice["finish_reason"].as_str() {
                 reason = why.to_owned();
-                if let Some(end) = calls.close()
-                    && pieces.blocking_send(Piece::Part(end)).is_err()
-                {
-                    return Ok(reason);
-                }
             }
         }
         bail!("the server's stream ended in the middle of the answer")
@@ -162,15 +157,16 @@ struct Calls {
 }
 
 impl Calls {
-    /// The parts of one chunk. A server says when a call begins and never when it ends: the next thing ends it.
-    fn parts(&mut self, delta: &Value) -> Vec<Part> {
-        let mut parts = Vec::new();
+    /// The parts of one chunk's choice. A server says when a call begins and never when it ends: the next thing ends it,
+    /// or the answer's end. That it was cut off there can only be told from the reason.
+    fn parts(&mut self, choice: &Value) -> Vec<Part> {
+        let (mut parts, delta) = (Vec::new(), &choice["delta"]);
         let text = |key: &str| delta[key].as_str().filter(|text| !text.is_empty()).map(str::to_owned);
         // Servers have one of these names for it, or both.
         parts.extend(text("reasoning_content").or_else(|| text("reasoning")).map(Part::Reasoning));
         parts.extend(text("content").map(Part::Text));
         if !parts.is_empty() {
-            parts.splice(..0, self.close());
+            parts.splice(..0, self.close(true));
         }
         for call in delta["tool_calls"].as_array().into_iter().flatten() {
             let number = call["index"].as_u64().unwrap_or_default();
@@ -178,19 +174,22 @@ impl Calls {
             let text =
                 |pointer: &str| call.pointer(pointer).and_then(Value::as_str).unwrap_or_default().to_owned();
             if self.open != Some(number) {
-                parts.extend(self.close());
+                parts.extend(self.close(true));
                 self.open = Some(number);
                 parts.push(Part::ToolCall { index, id: text("/id"), name: text("/function/name") });
             }
             parts.push(Part::ToolArguments { index, delta: text("/function/arguments") });
         }
+        if let Some(why) = choice["finish_reason"].as_str() {
+            parts.extend(self.close(why == "tool_calls"));
+        }
         parts
     }
 
     /// The end of the call under way, if there is one.
-    fn close(&mut self) -> Option<Part> {
+    fn close(&mut self, complete: bool) -> Option<Part> {
         let index = usize::try_from(self.open.take()?).unwrap_or(usize::MAX);
-        Some(Part::ToolCallEnd { index, complete: true })
+        Some(Part::ToolCallEnd { index, complete })
     }
 }
 
@@ -258,24 +257,28 @@ mod tests {
 
     #[test]
     fn chunks_become_parts() {
-        let mut calls = Calls::default();
         let call = |index: u64, name: Value, arguments: &str| json!({"tool_calls": [{"index": index, "function": {"name": name, "arguments": arguments}}]});
-        let mut parts = Vec::new();
-        for delta in [
+        let deltas = [
             json!({"role": "assistant", "content": ""}),
             json!({"reasoning": "Hm", "reasoning_content": "Hm"}),
             json!({"content": "So:"}),
             call(0, json!("f"), ""),
             call(0, Value::Null, "{}"),
             call(1, json!("g"), "{"),
-        ] {
-            parts.extend(calls.parts(&delta));
-        }
-        parts.extend(calls.close());
+        ];
+        let parts = |finish: &str| {
+            let mut calls = Calls::default();
+            let mut parts = Vec::new();
+            for delta in &deltas {
+                parts.extend(calls.parts(&json!({"delta": delta, "finish_reason": null})));
+            }
+            parts.extend(calls.parts(&json!({"delta": {}, "finish_reason": finish})));
+            parts
+        };
         let begin = |index, name: &str| Part::ToolCall { index, id: String::new(), name: name.into() };
         let more = |index, delta: &str| Part::ToolArguments { index, delta: delta.into() };
         let end = |index| Part::ToolCallEnd { index, complete: true };
-        let expected = [
+        let mut expected = [
             Part::Reasoning("Hm".into()),
             Part::Text("So:".into()),
             begin(0, "f"),
@@ -286,7 +289,10 @@ mod tests {
             more(1, "{"),
             end(1),
         ];
-        assert_eq!(parts, expected);
+        assert_eq!(parts("tool_calls"), expected);
+        // The last call may lack its end.
+        expected[8] = Part::ToolCallEnd { index: 1, complete: false };
+        assert_eq!(parts("length"), expected);
     }
 
     #[test]

@@ -51,7 +51,7 @@ pub(crate) struct ReasoningFamily {
     pub(crate) open: &'static [&'static str],
     /// What else the prompt may end with to begin it.
     pub(crate) prompt_open: &'static [&'static str],
-    /// Markers that end it; a forced end is the first of them.
+    /// Markers that end it: those of `open`, in their order, then others.
     pub(crate) close: &'static [&'static str],
     /// Marks that mean nothing to a reader.
     pub(crate) drop: &'static [&'static str],

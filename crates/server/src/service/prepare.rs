@@ -5,6 +5,7 @@ use millrace_api::{
 };
 use millrace_text::{TextError, Tokenizer};
 use millrace_types::{SamplingParams, TokenId};
+use serde_json::Value;
 
 use super::{
     reading::{Reading, check_tool_choice, thinking_limit},
@@ -98,11 +99,22 @@ pub(super) fn input_bytes(input: &Input) -> usize {
     }
 }
 
+/// All that a template may print.
 fn chat_bytes(chat: &ChatInput) -> usize {
-    let contents = chat.messages.iter().filter_map(|message| message.get("content")?.as_str());
-    // Tools and documents are seldom long, but a template may print them many times over.
-    contents.map(str::len).sum::<usize>()
-        + 1024 * (chat.messages.len() + chat.tools.len() + chat.documents.len())
+    let lists = [&chat.messages, &chat.tools, &chat.documents];
+    lists.into_iter().flatten().chain(chat.template_kwargs.values()).map(json_bytes).sum()
+}
+
+/// Roughly the length of a value as JSON. Its depth is bounded: it was read from a body.
+fn json_bytes(value: &Value) -> usize {
+    match value {
+        Value::String(text) => text.len() + 2,
+        Value::Array(list) => 2 + list.iter().map(json_bytes).sum::<usize>(),
+        Value::Object(fields) => {
+            2 + fields.iter().map(|(key, value)| key.len() + 4 + json_bytes(value)).sum::<usize>()
+        }
+        Value::Null | Value::Bool(_) | Value::Number(_) => 8,
+    }
 }
 
 fn encode(
@@ -174,5 +186,33 @@ pub(super) fn text_error(error: &TextError) -> ApiError {
         ApiError::bad_request(error.to_string())
     } else {
         ApiError::internal(error.to_string())
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use serde_json::json;
+
+    use super::*;
+
+    #[test]
+    fn whatever_a_template_may_print_is_work() {
+        let long = "x".repeat(10_000);
+        let message = |message: Value| ChatInput { messages: vec![message], ..ChatInput::default() };
+        let arguments = json!([{"function": {"name": "f", "arguments": {"list": [1, long]}}}]);
+        for chat in [
+            message(json!({"role": "user", "content": long})),
+            message(json!({"role": "assistant", "content": "", "reasoning_content": long})),
+            message(json!({"role": "assistant", "content": "", "tool_calls": arguments})),
+            ChatInput { tools: vec![json!({"function": {"description": long}})], ..ChatInput::default() },
+            ChatInput { documents: vec![json!({ long.clone(): 1 })], ..ChatInput::default() },
+            ChatInput {
+                template_kwargs: [("x".to_owned(), json!([long]))].into_iter().collect(),
+                ..ChatInput::default()
+            },
+        ] {
+            let bytes = chat_bytes(&chat);
+            assert!((10_000..10_200).contains(&bytes), "{bytes}");
+        }
     }
 }

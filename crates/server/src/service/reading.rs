@@ -3,7 +3,7 @@
 use std::sync::Arc;
 
 use millrace_api::{ApiError, ChatInput, Delta, Part, ToolChoice};
-use millrace_parse::{Event, Parser, Start, Tools};
+use millrace_parse::{Event, Families, Parser, Start, Tools};
 use millrace_types::{ThinkingLimit, TokenId};
 
 use crate::{ServedModel, formats::Format};
@@ -59,18 +59,19 @@ pub(super) fn thinking_limit(
         let token = |text: &str| {
             model.parts.tokenizer.token_to_id(text).filter(|token| (*token as usize) < vocab_size)
         };
-        Some(ThinkingLimit {
-            budget,
-            open: families.begin_of_reasoning().iter().find_map(|text| token(text))?,
-            close: token(families.end_of_reasoning()?)?,
-            inside: reading.start == Start::Reasoning,
-        })
+        let (open, close) = mark_tokens(families, token)?;
+        Some(ThinkingLimit { budget, open, close, inside: reading.start == Start::Reasoning })
     });
     limit.map(Some).ok_or_else(|| {
         let message = "`thinking_token_budget` can't be kept here: it needs a conversation with a model that begins \
                        and ends its reasoning with tokens of their own, and its reasoning parser. Leave it out.";
         ApiError::invalid("thinking_token_budget", message)
     })
+}
+
+/// The tokens between which reasoning stands: of a family's pairs, the first that the model has both of.
+fn mark_tokens(families: &Families, token: impl Fn(&str) -> Option<TokenId>) -> Option<(TokenId, TokenId)> {
+    families.reasoning_marks().find_map(|(open, close)| token(open).zip(token(close)))
 }
 
 /// Refuses what would need output that is constrained to a grammar.
@@ -150,4 +151,23 @@ fn to_part(event: Event) -> Option<Part> {
         Event::ToolCallEnd { index, complete } => Part::ToolCallEnd { index, complete },
         Event::Done { .. } => return None,
     })
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn marks_are_of_one_pair() {
+        let families = Families::named(None, Some("mistral")).unwrap();
+        let marks = |known: &[&str]| {
+            let token = |text: &str| known.iter().position(|known| *known == text);
+            mark_tokens(&families, |text| token(text).and_then(|at| TokenId::try_from(at).ok()))
+        };
+        assert_eq!(marks(&["[THINK]", "[/THINK]", "<think>", "</think>"]), Some((0, 1)));
+        assert_eq!(marks(&["<think>", "</think>"]), Some((0, 1)));
+        assert_eq!(marks(&["[THINK]", "<think>", "</think>"]), Some((1, 2)));
+        assert_eq!(marks(&["[/THINK]", "<think>"]), None);
+        assert_eq!(mark_tokens(&Families::default(), |_| Some(1)), None);
+    }
 }

@@ -2,7 +2,10 @@
 
 use serde_json::{Map, Value};
 
-use crate::{ApiError, Limits, error::shorten};
+use crate::{ApiError, Limits, error::shorten, json::text_chars};
+
+/// Names that clients have for an assistant's reasoning.
+const REASONING: [&str; 3] = ["reasoning_content", "thinking", "reasoning"];
 
 /// Checks each message and joins its text parts. All other fields stay as the client sent them.
 ///
@@ -21,7 +24,7 @@ pub(crate) fn normalize(messages: Vec<Value>, limits: &Limits) -> Result<Vec<Val
     let mut normal = Vec::with_capacity(messages.len());
     for (index, message) in messages.into_iter().enumerate() {
         let message = normalize_one(&format!("messages[{index}]"), message)?;
-        chars += message.get("content").and_then(Value::as_str).map_or(0, |text| text.chars().count());
+        chars += count_chars(&message);
         normal.push(message);
     }
     if chars > limits.max_prompt_chars {
@@ -59,6 +62,17 @@ fn normalize_one(path: &str, message: Value) -> Result<Value, ApiError> {
     };
     message.insert("content".into(), Value::String(content));
     Ok(Value::Object(message))
+}
+
+/// Characters that a template shows of a message: content, reasoning, and calls.
+fn count_chars(message: &Value) -> usize {
+    let field = |name: &str| message.get(name).map_or(0, text_chars);
+    let calls = message.get("tool_calls").and_then(Value::as_array).into_iter().flatten();
+    let functions = calls.filter_map(|call| call.get("function"));
+    let calls = functions.flat_map(|function| [function.get("name"), function.get("arguments")]).flatten();
+    // The same reasoning often comes under more than one name, and is shown once.
+    let reasoning = REASONING.into_iter().map(field).max().unwrap_or_default();
+    field("content") + reasoning + calls.map(text_chars).sum::<usize>()
 }
 
 /// Text parts are joined by line breaks, as vLLM does for templates that read strings.
@@ -164,5 +178,26 @@ mod tests {
         assert!(normalize(vec![], &limits).is_err());
         assert!(normalize(vec![hello.clone(); 3], &limits).unwrap_err().message.contains("at most 2"));
         assert!(normalize(vec![hello; 2], &limits).unwrap_err().message.contains("6 characters"));
+    }
+
+    #[test]
+    fn calls_and_reasoning_count_as_text() {
+        let limits = Limits { max_prompt_chars: 6, ..Limits::default() };
+        let calls =
+            |arguments: Value| json!({"tool_calls": [{"function": {"name": "f", "arguments": arguments}}]});
+        for (mut message, refused) in [
+            (calls(json!("{ééé}")), false),
+            (calls(json!("{éééé}")), true),
+            (calls(json!({"key": ["a", "b"]})), false),
+            (calls(json!({"key": ["a", {"b": "c"}]})), true),
+            (json!({"reasoning_content": "sixsix"}), false),
+            // Two names for one text, as this server's own answers have them.
+            (json!({"reasoning_content": "sixsix", "reasoning": "sixsix"}), false),
+            (json!({"reasoning_content": "x", "reasoning": "sevense"}), true),
+            (json!({"thinking": "six", "content": "four"}), true),
+        ] {
+            message["role"] = "assistant".into();
+            assert_eq!(normalize(vec![message.clone()], &limits).is_err(), refused, "{message}");
+        }
     }
 }
