@@ -86,7 +86,9 @@ def checkpoint(form: Format, source: Path, target: Path) -> Path:
 
 def perplexity_table(folders: dict[str, Path]) -> list[str]:
     """A row per format and KV type, a column per CPU level."""
-    levels = [level["name"] for level in json.loads(run([binary(), "doctor", "--json"]))["cpu"]["levels"] if level["works"]]
+    levels = json.loads(run([binary(), "doctor", "--json"]))["cpu"]["levels"]
+    # Without kernels of its own, the portable level takes minutes for each row.
+    levels = [level["name"] for level in levels if level["works"] and level["name"] != "portable"]
     rows = [f"| weights | KV cache | {' | '.join(levels)} | beside bf16 |", "|---|---|" + "---:|" * (len(levels) + 1)]
     base = None
     for form in FORMATS:
