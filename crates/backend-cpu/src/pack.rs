@@ -16,7 +16,7 @@ mod rows;
 #[cfg(test)]
 mod tests;
 
-use millrace_backend::GROUP;
+use millrace_backend::{GROUP, activation_group};
 
 use crate::region::Region;
 use crate::simd::LANES;
@@ -57,6 +57,11 @@ impl IntPanels {
     /// What q stands for zero, if biases don't say; else 0.
     pub(crate) fn zero_point(&self) -> i32 {
         if self.biases.is_none() { zero_point(self.bits) } else { 0 }
+    }
+
+    /// How many groups of [`GROUP`] activations beside these weights share a scale.
+    pub(crate) fn shared(&self) -> usize {
+        activation_group(self.group) / GROUP
     }
 }
 

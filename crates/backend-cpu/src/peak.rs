@@ -84,13 +84,13 @@ impl Kernel for Bytes {
     #[inline(always)]
     fn run<S: Simd>(self, s: S) {
         let (w, x) = (s.bytes(&black_box([3; 64])), black_box(0x0101_0101));
-        let mut sums = [s.splat_i32(0); SUMS];
+        let mut sums = [s.sums(s.splat_i32(0)); SUMS];
         for _ in 0..STEPS {
             for sum in &mut sums {
                 *sum = s.dot4(*sum, w, x);
             }
         }
-        finish(s, sums.map(|sum| s.to_f32(sum)));
+        finish(s, sums.map(|sum| s.to_f32(s.total(sum))));
     }
 }
 

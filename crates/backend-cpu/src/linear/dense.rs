@@ -7,7 +7,7 @@ use std::ops::Range;
 
 use bytemuck::cast_ref;
 
-use super::{Job, Output, PANEL_STEP, PREFETCH_BYTES, Rows};
+use super::{Job, Output, PREFETCH_BYTES, Rows};
 use crate::pack::Packed;
 use crate::simd::{Bf16Dot, LANES, Simd, prefetch};
 
@@ -204,10 +204,6 @@ impl<'a, W: Weights> DenseJob<'a, W> {
 }
 
 impl<S: Simd, W: Multiply<S>> Job<S> for DenseJob<'_, W> {
-    fn panels(&self, _: usize) -> usize {
-        PANEL_STEP
-    }
-
     #[inline(always)]
     fn rows(&self, s: S, rows: Range<usize>, panels: Range<usize>) {
         for at in Rows::cut(rows, MAX_ROWS) {

@@ -1,17 +1,18 @@
 //! Kernels for grouped integers.
 //!
-//! Per run of input features that share a scale in weights and in activations (32 or 64, [`activation_group`]), the dot
-//! product is exact in int32; it then becomes a float and is added as `fma(dot, weight scale · activation scale, acc)`,
-//! runs in order. Weights with biases add `fma(bias, activation scale · Σq, acc)` after it. So all levels with a fused multiply-add agree to the
-//! bit, whichever instructions make the dot product.
+//! Per run of input features that share a scale in weights and in activations (32 or 64,
+//! [`activation_group`](millrace_backend::activation_group)), the dot product is exact in int32; it then becomes a float
+//! and is added as `fma(dot, weight scale · activation scale, acc)`, runs in order. Weights with biases add
+//! `fma(bias, activation scale · Σq, acc)` after it. So all levels with a fused multiply-add agree to the bit, whichever
+//! instructions make the dot product.
 
 use std::ops::Range;
 
-use millrace_backend::{GROUP, activation_group};
+use millrace_backend::GROUP;
 
 use super::{Output, PANEL_STEP, PREFETCH_BYTES, Rows};
 use crate::activations::QuantGroup;
-use crate::level::Isa;
+use crate::level::{Isa, Level};
 use crate::pack::{IntPanels, Vectors, group_bytes};
 use crate::simd::{Kernel, LANES, Simd, prefetch};
 
@@ -108,7 +109,7 @@ impl<'a, const FOUR: bool, const AFFINE: bool> IntJob<'a, FOUR, AFFINE> {
             biases: int.biases.as_ref().unwrap_or(&int.scales).vectors(),
             groups,
             per_scale: int.group / GROUP,
-            shared: activation_group(int.group) / GROUP,
+            shared: int.shared(),
             x,
             out,
         }
@@ -198,7 +199,6 @@ impl<'a, const FOUR: bool, const AFFINE: bool> IntJob<'a, FOUR, AFFINE> {
         group: usize,
         ahead: Ahead,
     ) -> [[S::I; P]; M] {
-        let split = M * P <= SPLIT_SUMS;
         let mut dots = [[s.splat_i32(0); P]; M];
         let mut others = dots;
         for m in 0..M {
@@ -219,32 +219,13 @@ impl<'a, const FOUR: bool, const AFFINE: bool> IntJob<'a, FOUR, AFFINE> {
             for m in 0..M {
                 here[m] = &x[m][group].q;
             }
-            for j in 0..STEPS / 2 {
-                // Steps j and j + 4.
-                let mut low = [s.bytes(&q[0][j]); P];
-                let mut high = low;
-                for p in 0..P {
-                    if FOUR {
-                        (low[p], high[p]) = s.nibbles(&q[p][j]);
-                    } else {
-                        low[p] = s.bytes(&q[p][j]);
-                        high[p] = s.bytes(&q[p][j + STEPS / 2]);
-                    }
-                }
-                for m in 0..M {
-                    for p in 0..P {
-                        dots[m][p] = s.dot4(dots[m][p], low[p], here[m][j]);
-                    }
-                }
-                for m in 0..M {
-                    for p in 0..P {
-                        let sum = if split { &mut others[m][p] } else { &mut dots[m][p] };
-                        *sum = s.dot4(*sum, high[p], here[m][j + STEPS / 2]);
-                    }
-                }
+            if FOUR {
+                add_group::<S, Nibbles, M, P>(s, &q, &here, &mut dots, &mut others);
+            } else {
+                add_group::<S, Bytes, M, P>(s, &q, &here, &mut dots, &mut others);
             }
         }
-        if split {
+        if M * P <= SPLIT_SUMS {
             for m in 0..M {
                 for p in 0..P {
                     dots[m][p] = s.add_i32(dots[m][p], others[m][p]);
@@ -327,6 +308,7 @@ impl<'a, const FOUR: bool, const AFFINE: bool> IntJob<'a, FOUR, AFFINE> {
         let few = rows.len() <= FEW_ROWS;
         let (most, step) = match rows.len() {
             rows if rows <= FEW_ROWS => (FEW_ROWS, 1),
+            _ if isa.level() < Level::Avx512 => (WIDE_ROWS, PANEL_STEP),
             // Two passes with as little to spare as can be.
             rows if rows > 2 * WIDE_ROWS && rows <= 2 * MAX_ROWS => (MAX_ROWS, MAX_PANELS),
             rows if rows < MANY_PASSES * WIDE_ROWS => (WIDE_ROWS, MAX_PANELS),
@@ -343,6 +325,8 @@ impl<'a, const FOUR: bool, const AFFINE: bool> IntJob<'a, FOUR, AFFINE> {
                     3 | 4 if few => self.narrow::<4>(isa, at, panels, w),
                     5 | 6 if few => self.narrow::<6>(isa, at, panels, w),
                     _ if few => self.narrow::<FEW_ROWS>(isa, at, panels, w),
+                    // Sixteen registers, two to a vector, hold no more.
+                    _ if isa.level() < Level::Avx512 => self.narrow::<WIDE_ROWS>(isa, at, panels, w),
                     _ if most == WIDE_ROWS => self.wide::<WIDE_ROWS>(isa, at, panels, w),
                     _ => self.wide::<MAX_ROWS>(isa, at, panels, w),
                 }
@@ -361,6 +345,86 @@ impl<'a, const FOUR: bool, const AFFINE: bool> IntJob<'a, FOUR, AFFINE> {
             isa.run(Block::<FOUR, AFFINE, M, MAX_PANELS, true> { job: self, at, panels, w });
         } else {
             isa.run(Block::<FOUR, AFFINE, M, MAX_PANELS, false> { job: self, at, panels, w });
+        }
+    }
+}
+
+/// How integers are read and multiplied.
+trait Integers<S: Simd> {
+    /// In registers.
+    type Ready: Copy;
+    /// Steps j and j + 4 of a group.
+    fn steps(s: S, q: &[[u8; VECTOR]], j: usize) -> (Self::Ready, Self::Ready);
+    fn dot4(s: S, sums: S::Sums, w: Self::Ready, x: i32) -> S::Sums;
+}
+
+struct Bytes;
+struct Nibbles;
+
+impl<S: Simd> Integers<S> for Bytes {
+    type Ready = S::B;
+    #[inline(always)]
+    fn steps(s: S, q: &[[u8; VECTOR]], j: usize) -> (S::B, S::B) {
+        (s.bytes(&q[j]), s.bytes(&q[j + STEPS / 2]))
+    }
+    #[inline(always)]
+    fn dot4(s: S, sums: S::Sums, w: S::B, x: i32) -> S::Sums {
+        s.dot4(sums, w, x)
+    }
+}
+
+impl<S: Simd> Integers<S> for Nibbles {
+    type Ready = S::N;
+    #[inline(always)]
+    fn steps(s: S, q: &[[u8; VECTOR]], j: usize) -> (S::N, S::N) {
+        s.nibbles(&q[j])
+    }
+    #[inline(always)]
+    fn dot4(s: S, sums: S::Sums, w: S::N, x: i32) -> S::Sums {
+        s.dot4_nibbles(sums, w, x)
+    }
+}
+
+/// Adds the products of a group to `dots`, some of them to `others` if there are few.
+#[inline(always)]
+fn add_group<S: Simd, W: Integers<S>, const M: usize, const P: usize>(
+    s: S,
+    q: &[&[[u8; VECTOR]]; P],
+    x: &[&[i32; STEPS]; M],
+    dots: &mut [[S::I; P]; M],
+    others: &mut [[S::I; P]; M],
+) {
+    let mut sums = [[s.sums(dots[0][0]); P]; M];
+    let mut other_sums = sums;
+    for m in 0..M {
+        for p in 0..P {
+            (sums[m][p], other_sums[m][p]) = (s.sums(dots[m][p]), s.sums(others[m][p]));
+        }
+    }
+    for j in 0..STEPS / 2 {
+        let mut low = [W::steps(s, q[0], j).0; P];
+        let mut high = low;
+        for p in 0..P {
+            (low[p], high[p]) = W::steps(s, q[p], j);
+        }
+        for m in 0..M {
+            for p in 0..P {
+                sums[m][p] = W::dot4(s, sums[m][p], low[p], x[m][j]);
+            }
+        }
+        for m in 0..M {
+            for p in 0..P {
+                let sum = if M * P <= SPLIT_SUMS { &mut other_sums[m][p] } else { &mut sums[m][p] };
+                *sum = W::dot4(s, *sum, high[p], x[m][j + STEPS / 2]);
+            }
+        }
+    }
+    for m in 0..M {
+        for p in 0..P {
+            dots[m][p] = s.total(sums[m][p]);
+            if M * P <= SPLIT_SUMS {
+                others[m][p] = s.total(other_sums[m][p]);
+            }
         }
     }
 }

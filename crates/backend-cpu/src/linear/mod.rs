@@ -11,7 +11,7 @@ mod int;
 
 use std::ops::Range;
 
-use millrace_backend::{BackendError, GROUP, activation_group};
+use millrace_backend::{BackendError, GROUP};
 
 use crate::activations::{Activations, Input};
 use crate::level::Isa;
@@ -80,9 +80,7 @@ impl Output<'_> {
 
 /// A linear layer whose inputs are ready.
 pub(crate) trait Job<S: Simd>: Sync {
-    /// Panels that are worked on together, if there are so many rows.
-    fn panels(&self, rows: usize) -> usize;
-    /// Computes some rows for at most that many panels.
+    /// Computes some rows for at most [`PANEL_STEP`] panels.
     fn rows(&self, s: S, rows: Range<usize>, panels: Range<usize>);
 }
 
@@ -125,9 +123,8 @@ impl<J> Task<'_, J> {
     where
         J: Job<S>,
     {
-        let step = self.job.panels(self.rows.len());
-        for first in self.panels.clone().step_by(step) {
-            let panels = first..(first + step).min(self.panels.end);
+        for first in self.panels.clone().step_by(PANEL_STEP) {
+            let panels = first..(first + PANEL_STEP).min(self.panels.end);
             self.job.rows(s, self.rows.clone(), panels);
         }
     }
@@ -235,8 +232,7 @@ impl Linear<'_> {
         if isa.level() == Level::Amx && self.prompt {
             return self.gemm(IntJob::<FOUR, AFFINE>::new(int, groups, &[], self.out), scratch);
         }
-        let shared = activation_group(int.group) / GROUP;
-        let x = scratch.quantized(isa, self.pool, self.input, groups, shared, int.zero_point())?;
+        let x = scratch.quantized(isa, self.pool, self.input, groups, int.shared(), int.zero_point())?;
         let job = IntJob::<FOUR, AFFINE>::new(int, groups, x, self.out);
         self.tasks(3, |rows, panels, _| job.run(isa, rows, panels))
     }

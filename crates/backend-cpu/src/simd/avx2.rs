@@ -59,10 +59,19 @@ pub(crate) struct Spread {
     odd: Pair<__m256i>,
 }
 
+/// int32, and sums of nibbles' products in 16 bits: eight times two products of at most 15 · 128 fit.
+#[derive(Clone, Copy)]
+pub(crate) struct Narrow {
+    wide: Pair<__m256i>,
+    narrow: Pair<__m256i>,
+}
+
 impl Simd for Avx2 {
     type V = Pair<__m256>;
     type I = Pair<__m256i>;
     type B = Spread;
+    type N = Pair<__m256i>;
+    type Sums = Narrow;
 
     #[inline(always)]
     fn splat(self, x: f32) -> Self::V {
@@ -194,24 +203,40 @@ impl Simd for Avx2 {
         spread(halves!(|at| _mm256_loadu_si256(at.cast())))
     }
     #[inline(always)]
-    fn nibbles(self, from: &[u8; 64]) -> (Self::B, Self::B) {
+    fn nibbles(self, from: &[u8; 64]) -> (Self::N, Self::N) {
         let at = (from.as_ptr(), from[32..].as_ptr());
         let both = halves!(|at| _mm256_loadu_si256(at.cast()));
         let low = halves!(|both| _mm256_and_si256(both, _mm256_set1_epi8(15)));
         let high = halves!(|both| _mm256_and_si256(_mm256_srli_epi16::<4>(both), _mm256_set1_epi8(15)));
-        (spread(low), spread(high))
+        (low, high)
     }
     #[inline(always)]
-    fn dot4(self, acc: Self::I, w: Self::B, x: i32) -> Self::I {
-        let (even, odd) = (w.even, w.odd);
+    fn sums(self, acc: Self::I) -> Narrow {
+        Narrow { wide: acc, narrow: self.splat_i32(0) }
+    }
+    #[inline(always)]
+    fn dot4(self, sums: Narrow, w: Self::B, x: i32) -> Narrow {
+        let (acc, even, odd) = (sums.wide, w.even, w.odd);
         let (x_even, x_odd) = proven!({
             let x = _mm256_set1_epi32(x);
             (_mm256_srai_epi16::<8>(_mm256_slli_epi16::<8>(x)), _mm256_srai_epi16::<8>(x))
         });
-        halves!(|acc, even, odd| {
+        let wide = halves!(|acc, even, odd| {
             let acc = _mm256_add_epi32(acc, _mm256_madd_epi16(even, x_even));
             _mm256_add_epi32(acc, _mm256_madd_epi16(odd, x_odd))
-        })
+        });
+        Narrow { wide, ..sums }
+    }
+    #[inline(always)]
+    fn dot4_nibbles(self, sums: Narrow, w: Self::N, x: i32) -> Narrow {
+        let sum = sums.narrow;
+        let x = proven!(_mm256_set1_epi32(x));
+        Narrow { narrow: halves!(|sum, w| _mm256_add_epi16(sum, _mm256_maddubs_epi16(w, x))), ..sums }
+    }
+    #[inline(always)]
+    fn total(self, sums: Narrow) -> Self::I {
+        let Narrow { wide, narrow } = sums;
+        halves!(|wide, narrow| _mm256_add_epi32(wide, _mm256_madd_epi16(narrow, _mm256_set1_epi16(1))))
     }
 }
 

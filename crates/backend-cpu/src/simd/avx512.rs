@@ -58,6 +58,8 @@ impl Simd for Avx512 {
     type V = __m512;
     type I = __m512i;
     type B = __m512i;
+    type N = __m512i;
+    type Sums = __m512i;
 
     #[inline(always)]
     fn splat(self, x: f32) -> Self::V {
@@ -182,15 +184,27 @@ impl Simd for Avx512 {
         proven!(_mm512_loadu_si512(from.as_ptr().cast()))
     }
     #[inline(always)]
-    fn nibbles(self, from: &[u8; 64]) -> (Self::B, Self::B) {
+    fn nibbles(self, from: &[u8; 64]) -> (Self::N, Self::N) {
         proven!({
             let (both, low) = (_mm512_loadu_si512(from.as_ptr().cast()), _mm512_set1_epi8(15));
             (_mm512_and_si512(both, low), _mm512_and_si512(_mm512_srli_epi16::<4>(both), low))
         })
     }
     #[inline(always)]
-    fn dot4(self, acc: Self::I, w: Self::B, x: i32) -> Self::I {
-        proven!(_mm512_dpbusd_epi32(acc, w, _mm512_set1_epi32(x)))
+    fn sums(self, acc: Self::I) -> Self::I {
+        acc
+    }
+    #[inline(always)]
+    fn dot4(self, sums: Self::I, w: Self::B, x: i32) -> Self::I {
+        proven!(_mm512_dpbusd_epi32(sums, w, _mm512_set1_epi32(x)))
+    }
+    #[inline(always)]
+    fn dot4_nibbles(self, sums: Self::I, w: Self::N, x: i32) -> Self::I {
+        self.dot4(sums, w, x)
+    }
+    #[inline(always)]
+    fn total(self, sums: Self::I) -> Self::I {
+        sums
     }
 }
 
@@ -208,6 +222,8 @@ impl Simd for Avx512Bf16 {
     type V = __m512;
     type I = __m512i;
     type B = __m512i;
+    type N = __m512i;
+    type Sums = __m512i;
 
     delegate! {
         fn splat(x: f32) -> __m512;
@@ -236,7 +252,10 @@ impl Simd for Avx512Bf16 {
         fn to_f32(i: __m512i) -> __m512;
         fn bytes(from: &[u8; 64]) -> __m512i;
         fn nibbles(from: &[u8; 64]) -> (__m512i, __m512i);
-        fn dot4(acc: __m512i, w: __m512i, x: i32) -> __m512i;
+        fn sums(acc: __m512i) -> __m512i;
+        fn dot4(sums: __m512i, w: __m512i, x: i32) -> __m512i;
+        fn dot4_nibbles(sums: __m512i, w: __m512i, x: i32) -> __m512i;
+        fn total(sums: __m512i) -> __m512i;
     }
 
     #[inline(always)]

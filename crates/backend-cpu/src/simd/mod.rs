@@ -28,6 +28,10 @@ pub(crate) trait Simd: Copy + Send + Sync {
     type I: Copy;
     /// Sixteen times four unsigned bytes, ready for [`Simd::dot4`].
     type B: Copy;
+    /// The same of numbers in 0..=15, ready for [`Simd::dot4_nibbles`].
+    type N: Copy;
+    /// Sixteen sums of products under way; narrow ones for a while where that is faster.
+    type Sums: Copy;
 
     fn splat(self, x: f32) -> Self::V;
     fn load(self, from: &[f32; LANES]) -> Self::V;
@@ -82,9 +86,15 @@ pub(crate) trait Simd: Copy + Send + Sync {
     /// Lane i's four bytes are `from[4i..4i+4]`.
     fn bytes(self, from: &[u8; 64]) -> Self::B;
     /// The low and the high nibbles of each byte.
-    fn nibbles(self, from: &[u8; 64]) -> (Self::B, Self::B);
-    /// Per lane: acc + Σ of four products of unsigned bytes with the four signed bytes of `x` (little endian). Exact.
-    fn dot4(self, acc: Self::I, w: Self::B, x: i32) -> Self::I;
+    fn nibbles(self, from: &[u8; 64]) -> (Self::N, Self::N);
+    /// Sums that begin with `acc`.
+    fn sums(self, acc: Self::I) -> Self::Sums;
+    /// Per lane: adds four products of unsigned bytes with the four signed bytes of `x` (little endian). Exact.
+    fn dot4(self, sums: Self::Sums, w: Self::B, x: i32) -> Self::Sums;
+    /// The same for nibbles; exact for up to eight of them between [`sums`](Self::sums) and [`total`](Self::total).
+    fn dot4_nibbles(self, sums: Self::Sums, w: Self::N, x: i32) -> Self::Sums;
+    /// The sums, whole.
+    fn total(self, sums: Self::Sums) -> Self::I;
 
     /// `from.len() <= 16` values, then zeros.
     #[inline(always)]
@@ -103,7 +113,7 @@ pub(crate) trait Simd: Copy + Send + Sync {
 }
 
 /// Levels with `vdpbf16ps`.
-pub(crate) trait Bf16Dot: Simd {
+pub(crate) trait Bf16Dot: Simd<N = <Self as Simd>::B> {
     /// Per lane: acc + w₀·x₀ + w₁·x₁ over the lane's pair of bf16 and the pair in `x`; denormals count as zero.
     fn dot_bf16(self, acc: Self::V, w: Self::B, x: [u16; 2]) -> Self::V;
     /// Pairs of bf16 from numbers that are bf16 already.

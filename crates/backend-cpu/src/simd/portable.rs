@@ -37,6 +37,8 @@ impl Simd for Portable {
     type V = Lanes<f32>;
     type I = Lanes<i32>;
     type B = [u8; 64];
+    type N = [u8; 64];
+    type Sums = Lanes<i32>;
 
     #[inline(always)]
     fn splat(self, x: f32) -> Self::V {
@@ -173,7 +175,7 @@ impl Simd for Portable {
         *from
     }
     #[inline(always)]
-    fn nibbles(self, from: &[u8; 64]) -> (Self::B, Self::B) {
+    fn nibbles(self, from: &[u8; 64]) -> (Self::N, Self::N) {
         let (mut low, mut high) = (*from, *from);
         for i in 0..64 {
             low[i] &= 15;
@@ -182,9 +184,13 @@ impl Simd for Portable {
         (low, high)
     }
     #[inline(always)]
-    fn dot4(self, acc: Self::I, w: Self::B, x: i32) -> Self::I {
+    fn sums(self, acc: Self::I) -> Self::I {
+        acc
+    }
+    #[inline(always)]
+    fn dot4(self, sums: Self::I, w: Self::B, x: i32) -> Self::I {
         let x = x.to_le_bytes().map(|b| i32::from(b.cast_signed()));
-        let mut out = acc;
+        let mut out = sums;
         for i in 0..LANES {
             let mut sum = 0;
             for j in 0..4 {
@@ -193,6 +199,14 @@ impl Simd for Portable {
             out.0[i] += sum;
         }
         out
+    }
+    #[inline(always)]
+    fn dot4_nibbles(self, sums: Self::I, w: Self::N, x: i32) -> Self::I {
+        self.dot4(sums, w, x)
+    }
+    #[inline(always)]
+    fn total(self, sums: Self::I) -> Self::I {
+        sums
     }
 }
 

@@ -52,9 +52,9 @@ impl Kernel for Everything<'_> {
             s.load_partial(&self.a[..5]),
             s.to_f32(start),
             s.to_f32(s.add_i32(start, s.splat_i32(self.x >> 8))),
-            s.to_f32(s.dot4(start, s.bytes(self.bytes), self.x)),
-            s.to_f32(s.dot4(start, low_nibbles, self.x)),
-            s.to_f32(s.dot4(start, high_nibbles, self.x)),
+            s.to_f32(s.total(s.dot4(s.sums(start), s.bytes(self.bytes), self.x))),
+            s.to_f32(s.total(s.dot4_nibbles(s.sums(start), low_nibbles, self.x))),
+            s.to_f32(s.total(s.dot4_nibbles(s.sums(start), high_nibbles, self.x))),
         ];
         let mut exact = Vec::new();
         let mut lanes = [0.0; LANES];
@@ -110,13 +110,37 @@ fn dot4_is_exact_at_the_extremes() {
         #[inline(always)]
         fn run<S: Simd>(self, s: S) -> f32 {
             let mut lanes = [0.0; LANES];
-            s.store(s.to_f32(s.dot4(s.splat_i32(5), s.bytes(&[self.0; 64]), self.1)), &mut lanes);
+            let sums = s.dot4(s.sums(s.splat_i32(5)), s.bytes(&[self.0; 64]), self.1);
+            s.store(s.to_f32(s.total(sums)), &mut lanes);
             lanes[15]
         }
     }
     for isa in every_isa() {
         assert_eq!(isa.run(Dot(255, 0x8080_8080u32.cast_signed())), (5 - 4 * 255 * 128) as f32);
         assert_eq!(isa.run(Dot(255, 0x7f7f_7f7f)), (5 + 4 * 255 * 127) as f32);
+    }
+}
+
+#[test]
+fn eight_steps_of_nibbles_are_exact_at_the_extremes() {
+    struct Dots(i32);
+    impl Kernel for Dots {
+        type Out = f32;
+        #[inline(always)]
+        fn run<S: Simd>(self, s: S) -> f32 {
+            let (w, _) = s.nibbles(&[0xff; 64]);
+            let mut sums = s.sums(s.splat_i32(5));
+            for _ in 0..8 {
+                sums = s.dot4_nibbles(sums, w, self.0);
+            }
+            let mut lanes = [0.0; LANES];
+            s.store(s.to_f32(s.total(sums)), &mut lanes);
+            lanes[15]
+        }
+    }
+    for isa in every_isa() {
+        assert_eq!(isa.run(Dots(0x8080_8080u32.cast_signed())), (5 - 32 * 15 * 128) as f32);
+        assert_eq!(isa.run(Dots(0x7f7f_7f7f)), (5 + 32 * 15 * 127) as f32);
     }
 }
 
