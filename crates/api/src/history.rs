@@ -28,7 +28,7 @@ impl History {
     }
 
     /// A call. Arguments are JSON in a string, as with OpenAI; for templates that want an object it is parsed later.
-    pub(crate) fn add_call(&mut self, id: String, name: String, arguments: String) {
+    pub(crate) fn add_call(&mut self, id: String, name: String, arguments: &str) {
         let call = json!({"id": id, "type": "function", "function": {"name": name, "arguments": arguments}});
         self.tools.insert(id, name);
         let message = self.message("assistant");

@@ -81,7 +81,7 @@ fn add(history: &mut History, role: Role, block: Block) {
         (_, Block::Thinking(text)) => history.add_reasoning(&text),
         (_, Block::RedactedThinking) => {}
         (_, Block::ToolUse { id, name, input }) => {
-            history.add_call(ids::restore(id), name, Value::Object(input).to_string());
+            history.add_call(ids::restore(id), name, &Value::Object(input).to_string());
         }
         (_, Block::ToolResult { id, text }) => history.add_result(&ids::restore(id), &text),
     }

@@ -142,7 +142,7 @@ fn to_messages(instructions: Option<&str>, items: &[Item]) -> Vec<Value> {
             Item::FunctionCall(call) if call.status == ItemStatus::Incomplete => {}
             Item::FunctionCall(call) => {
                 calls.insert(call.call_id.as_str());
-                history.add_call(call.call_id.clone(), call.name.clone(), call.arguments.clone());
+                history.add_call(call.call_id.clone(), call.name.clone(), &call.arguments);
             }
             Item::FunctionCallOutput(output) if calls.contains(output.call_id.as_str()) => {
                 history.add_result(&output.call_id, &output.output.text());
