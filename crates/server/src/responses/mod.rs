@@ -97,7 +97,7 @@ impl Responses {
     /// Stores the last state of an answer in the background.
     pub(crate) async fn end(&self, live: &Live) {
         self.save(live.id(), &live.record()).await;
-        self.lock().end(live.id(), live.bytes());
+        self.lock().end(live);
         live.end();
     }
 
@@ -147,9 +147,12 @@ impl Responses {
         budget: &mut usize,
     ) -> Result<Record, ApiError> {
         let refused = |error: ApiError| ApiError { param: Some("previous_response_id".into()), ..error };
-        if self.live(id, owner).is_some_and(|live| !live.status().is_final()) {
-            let message = format!("The response `{}` is still being written.", shown(id));
-            return Err(refused(ApiError::bad_request(message)));
+        if let Some(live) = self.live(id, owner) {
+            if !live.status().is_final() {
+                let message = format!("The response `{}` is still being written.", shown(id));
+                return Err(refused(ApiError::bad_request(message)));
+            }
+            live.ended().await;
         }
         let found = self.read(service, id, owner).await?;
         let (record, bytes) = found.ok_or_else(|| {
@@ -187,9 +190,15 @@ impl Responses {
 }
 
 impl Background {
-    /// Notes that an answer has ended; forgets the oldest such answers if their events take too much room.
-    fn end(&mut self, id: &str, bytes: usize) {
-        self.ended.push_back((id.to_owned(), bytes));
+    /// Notes that an answer has ended. Only its events aren't in the store; if those of all ended answers take too much
+    /// room, the oldest go.
+    fn end(&mut self, live: &Live) {
+        if !live.streams() {
+            self.answers.remove(live.id());
+            return;
+        }
+        let bytes = live.bytes();
+        self.ended.push_back((live.id().to_owned(), bytes));
         self.ended_bytes += bytes;
         while self.ended_bytes > MAX_ENDED_BYTES
             && let Some((id, bytes)) = self.ended.pop_front()
