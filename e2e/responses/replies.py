@@ -13,7 +13,7 @@ FRANCE, WEATHER, TWO_CITIES, THINKING_SUM = (BY_ID[f"hand_{number}"] for number 
 NO_THINKING = {"effort": "none"}
 
 
-def body(text: str = FRANCE["messages"][0]["content"], **fields) -> dict:
+def body(text=FRANCE["messages"][0]["content"], /, **fields) -> dict:
     """A request as keyword arguments, or as a raw body."""
     return {"model": MODEL, "input": text, "reasoning": NO_THINKING} | fields
 
@@ -29,6 +29,13 @@ def asking(question: dict, **fields) -> dict:
     if question["enable_thinking"]:
         known["reasoning"] = {"effort": "medium"}
     return known | fields
+
+
+def is_kept(question: dict) -> bool:
+    """Whether its tools come out of the conversion as they went in: fields in the usual order, and none but the usual."""
+    usual = ["name", "description", "parameters"]
+    tools = question["tools"] or []
+    return all(list(each) == ["type", "function"] and list(each["function"]) == usual for each in tools)
 
 
 def items(message: dict):

@@ -8,7 +8,7 @@ import pytest
 from harness.process import until
 from harness.server import MODEL
 from replies import (
-    BY_ID, FRANCE, QUESTIONS, THINKING_SUM, TWO_CITIES, WEATHER, asking, body, expected, failure, streamed, told,
+    BY_ID, FRANCE, QUESTIONS, THINKING_SUM, TWO_CITIES, WEATHER, asking, body, expected, failure, is_kept, streamed, told,
     without_ids,
 )
 
@@ -22,7 +22,8 @@ def test_known_answers_whole_and_streamed(client, question):
     response = client.responses.create(**fields)
     assert told(response) == expected(question)
     assert (response.object, response.status, response.error) == ("response", "completed", None)
-    assert response.usage.input_tokens == question["prompt_tokens"]
+    if is_kept(question):
+        assert response.usage.input_tokens == question["prompt_tokens"]
     assert response.usage.output_tokens == question["completion_tokens"]
     assert without_ids(streamed(client, **fields)) == without_ids(response)
 
@@ -55,7 +56,9 @@ def test_an_answer_that_is_cut_off(client, limit):
     fields = asking(THINKING_SUM, max_output_tokens=limit)
     response = client.responses.create(**fields)
     assert response.status == "incomplete" and response.incomplete_details.reason == "max_output_tokens"
-    assert response.output[-1].status == "incomplete" and response.usage.output_tokens == limit
+    assert response.usage.output_tokens == limit
+    # The first token only opens the reasoning.
+    assert limit == 1 or response.output[-1].status == "incomplete"
     assert without_ids(streamed(client, **fields)) == without_ids(response)
 
 
@@ -141,7 +144,7 @@ def test_what_cannot_be_honoured_is_refused_by_name(server, fields, param):
 
 
 def test_a_context_that_is_too_small_is_told_or_cut(client):
-    long = [{"role": "user", "content": "word " * 3000}, {"role": "assistant", "content": "Yes."}]
+    long = [{"role": "user", "content": "word " * 9000}, {"role": "assistant", "content": "Yes."}]
     question = asking(FRANCE)
     fields = question | {"input": long + question["input"]}
     assert "maximum context length" in failure(lambda: client.responses.create(**fields), 400)

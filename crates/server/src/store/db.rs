@@ -7,7 +7,7 @@ use redb::{
     TableDefinition, WriteTransaction, backends::InMemoryBackend,
 };
 
-/// By name: when it was written, and what.
+/// By name: when it was written, in microseconds since 1970, and what.
 const VALUES: TableDefinition<'_, &str, (u64, &[u8])> = TableDefinition::new("values");
 /// By time and name: how many bytes it counts.
 const AGES: TableDefinition<'_, (u64, &str), u64> = TableDefinition::new("ages");
@@ -51,13 +51,15 @@ pub(super) struct Totals {
 #[derive(Debug, Clone, Copy)]
 pub(super) struct Bounds {
     pub(super) max_bytes: u64,
-    pub(super) ttl_seconds: u64,
+    pub(super) ttl_micros: u64,
 }
 
 /// An open database.
 pub(super) struct Db {
     database: Database,
     bounds: Bounds,
+    /// The time of the last entry: no two have the same, so that their order is that of writing.
+    last: u64,
 }
 
 impl Db {
@@ -88,13 +90,14 @@ impl Db {
         let transaction = database.begin_write()?;
         drop(Tables::open(&transaction)?);
         transaction.commit()?;
-        Ok(Self { database, bounds })
+        Ok(Self { database, bounds, last: 0 })
     }
 
-    /// Does all of it or nothing, at `now` seconds since 1970.
-    pub(super) fn apply(&self, ops: &[Op], now: u64) -> Result<(Vec<Done>, Option<Totals>), Error> {
-        let oldest = now.saturating_sub(self.bounds.ttl_seconds);
-        if ops.iter().all(|op| matches!(op, Op::Get(_))) {
+    /// Does all of it or nothing, at `now` microseconds since 1970.
+    pub(super) fn apply(&mut self, ops: &[Op], now: u64) -> Result<(Vec<Done>, Option<Totals>), Error> {
+        let oldest = now.saturating_sub(self.bounds.ttl_micros);
+        // No request at all is a look at the totals, which takes a clean-up first.
+        if !ops.is_empty() && ops.iter().all(|op| matches!(op, Op::Get(_))) {
             return Ok((self.read(ops, oldest)?, None));
         }
         let transaction = self.database.begin_write()?;
@@ -103,7 +106,8 @@ impl Db {
             tables.sweep(oldest)?;
             let mut done = Vec::with_capacity(ops.len());
             for op in ops {
-                done.push(tables.apply(op, now, oldest, self.bounds.max_bytes)?);
+                self.last = now.max(self.last + 1);
+                done.push(tables.apply(op, self.last, oldest, self.bounds.max_bytes)?);
             }
             let evicted = tables.evict(self.bounds.max_bytes)?;
             (done, Totals { entries: tables.values.len()?, bytes: tables.bytes()?, evicted })
@@ -245,8 +249,8 @@ fn aside(path: &Path) -> PathBuf {
 mod tests {
     use super::*;
 
-    fn memory(max_bytes: u64, ttl_seconds: u64) -> Db {
-        Db::open(None, Bounds { max_bytes, ttl_seconds }).unwrap()
+    fn memory(max_bytes: u64, ttl_micros: u64) -> Db {
+        Db::open(None, Bounds { max_bytes, ttl_micros }).unwrap()
     }
 
     fn put(name: &str, size: usize) -> Op {
@@ -255,19 +259,19 @@ mod tests {
 
     #[test]
     fn old_entries_are_gone_before_and_after_they_are_swept() {
-        let db = memory(1000, 10);
+        let mut db = memory(1000, 10);
         db.apply(&[put("a", 5), put("b", 5)], 100).unwrap();
-        let get = |now| db.apply(&[Op::Get("a".into())], now).unwrap().0;
+        let mut get = |now| db.apply(&[Op::Get("a".into())], now).unwrap().0;
         assert_eq!(get(110), [Done::Found(Some(vec![7; 5]))]);
-        assert_eq!(get(111), [Done::Found(None)]);
+        assert_eq!(get(112), [Done::Found(None)]);
         // A read leaves them in place, the next write doesn't.
-        let (_, totals) = db.apply(&[put("c", 5)], 111).unwrap();
+        let (_, totals) = db.apply(&[put("c", 5)], 112).unwrap();
         assert_eq!(totals, Some(Totals { entries: 1, bytes: 6, evicted: 0 }));
     }
 
     #[test]
     fn a_batch_sees_its_own_writes_and_counts_them_once() {
-        let db = memory(12, 10);
+        let mut db = memory(12, 10);
         let ops = [
             put("a", 5),
             Op::Get("a".into()),

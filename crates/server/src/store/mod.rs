@@ -37,7 +37,7 @@ pub struct StoreConfig {
     pub path: Option<PathBuf>,
     /// Most bytes of content, names included; beyond it the oldest goes. 0 keeps nothing.
     pub max_bytes: u64,
-    /// How long things are kept; whole seconds count.
+    /// How long things are kept.
     pub ttl: Duration,
 }
 

@@ -4,6 +4,7 @@ use std::{
     panic::{AssertUnwindSafe, catch_unwind},
     path::PathBuf,
     sync::Arc,
+    time::{SystemTime, UNIX_EPOCH},
 };
 
 use redb::Error;
@@ -13,7 +14,7 @@ use super::{
     StoreConfig,
     db::{Bounds, Db, Done, Op},
 };
-use crate::{metrics::StoreMetrics, model::unix_time};
+use crate::metrics::StoreMetrics;
 
 /// Most requests of one transaction.
 const BATCH: usize = 256;
@@ -36,7 +37,10 @@ pub(super) struct Worker {
 
 impl Worker {
     pub(super) fn open(config: StoreConfig, metrics: Arc<StoreMetrics>) -> Result<Self, Error> {
-        let bounds = Bounds { max_bytes: config.max_bytes, ttl_seconds: config.ttl.as_secs() };
+        let bounds = Bounds {
+            max_bytes: config.max_bytes,
+            ttl_micros: u64::try_from(config.ttl.as_micros()).unwrap_or(u64::MAX),
+        };
         let mut worker = Self { path: config.path, bounds, db: None, metrics };
         worker.work(&[])?;
         Ok(worker)
@@ -70,13 +74,20 @@ impl Worker {
     }
 
     fn work(&mut self, ops: &[Op]) -> Result<Vec<Done>, Error> {
-        let db = match self.db.take() {
+        let mut db = match self.db.take() {
             Some(db) => db,
             None => Db::open(self.path.as_deref(), self.bounds)?,
         };
-        let (done, totals) = db.apply(ops, unix_time())?;
+        let (done, totals) = db.apply(ops, now_micros())?;
         self.metrics.note(totals.map(|totals| (totals.entries, totals.bytes, totals.evicted)));
         self.db = Some(db);
         Ok(done)
     }
+}
+
+/// Microseconds since 1970.
+fn now_micros() -> u64 {
+    // A clock before 1970 or far beyond is no reason to fail a request.
+    let since = SystemTime::now().duration_since(UNIX_EPOCH).unwrap_or_default();
+    u64::try_from(since.as_micros()).unwrap_or(u64::MAX)
 }

@@ -8,6 +8,7 @@ use super::{
     ids,
     items::Input,
     record::Record,
+    tools::joined,
     types::{Item, ItemStatus, Message, Part, Role},
     validate::PromptBody,
 };
@@ -142,7 +143,9 @@ fn to_messages(instructions: Option<&str>, items: &[Item]) -> Vec<Value> {
             Item::FunctionCall(call) if call.status == ItemStatus::Incomplete => {}
             Item::FunctionCall(call) => {
                 calls.insert(call.call_id.as_str());
-                history.add_call(call.call_id.clone(), call.name.clone(), &call.arguments);
+                let name = call.namespace.as_ref().map(|namespace| joined(namespace, &call.name));
+                let name = name.unwrap_or_else(|| call.name.clone());
+                history.add_call(call.call_id.clone(), name, &call.arguments);
             }
             Item::FunctionCallOutput(output) if calls.contains(output.call_id.as_str()) => {
                 history.add_result(&output.call_id, &output.output.text());

@@ -171,11 +171,12 @@ fn read_call(fields: &mut Fields<'_>, id: String) -> Result<FunctionCall, ApiErr
         id,
         status: read_status(fields)?,
         call_id: needed(fields, "call_id")?,
+        namespace: short(fields, "namespace")?,
         name: needed(fields, "name")?,
         arguments: fields.need_str("arguments")?.to_owned(),
     };
-    fields.refuse("namespace", "Tools have no namespaces here. Leave it out.")?;
-    fields.accept(&["parsed_arguments", "caller", "async"]);
+    // `async_` is what the official package calls the latter in dumps.
+    fields.accept(&["parsed_arguments", "caller", "async", "async_"]);
     Ok(call)
 }
 
@@ -289,6 +290,8 @@ mod tests {
                 {"type": "refusal", "refusal": "no"}]}),
             json!({"type": "function_call", "id": "f", "status": "completed", "call_id": "c", "name": "n",
                    "arguments": "{}"}),
+            json!({"type": "function_call", "id": "f", "status": "completed", "call_id": "c", "namespace": "g",
+                   "name": "n", "arguments": "{}"}),
             json!({"type": "function_call_output", "id": "o", "status": "completed", "call_id": "c",
                    "output": "text"}),
             json!({"type": "function_call_output", "id": "o", "status": "completed", "call_id": "c",

@@ -1,5 +1,7 @@
 //! Writes an answer: what stands so far, and the events that tell of it.
 
+use std::collections::HashMap;
+
 use millrace_types::Usage;
 use serde_json::{Value, json};
 
@@ -24,6 +26,8 @@ pub struct Assembler {
     id: ResponseId,
     response: Response,
     show: Show,
+    /// Namespace and name of the functions that the model knows by a longer name.
+    namespaces: HashMap<String, (String, String)>,
     events: Events,
     open: Option<Kind>,
     /// White space that may be the beginning of a message. Between other items it is the model's layout.
@@ -64,6 +68,7 @@ impl Assembler {
             id: id.clone(),
             response,
             show: request.show,
+            namespaces: request.prompt.offer.namespaces.clone(),
             events: Events::new(request.delivery.stream),
             open: None,
             held: String::new(),
@@ -177,9 +182,13 @@ impl Assembler {
 
     fn call(&mut self, call_id: String, name: String) {
         self.scores.clear();
+        let (namespace, name) = match self.namespaces.get(&name) {
+            Some((namespace, name)) => (Some(namespace.clone()), name.clone()),
+            None => (None, name),
+        };
         self.begin_item(Kind::Call, |id| {
-            let arguments = String::new();
-            Item::FunctionCall(FunctionCall { id, status: ItemStatus::InProgress, call_id, name, arguments })
+            let (status, arguments) = (ItemStatus::InProgress, String::new());
+            Item::FunctionCall(FunctionCall { id, status, call_id, namespace, name, arguments })
         });
     }
 

@@ -1,6 +1,6 @@
 //! `tools` and `tool_choice`.
 
-use std::collections::HashSet;
+use std::collections::{HashMap, HashSet};
 
 use serde_json::{Map, Value, json};
 
@@ -17,8 +17,15 @@ pub(super) struct Offer {
     /// In the shape of chat completions, which templates know; those that may be called and no others.
     pub(super) tools: Vec<Value>,
     pub(super) choice: ToolChoice,
+    /// Namespace and name of the functions that the model knows by a longer name.
+    pub(super) namespaces: HashMap<String, (String, String)>,
     /// `tools` as it is told again in the answer.
     pub(super) echo: Vec<Value>,
+}
+
+/// The one name by which a model knows a function of a namespace.
+pub(super) fn joined(namespace: &str, name: &str) -> String {
+    format!("{namespace}__{name}")
 }
 
 /// Reads `tools` and `tool_choice`.
@@ -34,16 +41,15 @@ pub(super) fn read_offer(
         let message = format!("At most {} tools are allowed, got {}.", limits.max_tools, tools.len());
         return Err(invalid("tools", &message));
     }
-    let mut names = HashSet::new();
-    let mut functions = Vec::with_capacity(tools.len());
+    let mut reader = Reader::default();
     for (index, tool) in tools.iter().enumerate() {
-        let function = read_tool(Fields::new(format!("tools[{index}]"), tool)?, limits)?;
-        if !names.insert(function["name"].as_str().unwrap_or_default().to_owned()) {
-            return Err(invalid(&format!("tools[{index}].name"), "Names of tools must be unique."));
-        }
-        functions.push(function);
+        reader.read(Fields::new(format!("tools[{index}]"), tool)?, limits)?;
     }
-    let echo = functions.iter().map(echo).collect();
+    let Reader { names, mut functions, namespaces, echo } = reader;
+    if functions.len() > limits.max_tools {
+        let message = format!("At most {} functions are allowed, got {}.", limits.max_tools, functions.len());
+        return Err(invalid("tools", &message));
+    }
     let (choice, allowed) = read_choice(choice, &names)?;
     let offered = |function: &Map<String, Value>| {
         let name = function["name"].as_str().unwrap_or_default();
@@ -51,23 +57,88 @@ pub(super) fn read_offer(
     };
     functions.retain(offered);
     let tools = functions.into_iter().map(|function| json!({"type": "function", "function": function}));
-    Ok(Offer { tools: tools.collect(), choice, echo })
+    Ok(Offer { tools: tools.collect(), choice, namespaces, echo })
+}
+
+/// What was read of a list of tools.
+#[derive(Default)]
+struct Reader {
+    names: HashSet<String>,
+    functions: Vec<Map<String, Value>>,
+    namespaces: HashMap<String, (String, String)>,
+    echo: Vec<Value>,
+}
+
+impl Reader {
+    fn read(&mut self, mut fields: Fields<'_>, limits: &Limits) -> Result<(), ApiError> {
+        match fields.need_str("type")? {
+            "function" => {
+                let path = fields.at("name");
+                let function = read_function(fields, limits)?;
+                self.echo.push(echo(&function));
+                self.add(&path, function)
+            }
+            "namespace" => self.read_namespace(fields, limits),
+            other => Err(unknown_type(&fields, other)),
+        }
+    }
+
+    /// A group of functions. Templates have no word for one, so each function gets its name and description too.
+    fn read_namespace(&mut self, mut fields: Fields<'_>, limits: &Limits) -> Result<(), ApiError> {
+        let namespace = fields.need_str("name")?;
+        check_name(&fields.at("name"), namespace)?;
+        let description = fields.str("description")?;
+        fields.need("tools")?;
+        let path = fields.at("tools");
+        let tools = fields.list("tools")?.unwrap_or_default();
+        fields.done()?;
+        let mut shown = Vec::with_capacity(tools.len());
+        for (index, tool) in tools.iter().enumerate() {
+            let mut fields = Fields::new(format!("{path}[{index}]"), tool)?;
+            match fields.need_str("type")? {
+                "function" => {}
+                other => return Err(unknown_type(&fields, other)),
+            }
+            let path = fields.at("name");
+            let mut function = read_function(fields, limits)?;
+            shown.push(echo(&function));
+            let name = function["name"].as_str().unwrap_or_default().to_owned();
+            let long = joined(namespace, &name);
+            function.insert("name".into(), long.as_str().into());
+            if let Some(group) = description {
+                let own = function.get("description").and_then(Value::as_str).unwrap_or_default();
+                function.insert("description".into(), format!("{group}\n{own}").trim_end().into());
+            }
+            self.namespaces.insert(long, (namespace.to_owned(), name));
+            self.add(&path, function)?;
+        }
+        let echo =
+            json!({"type": "namespace", "name": namespace, "description": description, "tools": shown});
+        self.echo.push(echo);
+        Ok(())
+    }
+
+    fn add(&mut self, path: &str, function: Map<String, Value>) -> Result<(), ApiError> {
+        if !self.names.insert(function["name"].as_str().unwrap_or_default().to_owned()) {
+            return Err(invalid(path, "Names of tools must be unique."));
+        }
+        self.functions.push(function);
+        Ok(())
+    }
+}
+
+fn unknown_type(fields: &Fields<'_>, kind: &str) -> ApiError {
+    let message = format!(
+        "Tools of type '{}' don't exist on this server. Give functions: {{\"type\": \"function\", \"name\": …, \
+         \"parameters\": …}}.",
+        shorten(kind, 60)
+    );
+    invalid(fields.path(), &message)
 }
 
 /// The `function` of a chat completion's tool. `strict` goes along where it is asked for, so that one place decides
 /// about it for both endpoints.
-fn read_tool(mut fields: Fields<'_>, limits: &Limits) -> Result<Map<String, Value>, ApiError> {
-    match fields.need_str("type")? {
-        "function" => {}
-        other => {
-            let message = format!(
-                "Tools of type '{}' don't exist on this server. Give functions: {{\"type\": \"function\", \"name\": …, \
-                 \"parameters\": …}}.",
-                shorten(other, 60)
-            );
-            return Err(invalid(fields.path(), &message));
-        }
-    }
+fn read_function(mut fields: Fields<'_>, limits: &Limits) -> Result<Map<String, Value>, ApiError> {
     let mut function = Map::new();
     let name = fields.need_str("name")?;
     check_name(&fields.at("name"), name)?;
@@ -198,6 +269,22 @@ mod tests {
         assert_eq!(offer.tools[1]["function"]["strict"], true);
         let echo = json!({"type": "function", "name": "f", "description": null, "parameters": parameters, "strict": false});
         assert_eq!(offer.echo[0], echo);
+    }
+
+    #[test]
+    fn functions_of_a_namespace_have_a_longer_name() {
+        let group =
+            json!({"type": "namespace", "name": "mail", "description": "Letters.", "tools": [tool("send")]});
+        let offer = read_offer(&[tool("send"), group.clone()], None, &Limits::default()).unwrap();
+        let function = &offer.tools[1]["function"];
+        assert_eq!((&function["name"], &function["description"]), (&json!("mail__send"), &json!("Letters.")));
+        assert_eq!(offer.namespaces["mail__send"], ("mail".to_owned(), "send".to_owned()));
+        assert_eq!(
+            (&offer.echo[1]["name"], &offer.echo[1]["tools"][0]["name"]),
+            (&json!("mail"), &json!("send"))
+        );
+        let twice = read_offer(&[group.clone(), group], None, &Limits::default());
+        assert_eq!(twice.unwrap_err().param.as_deref(), Some("tools[1].tools[0].name"));
     }
 
     #[test]

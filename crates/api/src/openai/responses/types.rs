@@ -40,6 +40,9 @@ pub(super) struct FunctionCall {
     pub(super) id: String,
     pub(super) status: ItemStatus,
     pub(super) call_id: String,
+    /// The group of tools that the function is one of.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub(super) namespace: Option<String>,
     pub(super) name: String,
     /// JSON text; only its beginning if the call is incomplete.
     pub(super) arguments: String,

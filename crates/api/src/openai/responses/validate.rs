@@ -14,6 +14,9 @@ use crate::{
     openai::unsupported::refuse_unsupported,
 };
 
+/// Accepted without effect: what agents tell about themselves.
+const HINTS: &[&str] = &["client_metadata"];
+
 /// Most pairs of `metadata`, and their longest key and value in characters, as OpenAI has them.
 const MAX_METADATA: (usize, usize, usize) = (16, 64, 512);
 
@@ -269,6 +272,7 @@ fn read_labels(fields: &mut Fields<'_>) -> Result<Map<String, Value>, ApiError> 
         options.one_of("mode", &["implicit"])?;
         options.done()?;
     }
+    fields.accept(HINTS);
     refuse(fields)?;
     Ok(echo)
 }
