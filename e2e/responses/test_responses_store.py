@@ -160,8 +160,10 @@ def test_a_small_store_forgets_the_oldest_and_answers_anyway(launch):
 
 
 def test_nothing_is_stored_without_room(launch):
-    client = launch("--response-store-size", "0").client()
+    server = launch("--response-store-size", "0")
+    client = server.client()
     response = client.responses.create(**body())
+    assert server.metrics().value("millrace:response_store_failures_total") == 0, "it is no failure"
     failure(lambda: client.responses.retrieve(response.id), 404)
 
 

@@ -49,10 +49,10 @@ def test_a_call_that_is_cut_off_reads_the_same_both_ways(client, limit):
 
 
 def test_a_broken_call_is_not_shown_again(client):
-    fields = asking(WEATHER, max_output_tokens=12)
-    broken = client.responses.create(**fields)
-    assert broken.output[-1].status == "incomplete"
-    follow = {"model": fields["model"], "input": "What is the capital of France?", "reasoning": {"effort": "none"}}
+    answers = (client.responses.create(**asking(WEATHER, max_output_tokens=limit)) for limit in range(1, 21))
+    broken = next(answer for answer in answers if answer.output and answer.output[-1].status == "incomplete")
+    assert broken.output[-1].type == "function_call" and broken.status == "incomplete"
+    follow = {"model": broken.model, "input": "What is the capital of France?", "reasoning": {"effort": "none"}}
     assert told(client.responses.create(**follow, previous_response_id=broken.id))
 
 

@@ -52,6 +52,8 @@ impl Default for StoreConfig {
 pub struct Store {
     commands: mpsc::Sender<Command>,
     metrics: Arc<StoreMetrics>,
+    /// Whether anything is to be kept at all.
+    keeps: bool,
 }
 
 impl Store {
@@ -61,7 +63,7 @@ impl Store {
     /// If the file can't be used at all: no permission, no room, or another process has it.
     pub fn open(config: StoreConfig) -> Result<Self, ServerError> {
         let metrics = Arc::new(StoreMetrics::default());
-        let path = config.path.clone().unwrap_or_default();
+        let (path, keeps) = (config.path.clone().unwrap_or_default(), config.max_bytes > 0);
         let refused = |reason: String| ServerError::Store { path: path.display().to_string(), reason };
         let worker = Worker::open(config, metrics.clone()).map_err(|error| refused(error.to_string()))?;
         let (commands, queue) = mpsc::channel(QUEUE);
@@ -69,14 +71,14 @@ impl Store {
             .name("millrace-store".into())
             .spawn(move || worker.run(queue))
             .map_err(|error| refused(error.to_string()))?;
-        Ok(Self { commands, metrics })
+        Ok(Self { commands, metrics, keeps })
     }
 
     /// A store in memory, with the default bounds.
     pub fn in_memory() -> Self {
         Self::open(StoreConfig::default()).unwrap_or_else(|error| {
             tracing::warn!("{error}; nothing will be stored");
-            Self { commands: mpsc::channel(1).0, metrics: Arc::default() }
+            Self { commands: mpsc::channel(1).0, metrics: Arc::default(), keeps: false }
         })
     }
 
@@ -99,6 +101,9 @@ impl Store {
     /// Keeps bytes under a name, in place of what was there. When this returns they are on the disk, or a warning is in
     /// the log.
     pub(crate) async fn put(&self, name: &str, bytes: Vec<u8>) {
+        if !self.keeps {
+            return;
+        }
         let size = bytes.len();
         let failure = match self.ask(Op::Put(name.to_owned(), bytes)).await {
             Ok(Done::TooLarge) => format!("its {size} bytes are more than the store holds"),

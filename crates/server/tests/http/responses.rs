@@ -128,7 +128,7 @@ async fn streamed_and_whole_say_the_same_whatever_is_said() {
                 assert_eq!(plain(events.last().unwrap()["response"].clone()), plain(whole.clone()), "{text}");
                 let broken =
                     whole["output"].as_array().unwrap().iter().any(|item| item["status"] != "completed");
-                assert_eq!(broken && whole["status"] == "completed", false, "{whole}");
+                assert!(!broken || whole["status"] == "incomplete", "{whole}");
             }
         }
     }
