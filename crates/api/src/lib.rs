@@ -11,6 +11,8 @@ mod collect;
 mod encoder;
 mod error;
 mod event;
+mod fields;
+mod history;
 mod json;
 mod limits;
 mod options;

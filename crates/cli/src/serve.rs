@@ -8,7 +8,7 @@ use std::time::Duration;
 use anyhow::{Result, bail, ensure};
 use millrace_api::Limits;
 use millrace_engine::EngineInfo;
-use millrace_server::{App, Registry, ServedModel, ServerConfig};
+use millrace_server::{App, Registry, ServedModel, ServerConfig, Store, StoreConfig};
 
 use crate::args::{ServeArgs, ServerArgs};
 use crate::load::{self, Model};
@@ -23,13 +23,14 @@ pub(crate) fn run(args: &ServeArgs) -> Result<()> {
     let runtime = pipeline::runtime()?;
     // A taken port is better known before the weights are loaded than after.
     let (listener, address) = runtime.block_on(millrace_server::bind(&args.server.host, args.server.port))?;
+    let store = Store::open(store_config(&args.server))?;
     let model = load::find(args.model.as_deref(), &args.model_args)?;
     let parts =
         pipeline::parts(&model, args.server.served_model_name.clone(), &args.model_args, &args.parsers)?;
     let running = load::start(&model, &args.model_args, &args.engine)?;
     let served = ServedModel::new(parts, running.engine.handle.clone());
     let name = served.name().to_owned();
-    let app = App::new(Registry::new(vec![Arc::new(served)]), config);
+    let app = App::with_store(Registry::new(vec![Arc::new(served)]), config, store);
     runtime.block_on(async {
         let signals = millrace_server::stop_signals();
         let told = announce(address, &model, &name, running.engine.handle.info(), &args.server);
@@ -65,6 +66,14 @@ fn server_config(args: &ServerArgs) -> Result<ServerConfig> {
         keep_alive: some(args.sse_keep_alive_interval).unwrap_or(NEVER),
         ..defaults
     })
+}
+
+fn store_config(args: &ServerArgs) -> StoreConfig {
+    StoreConfig {
+        path: args.response_store.clone(),
+        max_bytes: args.response_store_size,
+        ttl: Duration::from_secs(u64::from(args.response_store_days) * 24 * 3600),
+    }
 }
 
 /// Tells where to reach what. Scripts wait for the first line.

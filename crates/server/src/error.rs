@@ -13,6 +13,14 @@ pub enum ServerError {
         /// The system's reason.
         source: io::Error,
     },
+    /// The response store can't be used.
+    #[error("the response store `{path}` cannot be opened: {reason}; choose another --response-store")]
+    Store {
+        /// The file; empty for a store in memory.
+        path: String,
+        /// The database's reason.
+        reason: String,
+    },
     /// An allowed origin isn't one.
     #[error("`{origin}` is not an origin; write it like https://example.org, or * for all")]
     Origin {

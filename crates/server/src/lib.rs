@@ -12,8 +12,10 @@ mod http;
 mod listen;
 mod metrics;
 mod model;
+mod responses;
 mod service;
 mod shutdown;
+mod store;
 
 pub use config::ServerConfig;
 pub use error::ServerError;
@@ -23,3 +25,4 @@ pub use metrics::ModelMetrics;
 pub use model::{ModelParts, Registry, ServedModel};
 pub use service::{Generation, Service};
 pub use shutdown::{interrupts, stop_signals};
+pub use store::{Store, StoreConfig};

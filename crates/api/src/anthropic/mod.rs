@@ -7,7 +7,6 @@
 mod blocks;
 mod convert;
 mod error;
-mod fields;
 mod ids;
 pub mod models;
 mod partial;
@@ -20,7 +19,7 @@ mod validate;
 use serde::Serialize;
 use serde_json::Value;
 
-use crate::{ApiError, Call, Limits, openai::tokenize::TokenizeCall};
+use crate::{ApiError, Call, Limits, fields, openai::tokenize::TokenizeCall};
 
 pub use error::{error_body, status};
 

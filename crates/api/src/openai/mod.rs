@@ -9,6 +9,7 @@ pub mod completions;
 mod error;
 pub mod models;
 mod reply;
+pub mod responses;
 mod stream;
 pub mod tokenize;
 mod unsupported;

@@ -1,5 +1,6 @@
 //! `millrace serve`.
 
+use std::path::PathBuf;
 use std::time::Duration;
 
 use clap::Args;
@@ -61,6 +62,15 @@ pub(crate) struct ServerArgs {
     /// Largest request body
     #[arg(long, value_name = "BYTES", default_value = "16M", value_parser = units::bytes)]
     pub(crate) max_body_size: u64,
+    /// File in which answers of /v1/responses are kept across restarts [default: memory only]
+    #[arg(long, value_name = "PATH")]
+    pub(crate) response_store: Option<PathBuf>,
+    /// Most bytes of kept answers; beyond it the oldest go, and 0 keeps none
+    #[arg(long, value_name = "BYTES", default_value = "256M", value_parser = units::bytes)]
+    pub(crate) response_store_size: u64,
+    /// Days for which answers are kept
+    #[arg(long, value_name = "DAYS", default_value_t = 30, value_parser = clap::value_parser!(u32).range(1..=36_500))]
+    pub(crate) response_store_days: u32,
     /// Web origins whose pages may call this server, such as https://example.org; `*` is any [default: none]
     #[arg(long, value_name = "ORIGIN")]
     pub(crate) allowed_origins: Vec<String>,

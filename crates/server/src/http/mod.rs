@@ -15,7 +15,9 @@ use axum::{
     routing::{delete, get, post},
 };
 
-use crate::{Registry, ServerConfig, ServerError, Service, metrics::HttpMetrics};
+use crate::{
+    Registry, ServerConfig, ServerError, Service, Store, metrics::HttpMetrics, responses::Responses,
+};
 use middleware::{ApiKeys, access, auth, cors, panics, request_id, vendor};
 
 /// Everything that handlers share.
@@ -23,16 +25,23 @@ use middleware::{ApiKeys, access, auth, cors, panics, request_id, vendor};
 pub struct App {
     pub(crate) service: Service,
     pub(crate) config: ServerConfig,
+    pub(crate) responses: Responses,
     metrics: HttpMetrics,
     keys: ApiKeys,
 }
 
 impl App {
-    /// A server's state over its models.
+    /// A server's state over its models; it stores responses in memory.
     pub fn new(models: Registry, config: ServerConfig) -> Arc<Self> {
+        Self::with_store(models, config, Store::in_memory())
+    }
+
+    /// A server's state over its models and the store of its responses.
+    pub fn with_store(models: Registry, config: ServerConfig, store: Store) -> Arc<Self> {
         let service = Service::new(models, config.limits.clone(), config.request_timeout);
         let keys = ApiKeys::new(&config.api_keys);
-        Arc::new(Self { service, config, metrics: HttpMetrics::default(), keys })
+        let (responses, metrics) = (Responses::new(store), HttpMetrics::default());
+        Arc::new(Self { service, config, responses, metrics, keys })
     }
 
     /// The pipeline behind the routes.
@@ -66,6 +75,11 @@ fn protected() -> Router<Arc<App>> {
     Router::new()
         .route("/v1/chat/completions", post(routes::chat_completions))
         .route("/v1/completions", post(routes::completions))
+        .route("/v1/responses", post(routes::responses::create))
+        .route("/v1/responses/input_tokens", post(routes::responses::input_tokens))
+        .route("/v1/responses/{id}", get(routes::responses::retrieve).delete(routes::responses::delete))
+        .route("/v1/responses/{id}/cancel", post(routes::responses::cancel))
+        .route("/v1/responses/{id}/input_items", get(routes::responses::input_items))
         .route("/v1/messages", post(routes::messages))
         .route("/v1/messages/count_tokens", post(routes::count_tokens))
         .route("/v1/models", get(routes::list_models))

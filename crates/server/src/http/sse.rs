@@ -9,7 +9,7 @@ use axum::{
         sse::{Event, KeepAlive, Sse},
     },
 };
-use futures::{StreamExt, stream};
+use futures::{Stream, StreamExt, stream};
 use millrace_api::{Encoder, Frame, ReplyHead};
 
 use super::App;
@@ -24,6 +24,15 @@ pub(super) fn events(
 ) -> Response {
     let ping = encoder.ping();
     let frames = generation.into_stream().flat_map(move |event| stream::iter(encoder.frames(&head, event)));
+    respond(app, frames, ping)
+}
+
+/// Frames as a response. `ping` is what is sent into a silence, if it isn't a comment.
+pub(super) fn respond(
+    app: &App,
+    frames: impl Stream<Item = Frame> + Send + 'static,
+    ping: Option<Frame>,
+) -> Response {
     let events = frames.map(|frame| Ok::<_, Infallible>(to_event(frame)));
     let keep_alive = match ping {
         Some(frame) => KeepAlive::new().event(to_event(frame)),

@@ -8,6 +8,7 @@ mod histogram;
 mod http;
 mod request;
 mod scrape;
+mod store;
 mod text;
 
 use std::sync::atomic::{AtomicU64, Ordering::Relaxed};
@@ -16,6 +17,7 @@ use histogram::Histogram;
 pub(crate) use http::HttpMetrics;
 pub(crate) use request::{Outcome, SequenceTimer};
 pub(crate) use scrape::scrape;
+pub(crate) use store::StoreMetrics;
 
 /// One model's histograms and counters, filled by the service.
 #[derive(Debug)]

@@ -5,7 +5,7 @@ use std::sync::atomic::Ordering::Relaxed;
 use millrace_engine::{EngineInfo, EngineStats, ITERATION_TOKEN_BUCKETS};
 
 use super::{
-    HttpMetrics, ModelMetrics, Outcome,
+    HttpMetrics, ModelMetrics, Outcome, StoreMetrics,
     histogram::Snapshot,
     text::{Labels, TextWriter},
 };
@@ -15,7 +15,7 @@ use crate::{Registry, ServedModel};
 const PREFIXES: [&str; 2] = ["millrace", "vllm"];
 
 /// Everything, in Prometheus' text format.
-pub(crate) fn scrape(models: &Registry, http: &HttpMetrics) -> String {
+pub(crate) fn scrape(models: &Registry, http: &HttpMetrics, store: &StoreMetrics) -> String {
     let models: Vec<Sample<'_>> = models.iter().map(Sample::new).collect();
     let mut writer = TextWriter::default();
     for prefix in PREFIXES {
@@ -24,6 +24,7 @@ pub(crate) fn scrape(models: &Registry, http: &HttpMetrics) -> String {
         write_histograms(&mut writer, prefix, &models);
     }
     http.write(&mut writer);
+    store.write(&mut writer);
     writer.finish()
 }
 

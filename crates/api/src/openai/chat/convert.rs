@@ -108,15 +108,22 @@ pub(super) fn prompt_token_ids(tokens: TokenFormat, start: &crate::Start) -> Opt
 
 /// `logprobs` of some tokens.
 pub(super) fn to_logprobs(scored: &[Scored], format: TokenFormat) -> Logprobs {
-    let content = scored.iter().filter_map(|s| {
+    Logprobs { content: token_logprobs(scored, format).collect() }
+}
+
+/// The tokens that have a probability, with it.
+pub(in crate::openai) fn token_logprobs(
+    scored: &[Scored],
+    format: TokenFormat,
+) -> impl Iterator<Item = TokenLogprob> {
+    scored.iter().filter_map(move |s| {
         Some(TokenLogprob {
             token: format.name(&s.token),
             logprob: reply::shown_logprob(s.logprob?),
             bytes: s.token.bytes.clone(),
             top_logprobs: s.top.iter().map(|(token, logprob)| to_top(token, *logprob, format)).collect(),
         })
-    });
-    Logprobs { content: content.collect() }
+    })
 }
 
 fn to_top(token: &TokenText, logprob: f32, format: TokenFormat) -> TopLogprob {

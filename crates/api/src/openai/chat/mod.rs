@@ -12,8 +12,9 @@ use serde_json::Value;
 use super::{Call, body::CommonBody, unsupported::refuse_unsupported};
 use crate::{ApiError, Limits, read};
 
+pub(super) use convert::token_logprobs;
 pub(super) use messages::normalize;
-pub(crate) use tools::check_schema;
+pub(crate) use tools::{check_name, check_schema};
 pub(super) use types::TemplateBody;
 pub(super) use validate::chat_input;
 

@@ -54,7 +54,11 @@ fn check_tool(path: &str, tool: &Value, limits: &Limits) -> Result<(), ApiError>
     check_schema(&format!("{path}.function.parameters"), schema, limits)
 }
 
-fn check_name(path: &str, name: &str) -> Result<(), ApiError> {
+/// Checks a function's name.
+///
+/// # Errors
+/// A 400 that names the path.
+pub(crate) fn check_name(path: &str, name: &str) -> Result<(), ApiError> {
     let plain = |c: char| c.is_ascii_alphanumeric() || matches!(c, '_' | '-');
     if !name.is_empty() && name.len() <= MAX_NAME && name.chars().all(plain) {
         return Ok(());

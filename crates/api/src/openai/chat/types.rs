@@ -149,8 +149,9 @@ pub(super) struct Logprobs {
     pub(super) content: Vec<TokenLogprob>,
 }
 
+/// A sampled token with its probability.
 #[derive(Debug, Serialize)]
-pub(super) struct TokenLogprob {
+pub(in crate::openai) struct TokenLogprob {
     pub(super) token: String,
     pub(super) logprob: f64,
     pub(super) bytes: Vec<u8>,

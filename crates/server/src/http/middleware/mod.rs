@@ -8,7 +8,7 @@ mod request_id;
 mod vendor;
 
 pub(super) use access::access;
-pub(super) use auth::{ApiKeys, auth};
+pub(super) use auth::{ApiKeys, auth, presented};
 pub(super) use cors::cors;
 pub(super) use panics::panics;
 pub(super) use request_id::{RequestName, request_id};

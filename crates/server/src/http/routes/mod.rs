@@ -5,6 +5,7 @@ mod messages;
 mod models;
 mod probes;
 mod requests;
+pub(super) mod responses;
 mod tokens;
 
 use axum::http::{Method, Uri};

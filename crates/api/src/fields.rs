@@ -5,7 +5,7 @@ use serde_json::{Map, Value};
 use crate::{ApiError, error::shorten};
 
 /// An object of a request. Null counts as absent.
-pub(super) struct Fields<'a> {
+pub(crate) struct Fields<'a> {
     /// Dotted, as the real API writes paths: `messages.0.content`. Empty for the body.
     path: String,
     object: &'a Map<String, Value>,
@@ -14,7 +14,7 @@ pub(super) struct Fields<'a> {
 
 impl<'a> Fields<'a> {
     /// The fields of `value`, which must be an object.
-    pub(super) fn new(path: String, value: &'a Value) -> Result<Self, ApiError> {
+    pub(crate) fn new(path: String, value: &'a Value) -> Result<Self, ApiError> {
         match value {
             Value::Object(object) => Ok(Self { path, object, known: Vec::new() }),
             _ => Err(invalid(&path, "Input should be an object.")),
@@ -22,63 +22,63 @@ impl<'a> Fields<'a> {
     }
 
     /// Where this object is.
-    pub(super) fn path(&self) -> &str {
+    pub(crate) fn path(&self) -> &str {
         &self.path
     }
 
     /// Where a field of this object is.
-    pub(super) fn at(&self, name: &str) -> String {
+    pub(crate) fn at(&self, name: &str) -> String {
         if self.path.is_empty() { name.to_owned() } else { format!("{}.{name}", self.path) }
     }
 
     /// A field of any type.
-    pub(super) fn get(&mut self, name: &'static str) -> Option<&'a Value> {
+    pub(crate) fn get(&mut self, name: &'static str) -> Option<&'a Value> {
         self.known.push(name);
         self.object.get(name).filter(|value| !value.is_null())
     }
 
     /// Fields that are accepted and change nothing here.
-    pub(super) fn accept(&mut self, names: &[&'static str]) {
+    pub(crate) fn accept(&mut self, names: &[&'static str]) {
         self.known.extend(names);
     }
 
     /// A field that must be there.
-    pub(super) fn need(&mut self, name: &'static str) -> Result<&'a Value, ApiError> {
+    pub(crate) fn need(&mut self, name: &'static str) -> Result<&'a Value, ApiError> {
         self.get(name).ok_or_else(|| invalid(&self.at(name), "Field required."))
     }
 
     /// A string that must be there.
-    pub(super) fn need_str(&mut self, name: &'static str) -> Result<&'a str, ApiError> {
+    pub(crate) fn need_str(&mut self, name: &'static str) -> Result<&'a str, ApiError> {
         self.need(name)?;
         Ok(self.str(name)?.unwrap_or_default())
     }
 
-    pub(super) fn str(&mut self, name: &'static str) -> Result<Option<&'a str>, ApiError> {
+    pub(crate) fn str(&mut self, name: &'static str) -> Result<Option<&'a str>, ApiError> {
         self.typed(name, "a string", Value::as_str)
     }
 
-    pub(super) fn bool(&mut self, name: &'static str) -> Result<Option<bool>, ApiError> {
+    pub(crate) fn bool(&mut self, name: &'static str) -> Result<Option<bool>, ApiError> {
         self.typed(name, "true or false", Value::as_bool)
     }
 
-    pub(super) fn number(&mut self, name: &'static str) -> Result<Option<f64>, ApiError> {
+    pub(crate) fn number(&mut self, name: &'static str) -> Result<Option<f64>, ApiError> {
         self.typed(name, "a number", Value::as_f64)
     }
 
-    pub(super) fn integer(&mut self, name: &'static str) -> Result<Option<i64>, ApiError> {
+    pub(crate) fn integer(&mut self, name: &'static str) -> Result<Option<i64>, ApiError> {
         self.typed(name, "an integer", Value::as_i64)
     }
 
-    pub(super) fn list(&mut self, name: &'static str) -> Result<Option<&'a [Value]>, ApiError> {
+    pub(crate) fn list(&mut self, name: &'static str) -> Result<Option<&'a [Value]>, ApiError> {
         self.typed(name, "a list", |value| value.as_array().map(Vec::as_slice))
     }
 
-    pub(super) fn object(&mut self, name: &'static str) -> Result<Option<&'a Map<String, Value>>, ApiError> {
+    pub(crate) fn object(&mut self, name: &'static str) -> Result<Option<&'a Map<String, Value>>, ApiError> {
         self.typed(name, "an object", Value::as_object)
     }
 
     /// One of some words.
-    pub(super) fn one_of(
+    pub(crate) fn one_of(
         &mut self,
         name: &'static str,
         words: &[&'static str],
@@ -94,7 +94,7 @@ impl<'a> Fields<'a> {
     }
 
     /// A field that asks for something this server can't do; `false`, `[]` and `{}` don't ask.
-    pub(super) fn refuse(&mut self, name: &'static str, why: &str) -> Result<(), ApiError> {
+    pub(crate) fn refuse(&mut self, name: &'static str, why: &str) -> Result<(), ApiError> {
         let asks = |value: &&Value| match value {
             Value::Bool(on) => *on,
             Value::Array(list) => !list.is_empty(),
@@ -108,7 +108,7 @@ impl<'a> Fields<'a> {
     }
 
     /// Refuses what nobody asked for by name.
-    pub(super) fn done(self) -> Result<(), ApiError> {
+    pub(crate) fn done(self) -> Result<(), ApiError> {
         match self.object.keys().find(|key| !self.known.contains(&key.as_str())) {
             Some(key) => Err(invalid(&self.at(&shorten(key, 80)), "Extra inputs are not permitted.")),
             None => Ok(()),
@@ -130,7 +130,7 @@ impl<'a> Fields<'a> {
 }
 
 /// A 400 whose message opens with the path.
-pub(super) fn invalid(path: &str, reason: &str) -> ApiError {
+pub(crate) fn invalid(path: &str, reason: &str) -> ApiError {
     if path.is_empty() {
         ApiError::bad_request(reason)
     } else {

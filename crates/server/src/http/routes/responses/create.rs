@@ -1,0 +1,140 @@
+//! New answers.
+
+use std::{collections::VecDeque, sync::Arc};
+
+use axum::{
+    Extension, Json,
+    extract::{Request, State},
+    response::{IntoResponse, Response},
+};
+use futures::{Stream, stream};
+use millrace_api::{
+    ApiError, ChatEvent, Frame, GenerationOptions,
+    openai::responses::{Assembler, Conversation, Record, ResponseId, TokenCount, parse, parse_count},
+};
+use uuid::Uuid;
+
+use super::owner;
+use crate::{
+    Generation,
+    http::{App, body, middleware::RequestName, reply::Failure, sse},
+    model::unix_time,
+    responses::{Live, fit},
+};
+
+/// `POST /v1/responses`.
+pub(crate) async fn create(
+    State(app): State<Arc<App>>,
+    Extension(name): Extension<RequestName>,
+    request: Request,
+) -> Result<Response, Failure> {
+    let owner = owner(&app, request.headers());
+    let id = ResponseId::new(Uuid::new_v4().simple().to_string());
+    let (limits, own) = (app.config.limits.clone(), id.clone());
+    let call = body::read(&app, request, move |body| parse(body, &limits, &own)).await?;
+    let options = call.options().clone();
+    let limits = &app.config.limits;
+    let conversation =
+        app.responses.join(&app.service, call.prompt().clone(), options, &owner, limits).await?;
+    let asked = fit(&app.service, &conversation).await?;
+    let model = asked.model.clone();
+    let generation = app.service.generate(asked, vec![id.name(), name.0]).await?;
+    let model = model.unwrap_or_else(|| generation.model().name().to_owned());
+    let assembler = call.assembler(&id, unix_time(), &model);
+    let record = call.stores().then(|| Record::new(&owner, &conversation, assembler.response()));
+    // It may be large, and nobody needs it any more.
+    drop::<Conversation>(conversation);
+    let writing = Writing { app: app.clone(), id: id.name(), generation, assembler, record };
+    Ok(match (call.in_background(), call.streams()) {
+        (true, stream) => background(writing, owner, stream).await,
+        (false, true) => sse::respond(&app, writing.into_events(), None),
+        (false, false) => writing.into_whole().await?,
+    })
+}
+
+/// `POST /v1/responses/input_tokens`: what the same question costs as a prompt, told without running it.
+pub(crate) async fn input_tokens(
+    State(app): State<Arc<App>>,
+    request: Request,
+) -> Result<Json<TokenCount>, Failure> {
+    let owner = owner(&app, request.headers());
+    let id = ResponseId::new(Uuid::new_v4().simple().to_string());
+    let limits = app.config.limits.clone();
+    let prompt = body::read(&app, request, move |body| parse_count(body, &limits, &id)).await?;
+    let (options, limits) = (GenerationOptions::default(), &app.config.limits);
+    let conversation = app.responses.join(&app.service, prompt, options, &owner, limits).await?;
+    let tokens = app.service.tokenize(conversation.count(0)).await?;
+    Ok(Json(TokenCount::new(tokens.count)))
+}
+
+/// An answer being written for a client that waits.
+struct Writing {
+    app: Arc<App>,
+    id: String,
+    /// Kept until the answer is stored: as long as it lives, the server doesn't stop.
+    generation: Generation,
+    assembler: Assembler,
+    /// The question, if the answer is to be stored.
+    record: Option<Record>,
+}
+
+impl Writing {
+    /// The collected stream. If the client leaves, this future is dropped, and the generation with it.
+    async fn into_whole(mut self) -> Result<Response, ApiError> {
+        while let Some(event) = self.generation.next().await {
+            if let ChatEvent::Error(error) = event {
+                return Err(error);
+            }
+            self.assembler.push(event, unix_time());
+        }
+        self.save().await;
+        Ok(Json(self.assembler.response()).into_response())
+    }
+
+    /// The events. The last ones come when the answer is stored, so that a next request finds it.
+    fn into_events(mut self) -> impl Stream<Item = Frame> + Send {
+        let begin = VecDeque::from(self.assembler.begin());
+        stream::unfold((self, begin), |(mut writing, mut ready)| async move {
+            loop {
+                if let Some(frame) = ready.pop_front() {
+                    return Some((frame, (writing, ready)));
+                }
+                let event = writing.generation.next().await?;
+                ready.extend(writing.assembler.push(event, unix_time()));
+                if writing.assembler.status().is_final() {
+                    writing.save().await;
+                }
+            }
+        })
+    }
+
+    async fn save(&mut self) {
+        if let Some(record) = self.record.take() {
+            let record = record.with_response(self.assembler.response());
+            self.app.responses.save(&self.id, &record).await;
+        }
+    }
+}
+
+/// Lets the answer be written whether or not the client stays.
+async fn background(writing: Writing, owner: String, stream: bool) -> Response {
+    let Writing { app, id, mut generation, assembler, record } = writing;
+    let Some(record) = record else {
+        // `parse` lets nothing into the background that isn't stored.
+        return Failure(ApiError::internal("An answer in the background is not stored.")).into_response();
+    };
+    let live = Live::new(id, owner, assembler, record);
+    app.responses.begin(&live).await;
+    let answer = if stream {
+        sse::respond(&app, live.clone().events(0), None)
+    } else {
+        Json(live.response()).into_response()
+    };
+    tokio::spawn(async move {
+        while let Some(event) = generation.next().await {
+            live.push(event);
+        }
+        app.responses.end(&live).await;
+    });
+    answer
+}
