@@ -5,6 +5,7 @@
 //! every HTTP client. [`router`] puts vendor adapters, middleware and server-sent events around it;
 //! [`serve`] runs the router until it is told to stop.
 
+mod agent;
 mod config;
 mod error;
 mod formats;

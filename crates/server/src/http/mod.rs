@@ -15,6 +15,8 @@ use axum::{
     routing::{delete, get, post},
 };
 
+use millrace_mcp::Manager;
+
 use crate::{Registry, ServerConfig, ServerError, Service, metrics::HttpMetrics};
 use middleware::{ApiKeys, access, auth, cors, panics, request_id, vendor};
 
@@ -23,6 +25,8 @@ use middleware::{ApiKeys, access, auth, cors, panics, request_id, vendor};
 pub struct App {
     pub(crate) service: Service,
     pub(crate) config: ServerConfig,
+    /// Servers of tools, if there are any.
+    pub(crate) mcp: Option<Manager>,
     metrics: HttpMetrics,
     keys: ApiKeys,
 }
@@ -30,9 +34,14 @@ pub struct App {
 impl App {
     /// A server's state over its models.
     pub fn new(models: Registry, config: ServerConfig) -> Arc<Self> {
+        Self::with_mcp(models, config, None)
+    }
+
+    /// The same, with MCP servers whose tools clients and models may use.
+    pub fn with_mcp(models: Registry, config: ServerConfig, mcp: Option<Manager>) -> Arc<Self> {
         let service = Service::new(models, config.limits.clone(), config.request_timeout);
         let keys = ApiKeys::new(&config.api_keys);
-        Arc::new(Self { service, config, metrics: HttpMetrics::default(), keys })
+        Arc::new(Self { service, config, mcp, metrics: HttpMetrics::default(), keys })
     }
 
     /// The pipeline behind the routes.
@@ -72,6 +81,9 @@ fn protected() -> Router<Arc<App>> {
         // A wildcard: model names such as `org/name` come with a plain slash too.
         .route("/v1/models/{*id}", get(routes::get_model))
         .route("/v1/requests/{id}", delete(routes::cancel_request))
+        .route("/v1/mcp/servers", get(routes::mcp_servers))
+        .route("/v1/mcp/tools", get(routes::mcp_tools))
+        .route("/v1/mcp/execute", post(routes::mcp_execute))
         .route("/tokenize", post(routes::tokenize))
         .route("/detokenize", post(routes::detokenize))
 }
