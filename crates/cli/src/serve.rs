@@ -8,6 +8,7 @@ use std::time::Duration;
 use anyhow::{Result, bail, ensure};
 use millrace_api::Limits;
 use millrace_engine::EngineInfo;
+use millrace_mcp::{CommandRules, Manager, McpConfig, McpLimits};
 use millrace_server::{App, Registry, ServedModel, ServerConfig};
 
 use crate::args::{ServeArgs, ServerArgs};
@@ -20,6 +21,7 @@ const NEVER: Duration = Duration::from_secs(365 * 24 * 3600);
 /// Runs the command until a signal ends it.
 pub(crate) fn run(args: &ServeArgs) -> Result<()> {
     let config = server_config(&args.server)?;
+    let tools = tools_config(&args.server)?;
     let runtime = pipeline::runtime()?;
     // A taken port is better known before the weights are loaded than after.
     let (listener, address) = runtime.block_on(millrace_server::bind(&args.server.host, args.server.port))?;
@@ -29,7 +31,11 @@ pub(crate) fn run(args: &ServeArgs) -> Result<()> {
     let running = load::start(&model, &args.model_args, &args.engine)?;
     let served = ServedModel::new(parts, running.engine.handle.clone());
     let name = served.name().to_owned();
-    let app = App::new(Registry::new(vec![Arc::new(served)]), config);
+    let registry = Registry::new(vec![Arc::new(served)]);
+    let in_runtime = runtime.enter();
+    let tools = tools.map(|config| Manager::start(config, McpLimits::default()));
+    drop(in_runtime);
+    let app = App::with_mcp(registry, config, tools);
     runtime.block_on(async {
         let signals = millrace_server::stop_signals();
         let told = announce(address, &model, &name, running.engine.handle.info(), &args.server);
@@ -44,6 +50,12 @@ pub(crate) fn run(args: &ServeArgs) -> Result<()> {
         bail!("the engine ended with a failure; the log above says where");
     }
     Ok(())
+}
+
+/// The servers of tools, if any are wanted. A wrong file is better known before the weights are loaded than after.
+fn tools_config(args: &ServerArgs) -> Result<Option<McpConfig>> {
+    let rules = CommandRules::new(args.mcp_allow_command.iter().cloned());
+    Ok(args.mcp_config.as_deref().map(|path| McpConfig::load(path, &rules)).transpose()?)
 }
 
 fn server_config(args: &ServerArgs) -> Result<ServerConfig> {

@@ -2,8 +2,7 @@
 
 use std::collections::{HashMap, HashSet};
 
-use millrace_api::{ApiError, ErrorKind, ServerTools, ToolChoice};
-use millrace_api::{ChatInput, Limits};
+use millrace_api::{ApiError, ChatInput, ErrorKind, Limits, ServerTools, ToolChoice};
 use millrace_mcp::{Manager, ServerState, Tool};
 use serde_json::{Value, json};
 
@@ -68,7 +67,8 @@ fn check_servers(manager: &Manager, wanted: &ServerTools) -> Result<(), ApiError
     for name in wanted.servers.iter().flatten() {
         let Some(server) = known.iter().find(|server| server.name == *name) else {
             let shown: String = name.chars().take(100).collect();
-            let message = format!("There is no MCP server `{shown}`; GET /v1/mcp/servers lists those there are.");
+            let message =
+                format!("There is no MCP server `{shown}`; GET /v1/mcp/servers lists those there are.");
             return Err(ApiError::invalid("mcp.servers", message));
         };
         if server.state != ServerState::Ready {
@@ -181,7 +181,8 @@ pub(super) mod tests {
         let offered = vec![tool("a", "x"), tool("a", "y"), tool("b", "y")];
         let pick = |names: &[&str]| {
             let names: Vec<String> = names.iter().map(|name| (*name).to_owned()).collect();
-            pick(offered.clone(), &names).map(|tools| tools.into_iter().map(|tool| tool.name).collect::<Vec<_>>())
+            pick(offered.clone(), &names)
+                .map(|tools| tools.into_iter().map(|tool| tool.name).collect::<Vec<_>>())
         };
         assert_eq!(pick(&["x", "b__y", "a__x"]).unwrap(), ["a__x", "b__y"]);
         for name in ["y", "nope"] {

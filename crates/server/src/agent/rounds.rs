@@ -12,8 +12,8 @@ use futures::{
     stream::{BoxStream, Buffered, Iter, iter, unfold},
 };
 use millrace_api::{
-    ApiError, Approval, ChatEvent, ChatInput, Delta, End, EndReason, GenerationRequest, Input, ServerCallNews,
-    ServerTools,
+    ApiError, Approval, ChatEvent, ChatInput, Delta, End, EndReason, GenerationRequest, Input,
+    ServerCallNews, ServerTools, ToolChoice,
 };
 use tokio::{select, time::timeout};
 
@@ -119,13 +119,13 @@ impl AgentLoop {
         }
     }
 
-    /// Takes the next news of the model. A cancelled request ends here by itself: its sequences do.
+    /// Takes the next news of the model.
     async fn listen(&mut self, mut generation: Generation, mut turn: Turn) {
         let cancelled = self.guard.cancelled();
         let event = select! {
             biased;
-            event = generation.next() => event,
             () = cancelled => return self.finish(End { reason: EndReason::Abort, stop: None }),
+            event = generation.next() => event,
         };
         match event {
             Some(ChatEvent::Start(start)) => {
@@ -176,7 +176,13 @@ impl AgentLoop {
     }
 
     /// Takes the next result; after the last one the model goes on.
-    async fn collect(&mut self, turn: Turn, calls: Vec<Call>, mut results: Running, mut outputs: Vec<String>) {
+    async fn collect(
+        &mut self,
+        turn: Turn,
+        calls: Vec<Call>,
+        mut results: Running,
+        mut outputs: Vec<String>,
+    ) {
         if let Some((output, is_error)) = results.next().await {
             let output = self.within_bounds(output);
             if let Some(call) = calls.get(outputs.len()) {
@@ -198,7 +204,12 @@ impl AgentLoop {
 
     /// Asks the model again, with what it said and got; `None` if it has no tokens left to answer with.
     async fn next_round(&mut self, turn: &Turn, outputs: &[String]) -> Result<Option<Generation>, ApiError> {
-        chat(&mut self.request)?.messages.extend(turn.messages(outputs));
+        let conversation = chat(&mut self.request)?;
+        conversation.messages.extend(turn.messages(outputs));
+        if matches!(conversation.tool_choice, ToolChoice::Required | ToolChoice::Named(_)) {
+            // It has called; to force it again and again would leave it no word for the answer.
+            conversation.tool_choice = ToolChoice::Auto;
+        }
         let mut request = self.request.clone();
         let options = &mut request.options;
         let used = i64::try_from(self.totals.usage.completion_tokens).unwrap_or(i64::MAX);

@@ -45,7 +45,13 @@ pub(super) struct Call {
 impl Turn {
     /// Takes news of the round; gives the news of the answer, in which nothing ends yet. `ours`: the server runs
     /// the calls of its tools; if not, the client gets them, under their full names.
-    pub(super) fn take(&mut self, delta: Delta, chosen: &Chosen, ours: bool, before: Totals) -> Vec<ChatEvent> {
+    pub(super) fn take(
+        &mut self,
+        delta: Delta,
+        chosen: &Chosen,
+        ours: bool,
+        before: Totals,
+    ) -> Vec<ChatEvent> {
         let Delta { parts, end, .. } = &delta;
         self.end = end.clone().or(self.end.take());
         self.reasoning_tokens = delta.reasoning_tokens;
@@ -88,7 +94,15 @@ impl Turn {
         split.finish()
     }
 
-    fn begin(&mut self, id: String, name: String, chosen: &Chosen, ours: bool, before: Totals, split: &mut Split) {
+    fn begin(
+        &mut self,
+        id: String,
+        name: String,
+        chosen: &Chosen,
+        ours: bool,
+        before: Totals,
+        split: &mut Split,
+    ) {
         let found = chosen.find(&name).cloned();
         let shown = found.as_ref().map_or_else(|| name.clone(), |tool| tool.name.clone());
         let tool = found.filter(|_| ours);
@@ -147,9 +161,7 @@ impl Turn {
             said["reasoning_content"] = self.reasoning.clone().into();
         }
         said["tool_calls"] = run.iter().map(call).collect();
-        let result = |(call, output): (&Call, &String)| {
-            json!({"role": "tool", "tool_call_id": call.id, "name": call.name, "content": output})
-        };
+        let result = |(call, output): (&Call, &String)| json!({"role": "tool", "tool_call_id": call.id, "name": call.name, "content": output});
         std::iter::once(said).chain(run.iter().zip(outputs).map(result)).collect()
     }
 }

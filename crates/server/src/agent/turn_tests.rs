@@ -21,7 +21,10 @@ fn delta(parts: Vec<Part>, end: Option<End>) -> Delta {
 }
 
 fn shown(events: Vec<ChatEvent>) -> Vec<Delta> {
-    events.into_iter().map(|event| if let ChatEvent::Delta(delta) = event { *delta } else { panic!() }).collect()
+    events
+        .into_iter()
+        .map(|event| if let ChatEvent::Delta(delta) = event { *delta } else { panic!() })
+        .collect()
 }
 
 const BEFORE: Totals = Totals {
@@ -42,16 +45,23 @@ fn calls_go_to_those_who_run_them() {
     let kinds: Vec<(usize, usize, usize)> =
         deltas.iter().map(|d| (d.parts.len(), d.server_calls.len(), d.token_ids.len())).collect();
     assert_eq!(kinds, [(2, 0, 2), (0, 2, 0), (3, 0, 0), (0, 2, 0)]);
-    assert!(deltas.iter().all(|d| d.end.is_none() && d.usage.completion_tokens == 55 && d.reasoning_tokens == 9));
+    assert!(
+        deltas.iter().all(|d| d.end.is_none() && d.usage.completion_tokens == 55 && d.reasoning_tokens == 9)
+    );
     assert_eq!(deltas[2].parts[0], Part::ToolCall { index: 1, id: "id1".into(), name: "mine".into() });
-    let ServerCallNews::Begin { index: 4, name, .. } = &deltas[3].server_calls[0] else { panic!("{deltas:?}") };
+    let ServerCallNews::Begin { index: 4, name, .. } = &deltas[3].server_calls[0] else {
+        panic!("{deltas:?}")
+    };
     assert_eq!(name, "time__now");
     assert!(turn.calls_client());
     let run = turn.to_run();
     assert_eq!(run.iter().map(|call| call.index).collect::<Vec<_>>(), [3, 4]);
     let totals = turn.totals(BEFORE, Usage { prompt_tokens: 10, cached_tokens: 4, completion_tokens: 5 });
     assert_eq!((totals.server_calls, totals.client_calls, totals.reasoning_tokens), (5, 2, 9));
-    assert_eq!((totals.usage.prompt_tokens, totals.usage.cached_tokens, totals.usage.completion_tokens), (110, 4, 55));
+    assert_eq!(
+        (totals.usage.prompt_tokens, totals.usage.cached_tokens, totals.usage.completion_tokens),
+        (110, 4, 55)
+    );
 }
 
 #[test]
@@ -73,12 +83,15 @@ fn the_round_becomes_messages() {
 
 #[test]
 fn what_broke_off_is_not_run() {
-    for (complete, reason) in [(false, EndReason::Stop), (true, EndReason::Length), (true, EndReason::Abort)] {
+    for (complete, reason) in [(false, EndReason::Stop), (true, EndReason::Length), (true, EndReason::Abort)]
+    {
         let mut turn = Turn::default();
         let end = Some(End { reason, stop: None });
-        let deltas = shown(turn.take(delta(call(0, "now", "{", complete).into(), end), &chosen(), true, BEFORE));
+        let deltas =
+            shown(turn.take(delta(call(0, "now", "{", complete).into(), end), &chosen(), true, BEFORE));
         assert!(turn.to_run().is_empty());
-        let told = deltas[0].server_calls.iter().any(|n| matches!(n, ServerCallNews::Result { is_error: true, .. }));
+        let told =
+            deltas[0].server_calls.iter().any(|n| matches!(n, ServerCallNews::Result { is_error: true, .. }));
         assert_eq!(told, !complete);
     }
 }
@@ -86,7 +99,12 @@ fn what_broke_off_is_not_run() {
 #[test]
 fn with_approval_the_client_gets_full_names() {
     let mut turn = Turn::default();
-    let deltas = shown(turn.take(delta(call(0, "now", "{}", true).into(), stop()), &chosen(), false, Totals::default()));
+    let deltas = shown(turn.take(
+        delta(call(0, "now", "{}", true).into(), stop()),
+        &chosen(),
+        false,
+        Totals::default(),
+    ));
     assert_eq!(deltas.len(), 1);
     assert_eq!(deltas[0].parts[0], Part::ToolCall { index: 0, id: "id0".into(), name: "time__now".into() });
     assert!(turn.to_run().is_empty() && turn.calls_client());
@@ -95,7 +113,14 @@ fn with_approval_the_client_gets_full_names() {
 #[test]
 fn arguments_are_objects() {
     let arguments = |text: &str| {
-        let call = Call { index: 0, tool: None, id: String::new(), name: String::new(), arguments: text.into(), complete: true };
+        let call = Call {
+            index: 0,
+            tool: None,
+            id: String::new(),
+            name: String::new(),
+            arguments: text.into(),
+            complete: true,
+        };
         call.arguments().map(|map| map.len())
     };
     assert_eq!([" ", "{}", "{\"a\": {}}"].map(arguments), [Some(0), Some(0), Some(1)]);

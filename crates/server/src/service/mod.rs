@@ -85,11 +85,7 @@ impl Service {
     }
 
     /// Enters a request that consists of several generations, so that it counts, and can be cancelled, between them.
-    pub(crate) fn enter(
-        &self,
-        model: Option<&str>,
-        names: Vec<String>,
-    ) -> Result<ActiveGuard, ApiError> {
+    pub(crate) fn enter(&self, model: Option<&str>, names: Vec<String>) -> Result<ActiveGuard, ApiError> {
         let model = self.models.lookup(model)?;
         Ok(self.active.enter(names, model.engine.clone()))
     }

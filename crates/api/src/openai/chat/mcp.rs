@@ -124,7 +124,10 @@ mod tests {
     #[test]
     fn what_is_left_out_has_a_default() {
         let tools = parse(json!({})).unwrap();
-        assert_eq!((tools.servers, tools.tools, tools.max_rounds, tools.approval), (None, None, 8, Approval::Never));
+        assert_eq!(
+            (tools.servers, tools.tools, tools.max_rounds, tools.approval),
+            (None, None, 8, Approval::Never)
+        );
         let tools = parse(json!({"servers": ["a"], "max_rounds": 1, "require_approval": "always"})).unwrap();
         assert_eq!((tools.max_rounds, tools.approval), (1, Approval::Always));
     }

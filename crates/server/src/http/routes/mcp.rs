@@ -65,7 +65,10 @@ pub(crate) async fn mcp_execute(
 fn parse(body: &Value) -> Result<(String, Map<String, Value>), ApiError> {
     let name = body.get("tool_name").or_else(|| body.get("name")).and_then(Value::as_str);
     let name = name.ok_or_else(|| {
-        ApiError::invalid("tool_name", "`tool_name` is required: one of the names that GET /v1/mcp/tools lists.")
+        ApiError::invalid(
+            "tool_name",
+            "`tool_name` is required: one of the names that GET /v1/mcp/tools lists.",
+        )
     })?;
     let arguments = match body.get("arguments") {
         None | Some(Value::Null) => Map::new(),
@@ -90,7 +93,8 @@ fn refusal(error: &McpError) -> ApiError {
     // Messages of this API are sentences.
     let text = error.to_string();
     let mut letters = text.chars();
-    let text: String = letters.next().into_iter().flat_map(char::to_uppercase).chain(letters).chain(['.']).collect();
+    let text: String =
+        letters.next().into_iter().flat_map(char::to_uppercase).chain(letters).chain(['.']).collect();
     match error {
         McpError::UnknownTool { .. } => {
             ApiError { param: Some("tool_name".into()), ..ApiError::new(ErrorKind::NotFound, text) }
