@@ -118,11 +118,38 @@ def test_the_client_keeps_its_own_tools(weather):
     assert choice.message.tool_calls[0].function.name == "get_weather"
 
 
-def test_failures_are_the_models_to_read(weather, tools):
-    weather.http.post("/v1/mcp/execute", json={"tool_name": "weather__die"})
-    until(lambda: weather.http.get("/v1/mcp/servers").json()["servers"][0]["restarts"] == 1, "it is started anew")
-    until(lambda: weather.http.get("/v1/mcp/servers").json()["servers"][0]["state"] == "connected", "it is back")
-    assert ask(weather, ONLY).choices[0].message.content == ANSWER
+def test_failures_are_the_models_to_read(tools):
+    answer = ask(tools({"weather": misfit("--broken")}), ONLY)
+    (call,) = answer.choices[0].message.model_extra["mcp_calls"]
+    assert call["status"] == "failed" and "ended before it answered" in call["output"]
+    assert answer.choices[0].finish_reason == "stop" and answer.choices[0].message.content
+
+
+def test_max_tokens_is_for_all_rounds(weather):
+    tool = json.loads(json.dumps(MINE))
+    tool["function"]["name"] = "weather__get_weather"
+    first = ask(weather, tools=[tool]).usage.completion_tokens
+    answer = ask(weather, ONLY, max_tokens=first + 2)
+    assert answer.usage.completion_tokens == first + 2
+    assert answer.choices[0].finish_reason == "length"
+    assert answer.choices[0].message.model_extra["mcp_calls"][0]["status"] == "completed"
+
+
+@pytest.mark.parametrize("how", ["hang up", "cancel"])
+def test_who_leaves_takes_the_calls_along(tools, how):
+    server = tools({"weather": misfit("--slow")})
+    body = {"model": MODEL, "messages": QUESTION, "temperature": 0, "mcp": ONLY, **NO_THINKING}
+    with server.events("/v1/chat/completions", body) as events:
+        for chunk in events:
+            if chunk["choices"][0]["delta"].get("mcp_calls"):
+                break
+        until(lambda: "has been asked" in server.stderr(), "the tool runs")
+        if how == "cancel":
+            assert server.http.delete(f"/v1/requests/{chunk['id']}").status_code == 200
+            finished = [c["choices"][0]["finish_reason"] for c in events if c != "[DONE]"]
+            assert finished[-1] == "abort"
+    until(lambda: "told to give up" in server.stderr(), "the tool's server is told")
+    until(lambda: server.http.get("/load").json()["server_load"] == 0, "nothing is left")
 
 
 def test_what_can_not_be_had_is_refused(weather):

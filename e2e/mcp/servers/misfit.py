@@ -1,5 +1,6 @@
 """A server of tools that behaves and misbehaves, over its standard streams. Plain JSON-RPC, because no library lets
-one break the rules. `--once FILE` dies while listing its tools as long as FILE is empty, and appends to it."""
+one break the rules. With `--broken`, `get_weather` ends the server, with `--slow` it never answers; `--once FILE` dies
+while listing its tools as long as FILE is empty, and appends to it."""
 
 import json
 import os
@@ -39,6 +40,11 @@ def text(words: str, is_error: bool = False) -> dict:
 
 def call(name: str, arguments: dict) -> dict | None:
     match name:
+        case "get_weather" if "--broken" in sys.argv:
+            os._exit(3)
+        case "get_weather" if "--slow" in sys.argv:
+            print("has been asked", file=sys.stderr, flush=True)
+            return None
         case "get_weather":
             return text(json.dumps({"temperature": 21, "condition": "sunny"}))
         case "echo":
@@ -104,3 +110,5 @@ for line in sys.stdin:
         result = answer(message["method"], message.get("params", {}))
         if result is not None:
             send({"id": message["id"], "result": result})
+    elif message.get("method") == "notifications/cancelled":
+        print("told to give up", file=sys.stderr, flush=True)
