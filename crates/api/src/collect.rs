@@ -2,7 +2,7 @@
 
 use millrace_types::{TokenId, Usage};
 
-use crate::{ApiError, ChatEvent, Delta, End, EndReason, Part, Scored, Start};
+use crate::{ApiError, ChatEvent, Delta, End, EndReason, Part, Scored, ServerCall, Start};
 
 /// Gathers events until the request is done.
 #[derive(Debug, Default)]
@@ -33,6 +33,8 @@ pub struct Choice {
     pub reasoning: String,
     /// Its calls in order; those that broke off too.
     pub tool_calls: Vec<ToolCall>,
+    /// Calls that the server ran itself, in order.
+    pub server_calls: Vec<ServerCall>,
     /// All sampled tokens.
     pub token_ids: Vec<TokenId>,
     /// Of echoed and sampled tokens, if asked for.
@@ -92,6 +94,7 @@ impl Choice {
             text: String::new(),
             reasoning: String::new(),
             tool_calls: Vec::new(),
+            server_calls: Vec::new(),
             token_ids: Vec::new(),
             logprobs: Vec::new(),
             prompt_logprobs: None,
@@ -102,6 +105,9 @@ impl Choice {
 
     fn extend(&mut self, delta: Delta) {
         delta.parts.into_iter().for_each(|part| self.add(part));
+        for news in delta.server_calls {
+            ServerCall::note(&mut self.server_calls, news, self.parts.len());
+        }
         self.reasoning_tokens = delta.reasoning_tokens;
         self.token_ids.extend(delta.token_ids);
         self.logprobs.extend(delta.logprobs);

@@ -4,7 +4,7 @@ use std::sync::Arc;
 
 use millrace_types::{TokenId, Usage};
 
-use crate::ApiError;
+use crate::{ApiError, ServerCallNews};
 
 /// One piece of news. The order is `Start`, then `Delta`s of all choices as they come, then `Done` or `Error`.
 #[derive(Debug, Clone)]
@@ -43,6 +43,8 @@ pub struct Delta {
     /// What was said, in order; only what is certain: whole characters that can't become part of a stop string nor of
     /// the markup around reasoning and calls. May be empty.
     pub parts: Vec<Part>,
+    /// Calls that the server runs itself. A delta has either these or parts.
+    pub server_calls: Vec<ServerCallNews>,
     /// Tokens sampled since the last delta; their text may come in a later one.
     pub token_ids: Vec<TokenId>,
     /// Parallel to the tokens if asked for. Echoed prompt tokens come here too, ahead of the sampled ones.

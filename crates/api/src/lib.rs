@@ -17,6 +17,7 @@ mod json;
 mod limits;
 mod options;
 mod request;
+mod server_tools;
 
 pub mod anthropic;
 pub mod openai;
@@ -32,3 +33,4 @@ pub use options::{
     prompt_too_long,
 };
 pub use request::{ChatInput, GenerationRequest, Input, Prompt, ToolChoice};
+pub use server_tools::{Approval, ServerCall, ServerCallNews, ServerTools};

@@ -3,7 +3,7 @@
 use millrace_types::TokenId;
 use serde_json::{Map, Value};
 
-use crate::GenerationOptions;
+use crate::{GenerationOptions, ServerTools};
 
 /// One request for text. It yields prompts × `n` choices, in that order.
 #[derive(Debug, Clone)]
@@ -50,6 +50,8 @@ pub struct ChatInput {
     pub tool_choice: ToolChoice,
     /// Whether one answer may hold several calls; if not, it ends after its first complete one.
     pub parallel_tool_calls: bool,
+    /// Tools that the server runs itself, if the request asks for any.
+    pub server_tools: Option<ServerTools>,
     /// Documents for retrieval templates.
     pub documents: Vec<Value>,
     /// Open the assistant's turn after the last message.
@@ -86,6 +88,7 @@ impl Default for ChatInput {
             tools: Vec::new(),
             tool_choice: ToolChoice::Auto,
             parallel_tool_calls: true,
+            server_tools: None,
             documents: Vec::new(),
             add_generation_prompt: false,
             continue_final_message: false,

@@ -7,6 +7,10 @@ use tracing_subscriber::{EnvFilter, fmt};
 
 use crate::args::LogLevel;
 
+/// The MCP library writes whole messages and URLs into its log, which may hold secrets. What matters of them is in
+/// our own lines.
+const QUIET: &str = "rmcp=off";
+
 /// Starts logging at `level`. `RUST_LOG` refines it, in the syntax of tracing's `EnvFilter`.
 pub(crate) fn init(level: LogLevel) {
     let default = match level {
@@ -17,7 +21,9 @@ pub(crate) fn init(level: LogLevel) {
         LogLevel::Debug => LevelFilter::DEBUG,
         LogLevel::Trace => LevelFilter::TRACE,
     };
-    let filter = EnvFilter::builder().with_default_directive(default.into()).from_env_lossy();
+    let wanted = std::env::var(EnvFilter::DEFAULT_ENV).unwrap_or_default();
+    let filter =
+        EnvFilter::builder().with_default_directive(default.into()).parse_lossy(format!("{QUIET},{wanted}"));
     let ansi = std::io::stderr().is_terminal();
     fmt().with_env_filter(filter).with_writer(std::io::stderr).with_ansi(ansi).init();
 }

@@ -8,7 +8,8 @@ use std::time::Duration;
 use anyhow::{Result, bail, ensure};
 use millrace_api::Limits;
 use millrace_engine::EngineInfo;
-use millrace_server::{App, Registry, ServedModel, ServerConfig, Store, StoreConfig};
+use millrace_mcp::{CommandRules, Manager, McpConfig, McpLimits};
+use millrace_server::{App, Extras, Registry, ServedModel, ServerConfig, Store, StoreConfig};
 
 use crate::args::{ServeArgs, ServerArgs};
 use crate::load::{self, Model};
@@ -20,6 +21,7 @@ const NEVER: Duration = Duration::from_secs(365 * 24 * 3600);
 /// Runs the command until a signal ends it.
 pub(crate) fn run(args: &ServeArgs) -> Result<()> {
     let config = server_config(&args.server)?;
+    let tools = tools_config(&args.server)?;
     let runtime = pipeline::runtime()?;
     // A taken port is better known before the weights are loaded than after.
     let (listener, address) = runtime.block_on(millrace_server::bind(&args.server.host, args.server.port))?;
@@ -30,7 +32,10 @@ pub(crate) fn run(args: &ServeArgs) -> Result<()> {
     let running = load::start(&model, &args.model_args, &args.engine)?;
     let served = ServedModel::new(parts, running.engine.handle.clone());
     let name = served.name().to_owned();
-    let app = App::with_store(Registry::new(vec![Arc::new(served)]), config, store);
+    let in_runtime = runtime.enter();
+    let mcp = tools.map(|config| Manager::start(config, McpLimits::default()));
+    drop(in_runtime);
+    let app = App::with(Registry::new(vec![Arc::new(served)]), config, Extras { store, mcp });
     runtime.block_on(async {
         let signals = millrace_server::stop_signals();
         let told = announce(address, &model, &name, running.engine.handle.info(), &args.server);
@@ -45,6 +50,12 @@ pub(crate) fn run(args: &ServeArgs) -> Result<()> {
         bail!("the engine ended with a failure; the log above says where");
     }
     Ok(())
+}
+
+/// The servers of tools, if any are wanted. A wrong file is better known before the weights are loaded than after.
+fn tools_config(args: &ServerArgs) -> Result<Option<McpConfig>> {
+    let rules = CommandRules::new(args.mcp_allow_command.iter().cloned());
+    Ok(args.mcp_config.as_deref().map(|path| McpConfig::load(path, &rules)).transpose()?)
 }
 
 fn server_config(args: &ServerArgs) -> Result<ServerConfig> {

@@ -5,6 +5,7 @@
 //! every HTTP client. [`router`] puts vendor adapters, middleware and server-sent events around it;
 //! [`serve`] runs the router until it is told to stop.
 
+mod agent;
 mod config;
 mod error;
 mod formats;
@@ -19,7 +20,7 @@ mod store;
 
 pub use config::ServerConfig;
 pub use error::ServerError;
-pub use http::{App, router};
+pub use http::{App, Extras, router};
 pub use listen::{bind, serve};
 pub use metrics::ModelMetrics;
 pub use model::{ModelParts, Registry, ServedModel};

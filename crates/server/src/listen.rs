@@ -55,6 +55,9 @@ pub async fn serve(
         tracing::warn!("some connections did not finish in time and are closed");
         connections.abort();
     }
+    if let Some(tools) = &app.mcp {
+        tools.stop().await;
+    }
     Ok(())
 }
 

@@ -74,4 +74,10 @@ pub(crate) struct ServerArgs {
     /// Web origins whose pages may call this server, such as https://example.org; `*` is any [default: none]
     #[arg(long, value_name = "ORIGIN")]
     pub(crate) allowed_origins: Vec<String>,
+    /// Servers of tools, as JSON: {"mcpServers": {NAME: {"command": …} or {"url": …}}} [default: none]
+    #[arg(long, value_name = "FILE")]
+    pub(crate) mcp_config: Option<PathBuf>,
+    /// Further commands that --mcp-config may name without their full path; `*` is any [default: none]
+    #[arg(long, value_name = "NAME")]
+    pub(crate) mcp_allow_command: Vec<String>,
 }

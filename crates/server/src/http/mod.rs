@@ -15,6 +15,8 @@ use axum::{
     routing::{delete, get, post},
 };
 
+use millrace_mcp::Manager;
+
 use crate::{
     Registry, ServerConfig, ServerError, Service, Store, metrics::HttpMetrics, responses::Responses,
 };
@@ -26,22 +28,40 @@ pub struct App {
     pub(crate) service: Service,
     pub(crate) config: ServerConfig,
     pub(crate) responses: Responses,
+    /// Servers of tools, if there are any.
+    pub(crate) mcp: Option<Manager>,
     metrics: HttpMetrics,
     keys: ApiKeys,
+}
+
+/// What a server has besides models and settings.
+#[derive(Debug)]
+pub struct Extras {
+    /// Where responses are kept.
+    pub store: Store,
+    /// Servers whose tools clients and models may use.
+    pub mcp: Option<Manager>,
+}
+
+impl Default for Extras {
+    /// A store in memory, no tools.
+    fn default() -> Self {
+        Self { store: Store::in_memory(), mcp: None }
+    }
 }
 
 impl App {
     /// A server's state over its models; it stores responses in memory.
     pub fn new(models: Registry, config: ServerConfig) -> Arc<Self> {
-        Self::with_store(models, config, Store::in_memory())
+        Self::with(models, config, Extras::default())
     }
 
-    /// A server's state over its models and the store of its responses.
-    pub fn with_store(models: Registry, config: ServerConfig, store: Store) -> Arc<Self> {
+    /// The same with more.
+    pub fn with(models: Registry, config: ServerConfig, extras: Extras) -> Arc<Self> {
         let service = Service::new(models, config.limits.clone(), config.request_timeout);
         let keys = ApiKeys::new(&config.api_keys);
-        let (responses, metrics) = (Responses::new(store), HttpMetrics::default());
-        Arc::new(Self { service, config, responses, metrics, keys })
+        let (responses, metrics) = (Responses::new(extras.store), HttpMetrics::default());
+        Arc::new(Self { service, config, responses, mcp: extras.mcp, metrics, keys })
     }
 
     /// The pipeline behind the routes.
@@ -86,6 +106,9 @@ fn protected() -> Router<Arc<App>> {
         // A wildcard: model names such as `org/name` come with a plain slash too.
         .route("/v1/models/{*id}", get(routes::get_model))
         .route("/v1/requests/{id}", delete(routes::cancel_request))
+        .route("/v1/mcp/servers", get(routes::mcp_servers))
+        .route("/v1/mcp/tools", get(routes::mcp_tools))
+        .route("/v1/mcp/execute", post(routes::mcp_execute))
         .route("/tokenize", post(routes::tokenize))
         .route("/detokenize", post(routes::detokenize))
 }

@@ -10,20 +10,19 @@ use axum::{
     },
 };
 use futures::{Stream, StreamExt, stream};
-use millrace_api::{Encoder, Frame, ReplyHead};
+use millrace_api::{ChatEvent, Encoder, Frame, ReplyHead};
 
 use super::App;
-use crate::Generation;
 
-/// A generation as a stream of events. The client going away drops it, and with it the request.
+/// An answer as a stream of events. The client going away drops it, and with it the request.
 pub(super) fn events(
     app: &App,
-    generation: Generation,
+    events: impl Stream<Item = ChatEvent> + Send + 'static,
     head: ReplyHead,
     mut encoder: Box<dyn Encoder>,
 ) -> Response {
     let ping = encoder.ping();
-    let frames = generation.into_stream().flat_map(move |event| stream::iter(encoder.frames(&head, event)));
+    let frames = events.flat_map(move |event| stream::iter(encoder.frames(&head, event)));
     respond(app, frames, ping)
 }
 

@@ -32,8 +32,8 @@ struct Entry {
     names: Vec<String>,
     engine: EngineHandle,
     sequences: Vec<RequestId>,
-    /// Cancelled before it had sequences.
-    cancelled: bool,
+    /// Set when it is cancelled, perhaps before it has sequences.
+    cancel: watch::Sender<bool>,
 }
 
 /// Keeps a request in the table until dropped.
@@ -41,6 +41,7 @@ struct Entry {
 pub(crate) struct ActiveGuard {
     active: Active,
     key: u64,
+    cancelled: watch::Receiver<bool>,
 }
 
 impl Active {
@@ -56,9 +57,10 @@ impl Active {
         for name in &names {
             table.by_name.entry(name.clone()).or_default().push(key);
         }
-        table.entries.insert(key, Entry { names, engine, sequences: Vec::new(), cancelled: false });
+        let (cancel, cancelled) = watch::channel(false);
+        table.entries.insert(key, Entry { names, engine, sequences: Vec::new(), cancel });
         self.0.count.send_replace(table.entries.len());
-        ActiveGuard { active: self.clone(), key }
+        ActiveGuard { active: self.clone(), key, cancelled }
     }
 
     /// Aborts all sequences of all requests of this name; says how many requests that were.
@@ -68,7 +70,7 @@ impl Active {
         let keys = by_name.get(name).map_or(&[][..], Vec::as_slice);
         for key in keys {
             if let Some(entry) = entries.get_mut(key) {
-                entry.cancelled = true;
+                entry.cancel.send_replace(true);
                 entry.sequences.iter().for_each(|id| entry.engine.abort(*id));
             }
         }
@@ -109,10 +111,19 @@ impl Active {
 }
 
 impl ActiveGuard {
+    /// Done when the request is cancelled.
+    pub(crate) fn cancelled(&self) -> impl Future<Output = ()> + Send + 'static {
+        let mut cancelled = self.cancelled.clone();
+        async move {
+            // The entry and its sender live as long as the guard; without it, nobody is left to be told.
+            let _ = cancelled.wait_for(|cancelled| *cancelled).await;
+        }
+    }
+
     /// Says which sequences the request has. If it was cancelled before, they are aborted at once.
     pub(crate) fn assign(&self, sequences: Vec<RequestId>) {
         if let Some(entry) = self.active.lock().entries.get_mut(&self.key) {
-            if entry.cancelled {
+            if *entry.cancel.borrow() {
                 sequences.iter().for_each(|id| entry.engine.abort(*id));
             }
             entry.sequences = sequences;

@@ -23,10 +23,11 @@ use millrace_engine::{SubmitError, SubmitOptions};
 use millrace_types::SamplingParams;
 
 use crate::{Registry, ServedModel, metrics::SequenceTimer};
-use active::{Active, ActiveGuard};
+use active::Active;
 use prepare::{Prepared, input_bytes, prepare, tokenize};
 use sequence::Sequence;
 
+pub(crate) use active::ActiveGuard;
 pub use generation::Generation;
 pub(crate) use late_system::knows_late_system;
 pub(crate) use offload::Offload;
@@ -81,6 +82,12 @@ impl Service {
         };
         let (request, prompts) = self.prepare(&model, request).await?;
         submit(model, &request, prompts, &options, arrival, guard)
+    }
+
+    /// Enters a request that consists of several generations, so that it counts, and can be cancelled, between them.
+    pub(crate) fn enter(&self, model: Option<&str>, names: Vec<String>) -> Result<ActiveGuard, ApiError> {
+        let model = self.models.lookup(model)?;
+        Ok(self.active.enter(names, model.engine.clone()))
     }
 
     async fn prepare(

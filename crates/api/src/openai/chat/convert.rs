@@ -4,6 +4,7 @@ use serde_json::Value;
 
 use super::{
     TemplateBody, chat_input,
+    mcp::{McpBody, McpCallBody},
     stream::ChatEncoder,
     types::{
         ChatBody, ChatCompletion, Choice, FunctionBody, Logprobs, Message, Reasoning, TokenLogprob,
@@ -44,7 +45,11 @@ pub(super) fn to_call(
         reasoning: own.include_reasoning.unwrap_or(true),
         choices: Vec::new(),
     };
+    // Who forbids all calls forbids these too.
+    let forbidden = template.tool_choice.as_ref().is_some_and(|choice| choice == "none");
     let mut chat = chat_input(template, limits)?;
+    let mcp = own.mcp.as_ref().filter(|_| !forbidden);
+    chat.server_tools = mcp.map(McpBody::to_server_tools).transpose()?;
     chat.echo = common.echo.unwrap_or(false);
     if chat.echo && !chat.continue_final_message {
         let message = "`echo` gives back the message that is continued: it needs `continue_final_message`.";
@@ -76,6 +81,7 @@ pub(super) fn to_completion<'a>(
             refusal: None,
             reasoning: Reasoning::of(choice.reasoning).filter(|_| encoder.reasoning),
             tool_calls: choice.tool_calls.into_iter().map(to_tool_call).collect(),
+            mcp_calls: choice.server_calls.into_iter().map(McpCallBody::from).collect(),
         },
     });
     ChatCompletion {

@@ -1,6 +1,7 @@
 //! `POST /v1/chat/completions`.
 
 mod convert;
+mod mcp;
 mod messages;
 mod stream;
 mod tools;

@@ -4,6 +4,7 @@ use serde_json::Value;
 
 use super::{
     convert::{prompt_token_ids, to_completion, to_logprobs, to_value},
+    mcp::McpCallBody,
     types::{Chunk, ChunkChoice, FunctionBody, MessageDelta, Reasoning, ToolCallBody},
 };
 use crate::{
@@ -82,7 +83,8 @@ impl ChatEncoder {
     /// A delta that says nothing is worth a chunk only if it ends the choice or the client looks at tokens.
     fn delta(&mut self, head: &ReplyHead, delta: Delta) -> Option<Frame> {
         let called = self.note(&delta);
-        let message = MessageDelta::of(delta.parts, self.reasoning);
+        let mut message = MessageDelta::of(delta.parts, self.reasoning);
+        message.mcp_calls = delta.server_calls.into_iter().map(McpCallBody::from).collect();
         let scored = self.logprobs && !delta.logprobs.is_empty();
         let shows_tokens = scored || (self.tokens.ids && !delta.token_ids.is_empty());
         if message.is_empty() && delta.end.is_none() && !shows_tokens {
@@ -143,11 +145,13 @@ impl MessageDelta {
             content: Some(text).filter(|text| !text.is_empty()),
             reasoning: Reasoning::of(reasoning),
             tool_calls: calls,
+            mcp_calls: Vec::new(),
         }
     }
 
     fn is_empty(&self) -> bool {
-        self.content.is_none() && self.reasoning.is_none() && self.tool_calls.is_empty()
+        let says_nothing = self.content.is_none() && self.reasoning.is_none();
+        says_nothing && self.tool_calls.is_empty() && self.mcp_calls.is_empty()
     }
 }
 

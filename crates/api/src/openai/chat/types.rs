@@ -4,6 +4,7 @@ use millrace_types::TokenId;
 use serde::{Deserialize, Serialize};
 use serde_json::{Map, Value};
 
+use super::mcp::{McpBody, McpCallBody};
 use crate::{Int, openai::UsageBody};
 
 /// Fields that only chat completions have.
@@ -13,6 +14,7 @@ pub(super) struct ChatBody {
     pub(super) logprobs: Option<bool>,
     pub(super) top_logprobs: Option<Int>,
     pub(super) include_reasoning: Option<bool>,
+    pub(super) mcp: Option<McpBody>,
 }
 
 /// The conversation and what its template sees; `/tokenize` reads it too.
@@ -68,6 +70,9 @@ pub(super) struct Message {
     pub(super) reasoning: Option<Reasoning>,
     #[serde(skip_serializing_if = "Vec::is_empty")]
     pub(super) tool_calls: Vec<ToolCallBody>,
+    /// Ours: calls that the server has run.
+    #[serde(skip_serializing_if = "Vec::is_empty")]
+    pub(super) mcp_calls: Vec<McpCallBody>,
 }
 
 /// A piece of a streamed answer.
@@ -106,6 +111,9 @@ pub(super) struct MessageDelta {
     pub(super) reasoning: Option<Reasoning>,
     #[serde(skip_serializing_if = "Vec::is_empty")]
     pub(super) tool_calls: Vec<ToolCallBody>,
+    /// Ours: calls that the server runs.
+    #[serde(skip_serializing_if = "Vec::is_empty")]
+    pub(super) mcp_calls: Vec<McpCallBody>,
 }
 
 /// Reasoning under both names that vLLM has had for it; clients read one or the other.

@@ -58,6 +58,7 @@ pub(crate) fn chat_input(body: TemplateBody, limits: &Limits) -> Result<ChatInpu
         tools,
         tool_choice,
         parallel_tool_calls: body.parallel_tool_calls.unwrap_or(true),
+        server_tools: None,
         documents: body.documents.unwrap_or_default(),
         add_generation_prompt: body.add_generation_prompt.unwrap_or(!continue_final_message),
         continue_final_message,

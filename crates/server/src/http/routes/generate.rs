@@ -7,12 +7,13 @@ use axum::{
     extract::{Request, State},
     response::{IntoResponse, Response},
 };
-use millrace_api::{ApiError, Call, Collected, Collector, Encoder, Limits, ReplyHead, openai};
+use futures::{StreamExt, stream::BoxStream};
+use millrace_api::{ApiError, Call, ChatEvent, Collected, Collector, Encoder, Limits, ReplyHead, openai};
 use serde_json::Value;
 use uuid::Uuid;
 
 use crate::{
-    Generation,
+    agent::{self, Answer},
     http::{
         App, body,
         middleware::RequestName,
@@ -24,6 +25,7 @@ use crate::{
 
 type Shared = State<Arc<App>>;
 type Name = Extension<RequestName>;
+type Events = BoxStream<'static, ChatEvent>;
 
 /// `POST /v1/chat/completions`.
 pub(crate) async fn chat_completions(
@@ -45,7 +47,7 @@ pub(crate) async fn completions(
 
 /// Reads the body with `parse` and answers; the answer's id begins with `prefix`.
 pub(super) async fn generate(
-    app: &App,
+    app: &Arc<App>,
     name: RequestName,
     request: Request,
     prefix: &str,
@@ -55,27 +57,27 @@ pub(super) async fn generate(
     let call = body::read(app, request, move |body| parse(body, &limits)).await?;
     let id = format!("{prefix}{}", Uuid::new_v4().simple());
     let asked = call.request.model.clone();
-    let generation = app.service.generate(call.request, vec![id.clone(), name.0]).await?;
-    let model = asked.unwrap_or_else(|| generation.model().name().to_owned());
+    let Answer { model, events } = agent::answer(app, call.request, vec![id.clone(), name.0]).await?;
+    let model = asked.unwrap_or(model);
     let head = ReplyHead { id, created: unix_time(), model };
     Ok(if call.stream {
-        sse::events(app, generation, head, call.encoder)
+        sse::events(app, events, head, call.encoder)
     } else {
-        whole(generation, &head, call.encoder).await
+        whole(events, &head, call.encoder).await
     })
 }
 
-/// The collected stream. If the client leaves, this future is dropped, and the generation with it.
-async fn whole(mut generation: Generation, head: &ReplyHead, encoder: Box<dyn Encoder>) -> Response {
-    match collect(&mut generation).await {
+/// The collected stream. If the client leaves, this future is dropped, and the answer with it.
+async fn whole(mut events: Events, head: &ReplyHead, encoder: Box<dyn Encoder>) -> Response {
+    match collect(&mut events).await {
         Ok(answer) => Json(encoder.body(head, answer)).into_response(),
         Err(error) => failure(&error, encoder.error(&error)),
     }
 }
 
-async fn collect(generation: &mut Generation) -> Result<Collected, ApiError> {
+async fn collect(events: &mut Events) -> Result<Collected, ApiError> {
     let mut collector = Collector::default();
-    while let Some(event) = generation.next().await {
+    while let Some(event) = events.next().await {
         if let Some(answer) = collector.push(event)? {
             return Ok(answer);
         }

@@ -1,6 +1,7 @@
 //! Handlers, one file per subject.
 
 mod generate;
+mod mcp;
 mod messages;
 mod models;
 mod probes;
@@ -14,6 +15,7 @@ use millrace_api::{ApiError, ErrorKind};
 use super::reply::Failure;
 
 pub(super) use generate::{chat_completions, completions};
+pub(super) use mcp::{mcp_execute, mcp_servers, mcp_tools};
 pub(super) use messages::{count_tokens, messages};
 pub(super) use models::{get_model, list_models};
 pub(super) use probes::{health, load, metrics, ready, version};
