@@ -12,6 +12,7 @@ mod http;
 mod listen;
 mod metrics;
 mod model;
+mod registry;
 mod service;
 mod shutdown;
 
@@ -20,6 +21,10 @@ pub use error::ServerError;
 pub use http::{App, router};
 pub use listen::{bind, serve};
 pub use metrics::ModelMetrics;
-pub use model::{ModelParts, Registry, ServedModel};
+pub use model::{ModelParts, ServedModel};
+pub use registry::{
+    Abilities, Lease, LoadError, LoadedModel, MemoryNeed, ModelDetails, ModelEntry, ModelPlan, ModelReport,
+    ModelSource, ModelState, Registry, Residence, Stop,
+};
 pub use service::{Generation, Service};
 pub use shutdown::{interrupts, stop_signals};

@@ -1,5 +1,6 @@
 //! Routes and what surrounds them.
 
+pub(crate) mod admin;
 mod body;
 mod middleware;
 mod reply;
@@ -71,6 +72,9 @@ fn protected() -> Router<Arc<App>> {
         .route("/v1/models", get(routes::list_models))
         // A wildcard: model names such as `org/name` come with a plain slash too.
         .route("/v1/models/{*id}", get(routes::get_model))
+        .route("/v1/admin/models", get(routes::admin_models))
+        .route("/v1/admin/models/load", post(routes::load_model))
+        .route("/v1/admin/models/unload", post(routes::unload_model))
         .route("/v1/requests/{id}", delete(routes::cancel_request))
         .route("/tokenize", post(routes::tokenize))
         .route("/detokenize", post(routes::detokenize))

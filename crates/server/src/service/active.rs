@@ -30,8 +30,8 @@ struct Table {
 #[derive(Debug)]
 struct Entry {
     names: Vec<String>,
-    engine: EngineHandle,
-    sequences: Vec<RequestId>,
+    /// In this engine. Empty as long as the request waits for its model or is prepared.
+    sequences: Vec<(EngineHandle, RequestId)>,
     /// Cancelled before it had sequences.
     cancelled: bool,
 }
@@ -49,14 +49,14 @@ impl Active {
     }
 
     /// Enters a request under all of its names, before anything is queued: a drain must not overlook it.
-    pub(crate) fn enter(&self, names: Vec<String>, engine: EngineHandle) -> ActiveGuard {
+    pub(crate) fn enter(&self, names: Vec<String>) -> ActiveGuard {
         let mut table = self.lock();
         let key = table.next_key;
         table.next_key += 1;
         for name in &names {
             table.by_name.entry(name.clone()).or_default().push(key);
         }
-        table.entries.insert(key, Entry { names, engine, sequences: Vec::new(), cancelled: false });
+        table.entries.insert(key, Entry { names, sequences: Vec::new(), cancelled: false });
         self.0.count.send_replace(table.entries.len());
         ActiveGuard { active: self.clone(), key }
     }
@@ -69,7 +69,7 @@ impl Active {
         for key in keys {
             if let Some(entry) = entries.get_mut(key) {
                 entry.cancelled = true;
-                entry.sequences.iter().for_each(|id| entry.engine.abort(*id));
+                entry.sequences.iter().for_each(|(engine, id)| engine.abort(*id));
             }
         }
         keys.len()
@@ -110,10 +110,11 @@ impl Active {
 
 impl ActiveGuard {
     /// Says which sequences the request has. If it was cancelled before, they are aborted at once.
-    pub(crate) fn assign(&self, sequences: Vec<RequestId>) {
+    pub(crate) fn assign(&self, engine: &EngineHandle, sequences: impl Iterator<Item = RequestId>) {
+        let sequences: Vec<_> = sequences.map(|id| (engine.clone(), id)).collect();
         if let Some(entry) = self.active.lock().entries.get_mut(&self.key) {
             if entry.cancelled {
-                sequences.iter().for_each(|id| entry.engine.abort(*id));
+                sequences.iter().for_each(|(engine, id)| engine.abort(*id));
             }
             entry.sequences = sequences;
         }

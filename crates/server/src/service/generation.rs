@@ -1,6 +1,6 @@
 //! Several sequences as one stream of events.
 
-use std::{collections::VecDeque, pin::Pin, sync::Arc};
+use std::{collections::VecDeque, pin::Pin};
 
 use futures::{
     Stream, StreamExt,
@@ -11,11 +11,12 @@ use millrace_engine::ResponseStream;
 use millrace_types::Usage;
 
 use super::{active::ActiveGuard, sequence::Sequence};
-use crate::ServedModel;
+use crate::{Lease, ServedModel};
 
 /// A running request. Dropping it aborts what hasn't ended.
 pub struct Generation {
-    model: Arc<ServedModel>,
+    /// Keeps the model from being unloaded.
+    model: Lease,
     ready: VecDeque<ChatEvent>,
     sequences: SelectAll<News>,
     tally: Tally,
@@ -29,7 +30,7 @@ type News = Pin<Box<dyn Stream<Item = Result<Delta, ApiError>> + Send>>;
 
 impl Generation {
     pub(super) fn new(
-        model: Arc<ServedModel>,
+        model: Lease,
         start: Start,
         sequences: Vec<(ResponseStream, Sequence)>,
         guard: ActiveGuard,

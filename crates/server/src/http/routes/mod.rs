@@ -1,5 +1,6 @@
 //! Handlers, one file per subject.
 
+mod admin_models;
 mod generate;
 mod messages;
 mod models;
@@ -12,6 +13,7 @@ use millrace_api::{ApiError, ErrorKind};
 
 use super::reply::Failure;
 
+pub(super) use admin_models::{admin_models, load_model, unload_model};
 pub(super) use generate::{chat_completions, completions};
 pub(super) use messages::{count_tokens, messages};
 pub(super) use models::{get_model, list_models};
