@@ -95,6 +95,10 @@ class Process:
         status = Path(f"/proc/{self._child.pid}/status").read_text()
         return int(re.search(r"^VmRSS:\s+(\d+) kB", status, re.MULTILINE)[1]) * 1024
 
+    def threads(self) -> set[str]:
+        """The names of its threads, as the system has them (15 characters)."""
+        return {path.read_text().strip() for path in Path(f"/proc/{self._child.pid}/task").glob("*/comm")}
+
     def stdout(self) -> str:
         return "".join(self._lines)
 

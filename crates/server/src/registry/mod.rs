@@ -201,6 +201,13 @@ impl Registry {
         Ok(report::one(&self.shared, index))
     }
 
+    /// The source of a model's chat template, if the model is in memory and has one.
+    pub fn template(&self, name: &str) -> Option<String> {
+        let index = self.find(Some(name)).ok()?;
+        let model = self.shared.with(|table| table.slots[index].state.model().cloned())?;
+        model.parts.template.as_ref().map(|template| template.source().to_owned())
+    }
+
     /// Bytes that all loaded models may take together, if that is bounded.
     pub fn budget(&self) -> Option<u64> {
         self.shared.with(|table| table.budget())

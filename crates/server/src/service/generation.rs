@@ -1,6 +1,6 @@
 //! Several sequences as one stream of events.
 
-use std::{collections::VecDeque, pin::Pin};
+use std::{collections::VecDeque, pin::Pin, time::Duration};
 
 use futures::{
     Stream, StreamExt,
@@ -21,6 +21,7 @@ pub struct Generation {
     sequences: SelectAll<News>,
     tally: Tally,
     ended: bool,
+    load_time: Duration,
     /// In the table of active requests until the last event is out.
     _guard: ActiveGuard,
 }
@@ -43,6 +44,7 @@ impl Generation {
             sequences: sequences.collect(),
             tally,
             ended: false,
+            load_time: Duration::ZERO,
             _guard: guard,
         }
     }
@@ -50,6 +52,15 @@ impl Generation {
     /// The model that answers.
     pub fn model(&self) -> &ServedModel {
         &self.model
+    }
+
+    /// How long the request waited for its model to be loaded.
+    pub fn load_time(&self) -> Duration {
+        self.load_time
+    }
+
+    pub(super) fn loaded_after(self, load_time: Duration) -> Self {
+        Self { load_time, ..self }
     }
 
     /// The next event; `None` after `Done` or `Error`. Deltas of different choices come as they are sampled.

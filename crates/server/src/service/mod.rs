@@ -76,9 +76,12 @@ impl Service {
             deadline: timeout.and_then(|timeout| arrival.checked_add(timeout)),
         };
         let guard = self.active.enter(names);
+        let lookup = Instant::now();
         let model = self.model(request.model.as_deref(), options.deadline).await?;
+        let load_time = lookup.elapsed();
         let (request, prompts) = self.prepare(&model, request).await?;
-        submit(model, &request, prompts, &options, arrival, guard)
+        let generation = submit(model, &request, prompts, &options, arrival, guard)?;
+        Ok(generation.loaded_after(load_time))
     }
 
     /// The model of this name. Its load counts against the request's time.

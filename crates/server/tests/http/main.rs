@@ -10,6 +10,8 @@ mod answers;
 mod anthropic;
 mod calls;
 mod failures;
+mod ollama;
 mod refusals;
+mod registry;
 mod support;
 mod surroundings;
