@@ -30,6 +30,7 @@ pub(crate) fn single(args: &ServeArgs) -> Result<Registry> {
         engine: args.engine.clone(),
         sampling: SamplingDefaults::default(),
         free: None,
+        logs_failures: false,
         found: Mutex::default(),
     };
     let entry = ModelEntry {
@@ -65,6 +66,7 @@ fn entry(model: FileModel, share: u64) -> Result<ModelEntry> {
         engine: flags.engine,
         sampling,
         free: Some(share),
+        logs_failures: true,
         found: Mutex::default(),
     };
     let plan = match is_on_hub(&path) {

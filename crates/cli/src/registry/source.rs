@@ -26,6 +26,8 @@ pub(super) struct Source {
     pub(super) sampling: SamplingDefaults,
     /// Free memory by which the size of the KV cache goes; `None`: what is free at the time.
     pub(super) free: Option<u64>,
+    /// Whether failures go to the log; not if they end the program, which then tells them itself.
+    pub(super) logs_failures: bool,
     /// What planning has read and loading needs.
     pub(super) found: Mutex<Option<Found>>,
 }
@@ -39,14 +41,14 @@ pub(super) struct Found {
 
 impl ModelSource for Source {
     fn plan(&self) -> Result<ModelPlan, LoadError> {
-        let (found, plan) = self.look().map_err(told)?;
+        let (found, plan) = self.look().map_err(|error| self.told(&error))?;
         *self.found.lock().unwrap_or_else(PoisonError::into_inner) = Some(found);
         Ok(plan)
     }
 
     fn load(&self, plan: &ModelPlan) -> Result<LoadedModel, LoadError> {
         let found = self.found.lock().unwrap_or_else(PoisonError::into_inner).take();
-        self.put_up(found, plan).map_err(told)
+        self.put_up(found, plan).map_err(|error| self.told(&error))
     }
 }
 
@@ -64,6 +66,14 @@ impl Source {
             details: self.details(model)?,
         };
         Ok((found, plan))
+    }
+
+    fn told(&self, error: &anyhow::Error) -> LoadError {
+        let sentence = one_sentence(error);
+        if self.logs_failures {
+            tracing::error!("a model can't be loaded: {sentence}");
+        }
+        LoadError(sentence)
     }
 
     fn find(&self) -> Result<Found> {
@@ -114,10 +124,6 @@ impl Source {
             vocab: spec.vocab,
         })
     }
-}
-
-fn told(error: anyhow::Error) -> LoadError {
-    LoadError(one_sentence(&error))
 }
 
 /// What `first` says, else what `then` says.

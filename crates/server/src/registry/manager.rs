@@ -73,9 +73,8 @@ fn load(known: &Known, plan: &ModelPlan) -> Result<Up<Arc<ServedModel>>, LoadErr
     let start = Instant::now();
     tracing::info!("loading the model {name}");
     let loaded = guarded(known, |source| source.load(plan));
-    match &loaded {
-        Ok(_) => tracing::info!("the model {name} is there after {:.1} s", start.elapsed().as_secs_f64()),
-        Err(error) => tracing::error!("the model {name} can't be loaded: {error}"),
+    if loaded.is_ok() {
+        tracing::info!("the model {name} is there after {:.1} s", start.elapsed().as_secs_f64());
     }
     loaded.map(|loaded| {
         let LoadedModel { mut parts, engine, stop } = loaded;

@@ -69,11 +69,10 @@ impl Service {
     ) -> Result<Generation, ApiError> {
         let arrival = Instant::now();
         request.options.validate(&self.limits)?;
-        let timeout = request.options.time_limit().or(self.default_timeout);
         let options = SubmitOptions {
             priority: request.options.priority,
             cache_salt: request.options.cache_salt.clone(),
-            deadline: timeout.and_then(|timeout| arrival.checked_add(timeout)),
+            deadline: self.deadline(request.options.time_limit()),
         };
         let guard = self.active.enter(names);
         let lookup = Instant::now();
@@ -82,6 +81,12 @@ impl Service {
         let (request, prompts) = self.prepare(&model, request).await?;
         let generation = submit(model, &request, prompts, &options, arrival, guard)?;
         Ok(generation.loaded_after(load_time))
+    }
+
+    /// When a request that arrives now has to be done, if it or the server sets a limit.
+    fn deadline(&self, own: Option<Duration>) -> Option<Instant> {
+        let limit = own.or(self.default_timeout)?;
+        Instant::now().checked_add(limit)
     }
 
     /// The model of this name. Its load counts against the request's time.
@@ -114,7 +119,7 @@ impl Service {
     /// # Errors
     /// As in [`generate`](Self::generate).
     pub async fn tokenize(&self, call: TokenizeCall) -> Result<TokenizeBody, ApiError> {
-        let model = self.models.lookup(call.model.as_deref()).await?;
+        let model = self.model(call.model.as_deref(), self.deadline(None)).await?;
         let bytes = input_bytes(&call.input);
         let work = move || {
             let tokens = tokenize(&model, &call.input, usize::MAX)?.pop().unwrap_or_default().tokens;
@@ -135,7 +140,7 @@ impl Service {
     /// # Errors
     /// A 400 for ids outside of the vocabulary, a 404 for an unknown model.
     pub async fn detokenize(&self, call: DetokenizeCall) -> Result<DetokenizeBody, ApiError> {
-        let model = self.models.lookup(call.model.as_deref()).await?;
+        let model = self.model(call.model.as_deref(), self.deadline(None)).await?;
         let (limits, bytes) = (self.limits.clone(), size_of_val(&*call.tokens));
         let work = move || {
             model.limits(&limits).check_tokens("tokens", &call.tokens)?;

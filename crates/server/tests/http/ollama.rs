@@ -71,7 +71,11 @@ async fn a_model_that_stays_is_kept_whatever_a_client_asks() {
     assert_eq!((reply.status, &reply.json()["done_reason"]), (200, &json!("unload")));
     assert_eq!(server.post("/api/chat", &chat(json!({"keep_alive": 0}))).await.status, 200);
     assert_eq!(server.get("/api/ps").await.json()["models"].as_array().unwrap().len(), 1);
-    assert_eq!(server.get("/api/tags").await.json()["models"].as_array().unwrap().len(), 2, "a name and an alias");
+    assert_eq!(
+        server.get("/api/tags").await.json()["models"].as_array().unwrap().len(),
+        2,
+        "a name and an alias"
+    );
 }
 
 #[tokio::test]
@@ -81,7 +85,8 @@ async fn bodies_of_any_type_are_read_but_not_from_web_pages() {
     assert_eq!(server.send(request("POST", "/api/chat", &[], &text)).await.status, 200);
     let page = [("origin", "https://example.org"), ("content-type", "text/plain")];
     assert_eq!(server.send(request("POST", "/api/chat", &page, &text)).await.status, 400);
-    let (mut page, origin) = (json_request("/api/chat", &chat(json!({"stream": false}))), "https://example.org");
+    let (mut page, origin) =
+        (json_request("/api/chat", &chat(json!({"stream": false}))), "https://example.org");
     page.headers_mut().insert("origin", origin.parse().unwrap());
     assert_eq!(server.send(page).await.status, 200);
 }

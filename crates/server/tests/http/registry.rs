@@ -9,8 +9,8 @@ use std::sync::{
 use millrace_api::SamplingDefaults;
 use millrace_parse::Families;
 use millrace_server::{
-    App, LoadError, LoadedModel, ModelEntry, ModelParts, ModelPlan, ModelReport, ModelSource, Registry, Residence,
-    ServerConfig, bind, serve,
+    App, LoadError, LoadedModel, ModelEntry, ModelParts, ModelPlan, ModelReport, ModelSource, Registry,
+    Residence, ServerConfig, bind, serve,
 };
 use serde_json::{Value, json};
 use tokio::{runtime::Handle, sync::mpsc as news, task::JoinHandle};
@@ -184,7 +184,9 @@ async fn a_failed_load_is_told_with_a_pause() {
     server.orders.send(Err("its file is broken")).unwrap();
     let reply = server.client.post(PATH, &body()).await;
     assert_eq!((reply.status, reply.headers["retry-after"].to_str().unwrap()), (503, "1"));
-    assert!(reply.error()["message"].as_str().unwrap().contains("`slow` can't be loaded: its file is broken."));
+    assert!(
+        reply.error()["message"].as_str().unwrap().contains("`slow` can't be loaded: its file is broken.")
+    );
     assert_eq!(server.client.get("/v1/models").await.json()["data"][0]["state"], "failed");
     assert_eq!(server.ask(body()).await.unwrap().0, 503);
     assert_eq!(server.loads.load(SeqCst), 1);
@@ -216,7 +218,7 @@ async fn stopping_refuses_whoever_waits() {
     server.signals.send(()).unwrap();
     assert_eq!(asked.await.unwrap().0, 503);
     server.task.await.unwrap();
-    server.release();
+    server.orders.send(Ok(())).unwrap();
     assert!(server.models.stop());
 }
 
