@@ -126,13 +126,13 @@ mod tests {
 
     use super::*;
 
-    fn options(options: Value) -> Result<GenerationOptions, ApiError> {
+    fn options(options: &Value) -> Result<GenerationOptions, ApiError> {
         read_options(&json!({"options": options}), &Limits::default())
     }
 
     #[test]
     fn options_get_their_neutral_names() {
-        let got = options(json!({
+        let got = options(&json!({
             "num_predict": 5, "temperature": 0, "top_k": 3, "seed": 7, "stop": "x", "repeat_penalty": 1.1, "num_ctx": 4096,
             "mirostat": 0, "mirostat_tau": 5.0, "min_p": null,
         }))
@@ -143,7 +143,7 @@ mod tests {
         );
         assert_eq!((got.stop, got.repetition_penalty), (vec!["x".to_owned()], Some(1.1)));
         for endless in [-1, -2, 0] {
-            assert_eq!(options(json!({"num_predict": endless})).unwrap().max_tokens, None);
+            assert_eq!(options(&json!({"num_predict": endless})).unwrap().max_tokens, None);
         }
         assert!(read_options(&json!({"options": null}), &Limits::default()).is_ok());
     }
@@ -159,7 +159,7 @@ mod tests {
             (json!({"top_p": 0}), "top_p"),
             (json!({"stop": ["a", "b", "c", "d", "e"]}), "stop"),
         ] {
-            assert_eq!(options(given.clone()).unwrap_err().param.as_deref(), Some(name), "{given}");
+            assert_eq!(options(&given).unwrap_err().param.as_deref(), Some(name), "{given}");
         }
         assert!(read_options(&json!({"options": 3}), &Limits::default()).is_err());
     }

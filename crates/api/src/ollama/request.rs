@@ -266,8 +266,8 @@ impl Calls {
 mod tests {
     use super::*;
 
-    fn input(body: Value) -> Result<ChatInput, ApiError> {
-        match chat(&body, &Limits::default())?.work.unwrap().input {
+    fn input(body: &Value) -> Result<ChatInput, ApiError> {
+        match chat(body, &Limits::default())?.work.unwrap().input {
             Input::Chat(chat) => Ok(*chat),
             Input::Prompts { .. } => panic!("no conversation"),
         }
@@ -282,7 +282,7 @@ mod tests {
             {"role": "tool", "tool_name": "g", "content": "2"},
             {"role": "tool", "content": "1"},
         ]});
-        let chat = input(body).unwrap();
+        let chat = input(&body).unwrap();
         let call = |id: &str, name: &str, arguments: &str| json!({"function": {"name": name, "arguments": arguments}, "id": id, "type": "function"});
         assert_eq!(chat.messages[0], json!({"role": "user", "content": "x"}));
         assert_eq!(chat.messages[1]["reasoning_content"], "hm");
@@ -305,7 +305,7 @@ mod tests {
     #[test]
     fn the_assistants_last_word_is_continued() {
         let messages = json!([{"role": "user", "content": "x"}, {"role": "assistant", "content": "Well"}]);
-        let chat = input(json!({"model": "m", "messages": messages})).unwrap();
+        let chat = input(&json!({"model": "m", "messages": messages})).unwrap();
         assert_eq!(chat.open_text(), Some("Well"));
         assert!(chat.template_kwargs.is_empty());
     }
@@ -368,11 +368,11 @@ mod tests {
             (json!([{"role": "assistant", "tool_calls": [3]}]), "messages[0].tool_calls[0].function.name"),
             (json!(3), "messages"),
         ] {
-            let error = input(json!({"model": "m", "messages": messages})).unwrap_err();
+            let error = input(&json!({"model": "m", "messages": messages})).unwrap_err();
             assert_eq!(error.param.as_deref(), Some(path));
         }
         let tools = json!([{"type": "function", "function": {"name": ""}}]);
         let body = json!({"model": "m", "messages": [{"role": "user", "content": "x"}], "tools": tools});
-        assert!(input(body).is_err());
+        assert!(input(&body).is_err());
     }
 }

@@ -125,7 +125,7 @@ fn read_model(at: usize, model: Value, defaults: &Map<String, Value>) -> Result<
         names: [name].into_iter().chain(names(aliases, &what)?).collect(),
         path,
         residence,
-        sampling: super::source::over(&sampling?, common?),
+        sampling: super::source::over(&sampling?, &common?),
         flags: flags(settings).with_context(|| format!("in {what}"))?,
     })
 }
@@ -261,7 +261,7 @@ mod tests {
     fn a_file_names_models_and_their_settings() {
         let file = read_text(
             "default: b\nmemory_budget: 2G\ndefaults: {kv-cache-memory: 64M, sampling: {temperature: 0.5}}\nmodels:\n\
-             - {name: a, path: millrace-demo, aliases: [x, y], load: start, pin: true, quantize: q8}\n\
+             - {name: a, path: millrace-demo, aliases: [x, z], load: start, pin: true, quantize: q8}\n\
              - {name: b, path: ~/b, idle_unload: 10m, kv_cache_memory: 1G, sampling: {top_k: 5, temperature: 1}}\n",
         )
         .unwrap();
@@ -271,7 +271,7 @@ mod tests {
         assert_eq!(b.residence.idle_unload, Some(Duration::from_secs(600)));
         assert_eq!((b.sampling.top_k, b.sampling.temperature), (Some(5), Some(1.0)));
         assert_eq!(b.flags.engine.kv_cache_memory, Some(1 << 30));
-        assert_eq!((a.names.join(" "), a.path.as_str()), ("a x y".to_owned(), "millrace-demo"));
+        assert_eq!((a.names.join(" "), a.path.as_str()), ("a x z".to_owned(), "millrace-demo"));
         assert!(a.residence.at_start && a.residence.pin && a.residence.idle_unload.is_none());
         assert_eq!((a.flags.engine.kv_cache_memory, a.sampling.temperature), (Some(64 << 20), Some(0.5)));
         assert_eq!(a.flags.model_args.quantize, args::QuantizeFormat::Q8);
@@ -296,7 +296,7 @@ mod tests {
                 "models: [{name: a, quantise: q8}]",
                 "the model `a` has an unknown key `quantise`; docs/models.md",
             ),
-            ("models: [{name: a, unload: 3}]", "unknown key `unload`; did you mean `idle-unload`?"),
+            ("models: [{name: a, idle: 3}]", "unknown key `idle`; did you mean `idle-unload`?"),
             ("models: [{name: a, port: 3}]", "the model `a` has an unknown key `port`"),
             ("models: [{name: a, help: true}]", "the model `a` has an unknown key `help`"),
             ("models: [{name: a, load: lazily}]", "`load` is `lazily`"),

@@ -79,7 +79,7 @@ impl Source {
     fn find(&self) -> Result<Found> {
         let model = load::find(self.model.as_deref(), &self.args)?;
         let mut parts = pipeline::parts(&model, Vec::new(), &self.args, &self.parsers)?;
-        parts.defaults = over(&self.sampling, parts.defaults);
+        parts.defaults = over(&self.sampling, &parts.defaults);
         Ok(Found { model, parts })
     }
 
@@ -127,7 +127,7 @@ impl Source {
 }
 
 /// What `first` says, else what `then` says.
-pub(super) fn over(first: &SamplingDefaults, then: SamplingDefaults) -> SamplingDefaults {
+pub(super) fn over(first: &SamplingDefaults, then: &SamplingDefaults) -> SamplingDefaults {
     SamplingDefaults {
         temperature: first.temperature.or(then.temperature),
         top_p: first.top_p.or(then.top_p),

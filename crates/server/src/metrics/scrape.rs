@@ -39,9 +39,12 @@ impl Sample {
     }
 }
 
+/// Name, help and where the value is.
+type StateGauge = (&'static str, &'static str, fn(&ModelReport) -> u64);
+
 /// Which models are in memory, and how much of it they take.
 fn write_states(writer: &mut TextWriter, models: &[ModelReport]) {
-    let gauges: [(&str, &str, fn(&ModelReport) -> u64); 4] = [
+    let gauges: [StateGauge; 4] = [
         ("millrace:model_ready", "Whether the model is loaded and takes requests.", |model| {
             u64::from(model.state == ModelState::Ready)
         }),

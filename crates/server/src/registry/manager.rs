@@ -90,11 +90,11 @@ fn unload(known: &Known, up: Up<Arc<ServedModel>>) {
     drop(model);
     let sound = stop();
     known.history.close(&engine);
-    match sound {
-        true => tracing::info!("the model {} is unloaded", known.name()),
-        false => {
-            tracing::error!("the engine of the model {} had failed; the log above says where", known.name())
-        }
+    let name = known.name();
+    if sound {
+        tracing::info!("the model {name} is unloaded");
+    } else {
+        tracing::error!("the engine of the model {name} had failed; the log above says where");
     }
 }
 

@@ -245,8 +245,11 @@ impl Registry {
     /// Ends all engines and waits for them, at the end of the process. False if one of them had failed.
     pub fn stop(&self) -> bool {
         self.shutdown();
-        let loaded = self.shared.with(Table::take_all);
-        loaded.into_iter().map(|up| (up.stop)()).fold(true, |all, sound| all && sound)
+        let mut sound = true;
+        for up in self.shared.with(Table::take_all) {
+            sound &= (up.stop)();
+        }
+        sound
     }
 
     /// Those that are in memory and take requests, or finish the ones that they have.
