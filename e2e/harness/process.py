@@ -90,10 +90,14 @@ class Process:
     def alive(self) -> bool:
         return self._child is not None and self._child.poll() is None
 
-    def rss_bytes(self) -> int:
-        """Resident memory now."""
+    def rss_bytes(self, field: str = "VmRSS") -> int:
+        """Resident memory now; with `RssAnon`, without the pages that belong to files and can be dropped any time."""
         status = Path(f"/proc/{self._child.pid}/status").read_text()
-        return int(re.search(r"^VmRSS:\s+(\d+) kB", status, re.MULTILINE)[1]) * 1024
+        return int(re.search(rf"^{field}:\s+(\d+) kB", status, re.MULTILINE)[1]) * 1024
+
+    def threads(self) -> set[str]:
+        """The names of its threads, as the system has them (15 characters)."""
+        return {path.read_text().strip() for path in Path(f"/proc/{self._child.pid}/task").glob("*/comm")}
 
     def stdout(self) -> str:
         return "".join(self._lines)

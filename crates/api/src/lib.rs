@@ -1,6 +1,6 @@
 //! Vendor APIs as adapters over one neutral request and one neutral event stream.
 //!
-//! A vendor's JSON never leaves its adapter: [`openai`] and [`anthropic`] each turn a body into a
+//! A vendor's JSON never leaves its adapter: [`openai`], [`anthropic`] and [`ollama`] each turn a body into a
 //! [`GenerationRequest`] and a stream of [`ChatEvent`]s back into that vendor's JSON. Every endpoint is split the same way: `types` (the wire shapes),
 //! `validate` (what is refused, and with which words), `convert` (to and from the neutral types), `stream` (the
 //! server-sent events). A further vendor is a further folder; the neutral types stay as they are.
@@ -20,6 +20,7 @@ mod request;
 mod server_tools;
 
 pub mod anthropic;
+pub mod ollama;
 pub mod openai;
 
 pub use collect::{Choice, Collected, Collector, ToolCall};

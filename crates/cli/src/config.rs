@@ -45,7 +45,7 @@ fn settings_file(matches: &ArgMatches) -> Option<(String, std::path::PathBuf)> {
 }
 
 /// A YAML mapping.
-fn read(file: &Path) -> Result<Map<String, Value>, String> {
+pub(crate) fn read(file: &Path) -> Result<Map<String, Value>, String> {
     let size = std::fs::metadata(file).map_err(|e| format!("the settings file cannot be read ({e})"))?.len();
     if size > MAX_FILE {
         return Err(format!("the settings file is longer than {MAX_FILE} bytes"));
@@ -90,7 +90,7 @@ fn missing_flags(
 }
 
 /// The argument that a key names. Commands of this program rather than settings have no key.
-fn find<'a>(command: &'a Command, key: &str) -> Option<&'a Arg> {
+pub(crate) fn find<'a>(command: &'a Command, key: &str) -> Option<&'a Arg> {
     let named = |arg: &&Arg| {
         let names = arg.get_long().into_iter().chain(arg.get_all_aliases().unwrap_or_default());
         names.chain(arg.is_positional().then_some(arg.get_id().as_str())).any(|name| name == key)
@@ -117,7 +117,7 @@ fn opposite<'a>(command: &'a Command, arg: &Arg) -> Option<&'a Arg> {
     command.get_arguments().find(|arg| arg.get_long() == Some(&other))
 }
 
-fn to_flags(command: &Command, arg: &Arg, key: &str, value: Value) -> Result<Vec<String>, String> {
+pub(crate) fn to_flags(command: &Command, arg: &Arg, key: &str, value: Value) -> Result<Vec<String>, String> {
     if matches!(arg.get_action(), ArgAction::SetTrue) {
         let flag = match value {
             Value::Bool(true) => Some(arg),
@@ -149,18 +149,22 @@ fn scalar(key: &str, value: &Value) -> Result<String, String> {
 
 /// A hint at the key that was meant.
 fn similar(command: &Command, key: &str) -> String {
-    let dashed = key.replace('_', "-");
     let settable = |known: &&str| *known != key && find(command, known).is_some();
-    let known = command.get_arguments().filter_map(Arg::get_long).filter(settable);
-    let close = known.filter(|known| !key.is_empty() && (known.contains(&dashed) || dashed.contains(known)));
-    close.min_by_key(|known| known.len().abs_diff(dashed.len())).map_or_else(
+    closest(key, command.get_arguments().filter_map(Arg::get_long).filter(settable)).map_or_else(
         || "; `millrace serve --help` lists the flags that are keys here".into(),
         |known| format!("; did you mean `{known}`?"),
     )
 }
 
+/// The known key that was most likely meant: one that holds `key`, or is held by it.
+pub(crate) fn closest<'a>(key: &str, known: impl Iterator<Item = &'a str>) -> Option<&'a str> {
+    let dashed = key.replace('_', "-");
+    let close = known.filter(|known| !key.is_empty() && (known.contains(&dashed) || dashed.contains(known)));
+    close.min_by_key(|known| known.len().abs_diff(dashed.len()))
+}
+
 /// What clap has to say, without the usage that belongs to the command line.
-fn first_line(error: &clap::Error) -> String {
+pub(crate) fn first_line(error: &clap::Error) -> String {
     let text = error.to_string();
     let line = text.lines().next().unwrap_or_default();
     line.strip_prefix("error: ").unwrap_or(line).to_owned()

@@ -88,12 +88,7 @@ fn load_weights(
         LoadFormat::Auto => Box::new(model.files.checkpoint()?),
         LoadFormat::Dummy => Box::new(DummyWeights::new(engine.seed.unwrap_or(0))),
     };
-    let max_logit_rows = LOGITS_BYTES / (model.spec.vocab * size_of::<f32>());
-    let options = LoadOptions {
-        format: weight_format(args.quantize),
-        max_tokens: engine.max_num_batched_tokens,
-        max_logit_rows: max_logit_rows.clamp(8, 256).min(engine.max_num_batched_tokens),
-    };
+    let options = options(&model.spec, args, engine);
     let bar = progress_bar(format!("loading {}", model.name));
     let loaded = Decoder::load(&model.spec, &*source, backend, options, &mut |progress| {
         if bar.length() != Some(progress.total) {
@@ -105,19 +100,19 @@ fn load_weights(
     loaded.with_context(|| format!("{} cannot be loaded", model.name))
 }
 
+/// Weight format, and how large a step may be.
+pub(crate) fn options(spec: &ModelSpec, args: &ModelArgs, engine: &EngineArgs) -> LoadOptions {
+    let max_logit_rows = LOGITS_BYTES / (spec.vocab * size_of::<f32>());
+    LoadOptions {
+        format: weight_format(args.quantize),
+        max_tokens: engine.max_num_batched_tokens,
+        max_logit_rows: max_logit_rows.clamp(8, 256).min(engine.max_num_batched_tokens),
+    }
+}
+
 fn engine_config(args: &EngineArgs, spec: &ModelSpec) -> EngineConfig {
     let kv_dtype = kv_dtype(args);
-    let max_model_len = args.max_model_len.unwrap_or(spec.max_positions).min(spec.max_positions);
-    let kv_cache_memory = args.kv_cache_memory.unwrap_or_else(|| {
-        let per_token = spec.kv_bytes_per_token(kv_dtype) as u64;
-        memory::default_kv_bytes(
-            memory::available(),
-            per_token,
-            args.block_size,
-            args.max_num_seqs,
-            max_model_len,
-        )
-    });
+    let kv_cache_memory = kv_cache_memory(args, spec, memory::available);
     EngineConfig {
         max_model_len: args.max_model_len,
         max_num_seqs: args.max_num_seqs,
@@ -133,6 +128,15 @@ fn engine_config(args: &EngineArgs, spec: &ModelSpec) -> EngineConfig {
         max_queued: args.max_num_queued_reqs,
         seed: args.seed,
     }
+}
+
+/// Bytes for the KV cache, if nobody says with so much memory `free`.
+pub(crate) fn kv_cache_memory(args: &EngineArgs, spec: &ModelSpec, free: impl FnOnce() -> u64) -> u64 {
+    let max_model_len = args.max_model_len.unwrap_or(spec.max_positions).min(spec.max_positions);
+    args.kv_cache_memory.unwrap_or_else(|| {
+        let per_token = spec.kv_bytes_per_token(kv_dtype(args)) as u64;
+        memory::default_kv_bytes(free(), per_token, args.block_size, args.max_num_seqs, max_model_len)
+    })
 }
 
 /// The KV cache's number format; `auto` is half the memory of 32-bit floats.

@@ -17,6 +17,7 @@ mod output;
 mod parse;
 mod perplexity;
 mod pipeline;
+mod registry;
 mod run;
 mod serve;
 mod show;
@@ -48,7 +49,7 @@ fn main() -> ExitCode {
 }
 
 /// The error and its causes in one line. Many errors quote their cause already; that is not said twice.
-fn one_sentence(error: &anyhow::Error) -> String {
+pub(crate) fn one_sentence(error: &anyhow::Error) -> String {
     let mut text = String::new();
     for cause in error.chain().map(ToString::to_string) {
         if text.is_empty() {

@@ -1,4 +1,4 @@
-//! How much memory the KV cache gets if nobody says.
+//! How much memory there is, and how much of it the KV cache gets if nobody says.
 
 use std::path::{Path, PathBuf};
 
@@ -36,6 +36,16 @@ pub(crate) fn default_kv_bytes(
 pub(crate) fn available() -> u64 {
     let system = read("/proc/meminfo").and_then(|text| mem_available(&text));
     [system, cgroup_left()].into_iter().flatten().min().unwrap_or(FALLBACK)
+}
+
+/// Gives back to the system what this process has freed: the allocator keeps small pieces for later otherwise.
+#[allow(unsafe_code)]
+pub(crate) fn give_back() {
+    #[cfg(all(target_os = "linux", target_env = "gnu"))]
+    // SAFETY: it takes no pointer and may be called by any thread at any time.
+    unsafe {
+        libc::malloc_trim(0);
+    }
 }
 
 /// All memory of the machine in bytes, as far as it is known.

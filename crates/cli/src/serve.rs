@@ -2,18 +2,15 @@
 
 use std::io::Write;
 use std::net::SocketAddr;
-use std::sync::Arc;
 use std::time::Duration;
 
 use anyhow::{Result, bail, ensure};
 use millrace_api::Limits;
-use millrace_engine::EngineInfo;
 use millrace_mcp::{CommandRules, Manager, McpConfig, McpLimits};
-use millrace_server::{App, Extras, Registry, ServedModel, ServerConfig, Store, StoreConfig};
+use millrace_server::{App, Extras, ModelReport, Registry, ServedModel, ServerConfig, Store, StoreConfig};
 
-use crate::args::{ServeArgs, ServerArgs};
-use crate::load::{self, Model};
-use crate::{embedded, pipeline};
+use crate::args::{ServeArgs, ServerArgs, show_bytes};
+use crate::{embedded, pipeline, registry};
 
 /// What stands for "never" where a time is needed.
 const NEVER: Duration = Duration::from_secs(365 * 24 * 3600);
@@ -26,28 +23,31 @@ pub(crate) fn run(args: &ServeArgs) -> Result<()> {
     // A taken port is better known before the weights are loaded than after.
     let (listener, address) = runtime.block_on(millrace_server::bind(&args.server.host, args.server.port))?;
     let store = Store::open(store_config(&args.server))?;
-    let model = load::find(args.model.as_deref(), &args.model_args)?;
-    let parts =
-        pipeline::parts(&model, args.server.served_model_name.clone(), &args.model_args, &args.parsers)?;
-    let running = load::start(&model, &args.model_args, &args.engine)?;
-    let served = ServedModel::new(parts, running.engine.handle.clone());
-    let name = served.name().to_owned();
+    let models = match &args.models {
+        Some(file) => registry::from_file(file)?,
+        None => registry::single(args)?,
+    };
+    let lines = match &args.models {
+        Some(_) => several(&models),
+        // One model is there before anything is said; what is wrong with it ends the program.
+        None => one(&*runtime.block_on(models.lookup(None))?, args.model.is_none()),
+    };
     let in_runtime = runtime.enter();
     let mcp = tools.map(|config| Manager::start(config, McpLimits::default()));
     drop(in_runtime);
-    let app = App::with(Registry::new(vec![Arc::new(served)]), config, Extras { store, mcp });
-    runtime.block_on(async {
+    let app = App::with(models.clone(), config, Extras { store, mcp });
+    let served = runtime.block_on(async {
         let signals = millrace_server::stop_signals();
-        let told = announce(address, &model, &name, running.engine.handle.info(), &args.server);
-        if let Err(error) = told {
+        if let Err(error) = announce(address, &models, &lines, &args.server) {
             // A reader that took the first line and left is no reason to stop serving.
             tracing::warn!(%error, "the start-up lines could not be written");
         }
         millrace_server::serve(listener, app, signals).await.map_err(anyhow::Error::from)
-    })?;
-    running.engine.handle.shutdown();
-    if !running.engine.join() {
-        bail!("the engine ended with a failure; the log above says where");
+    });
+    let sound = models.stop();
+    served?;
+    if !sound {
+        bail!("an engine ended with a failure; the log above says where");
     }
     Ok(())
 }
@@ -88,24 +88,42 @@ fn store_config(args: &ServerArgs) -> StoreConfig {
 }
 
 /// Tells where to reach what. Scripts wait for the first line.
-fn announce(
-    address: SocketAddr,
-    model: &Model,
-    name: &str,
-    info: &EngineInfo,
-    args: &ServerArgs,
-) -> Result<()> {
+fn announce(address: SocketAddr, models: &Registry, lines: &str, args: &ServerArgs) -> Result<()> {
     let mut out = std::io::stdout().lock();
-    writeln!(out, "listening on http://{address}")?;
-    writeln!(out, "model       {name} ({}, context {} tokens)", model.files.describe(), info.max_model_len)?;
-    if model.is_demo {
-        writeln!(out, "            {}", embedded::DEMO_NOTICE)?;
-    }
-    writeln!(out, "device      {}", info.device)?;
-    writeln!(out, "KV cache    {} tokens", info.kv_capacity_tokens)?;
-    writeln!(out, "\ntry\n{}", curl(address, name, !args.api_key.is_empty()))?;
+    let first = models.reports().into_iter().next();
+    let name = first.as_ref().map_or("", ModelReport::name);
+    writeln!(out, "listening on http://{address}\n{lines}\ntry")?;
+    writeln!(out, "{}", curl(address, name, !args.api_key.is_empty()))?;
     out.flush()?;
     Ok(())
+}
+
+/// What there is to know of the only model.
+fn one(model: &ServedModel, is_demo: bool) -> String {
+    let info = model.engine.info();
+    let notice = if is_demo { format!("            {}\n", embedded::DEMO_NOTICE) } else { String::new() };
+    format!(
+        "model       {} ({}, context {} tokens)\n{notice}device      {}\nKV cache    {} tokens\n",
+        model.name(),
+        model.parts.root,
+        info.max_model_len,
+        info.device,
+        info.kv_capacity_tokens
+    )
+}
+
+/// The models of a file.
+fn several(models: &Registry) -> String {
+    let budget = models.budget().map_or_else(|| "no".to_owned(), show_bytes);
+    let mut lines = format!("models      memory budget {budget}\n");
+    for model in models.reports() {
+        let memory = model.memory.map_or_else(|| "to be seen".to_owned(), |need| show_bytes(need.total()));
+        let context = model.max_model_len.map_or_else(String::new, |len| format!(", context {len} tokens"));
+        let state = model.state.name();
+        lines +=
+            &format!("            {} ({}{context}, memory {memory}): {state}\n", model.name(), model.root);
+    }
+    lines
 }
 
 /// A command that asks the server something.

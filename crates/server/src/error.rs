@@ -21,6 +21,12 @@ pub enum ServerError {
         /// The database's reason.
         reason: String,
     },
+    /// The system refuses a thread.
+    #[error("the thread that loads models could not be started: {source}")]
+    Thread {
+        /// The system's reason.
+        source: io::Error,
+    },
     /// An allowed origin isn't one.
     #[error("`{origin}` is not an origin; write it like https://example.org, or * for all")]
     Origin {

@@ -13,6 +13,7 @@ mod http;
 mod listen;
 mod metrics;
 mod model;
+mod registry;
 mod responses;
 mod service;
 mod shutdown;
@@ -23,7 +24,11 @@ pub use error::ServerError;
 pub use http::{App, Extras, router};
 pub use listen::{bind, serve};
 pub use metrics::ModelMetrics;
-pub use model::{ModelParts, Registry, ServedModel};
+pub use model::{ModelParts, ServedModel};
+pub use registry::{
+    Abilities, Lease, LoadError, LoadedModel, MemoryNeed, ModelDetails, ModelEntry, ModelPlan, ModelReport,
+    ModelSource, ModelState, Registry, Residence, Stop,
+};
 pub use service::{Generation, Service};
 pub use shutdown::{interrupts, stop_signals};
 pub use store::{Store, StoreConfig};

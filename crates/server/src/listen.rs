@@ -4,7 +4,12 @@ use std::{io, net::SocketAddr, sync::Arc, time::Duration};
 
 use axum::Router;
 use futures::Stream;
-use hyper::server::conn::http1;
+use hyper::{
+    Request,
+    body::Incoming,
+    server::conn::http1,
+    service::{Service, service_fn},
+};
 use hyper_util::{
     rt::{TokioIo, TokioTimer},
     service::TowerToHyperService,
@@ -17,7 +22,7 @@ use tokio::{
     time::{sleep, timeout},
 };
 
-use crate::{App, ServerError, router, shutdown::until_stopped};
+use crate::{App, ServerError, http::admin::Peer, router, shutdown::until_stopped};
 
 /// Pause after a failed accept, which means that the system is out of files or memory.
 const ACCEPT_PAUSE: Duration = Duration::from_millis(50);
@@ -72,9 +77,10 @@ async fn accept(listener: TcpListener, router: Router, app: Arc<App>, mut stoppe
             // Reaps finished connections; pends if there are none.
             Some(_) = connections.join_next() => {}
             next = next_connection(&listener, &permits) => match next {
-                Ok((stream, permit)) => {
+                Ok((stream, peer, permit)) => {
                     let header_timeout = app.config.header_timeout;
-                    connections.spawn(converse(stream, router.clone(), header_timeout, until.clone(), permit));
+                    let router = router.clone();
+                    connections.spawn(converse(stream, peer, router, header_timeout, until.clone(), permit));
                 }
                 Err(error) => {
                     tracing::warn!("a connection could not be accepted: {error}");
@@ -90,26 +96,32 @@ async fn accept(listener: TcpListener, router: Router, app: Arc<App>, mut stoppe
 async fn next_connection(
     listener: &TcpListener,
     permits: &Arc<Semaphore>,
-) -> io::Result<(TcpStream, OwnedSemaphorePermit)> {
+) -> io::Result<(TcpStream, SocketAddr, OwnedSemaphorePermit)> {
     let permit = permits.clone().acquire_owned().await.map_err(io::Error::other)?;
-    let (stream, _) = listener.accept().await?;
+    let (stream, peer) = listener.accept().await?;
     // Tokens are small and must not wait for a full packet. It fails only if the client has left already.
     let _ = stream.set_nodelay(true);
-    Ok((stream, permit))
+    Ok((stream, peer, permit))
 }
 
 /// One connection: requests one after the other until either side has enough.
 async fn converse(
     stream: TcpStream,
+    peer: SocketAddr,
     router: Router,
     header_timeout: Duration,
     mut stopped: watch::Receiver<bool>,
     _permit: OwnedSemaphorePermit,
 ) {
+    let router = TowerToHyperService::new(router);
+    let service = service_fn(move |mut request: Request<Incoming>| {
+        request.extensions_mut().insert(Peer(peer));
+        router.call(request)
+    });
     let connection = http1::Builder::new()
         .timer(TokioTimer::new())
         .header_read_timeout(header_timeout)
-        .serve_connection(TokioIo::new(stream), TowerToHyperService::new(router));
+        .serve_connection(TokioIo::new(stream), service);
     let mut connection = std::pin::pin!(connection);
     let result = select! {
         result = connection.as_mut() => result,

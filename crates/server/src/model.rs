@@ -1,11 +1,11 @@
-//! The models of a process, by name.
+//! A loaded model.
 
 use std::{
     sync::Arc,
     time::{SystemTime, UNIX_EPOCH},
 };
 
-use millrace_api::{ApiError, Limits, ModelLimits, SamplingDefaults, openai::models::ModelCard};
+use millrace_api::{Limits, ModelLimits, SamplingDefaults};
 use millrace_engine::EngineHandle;
 use millrace_parse::Families;
 use millrace_text::{ChatTemplate, Tokenizer};
@@ -79,50 +79,6 @@ impl ServedModel {
     /// Its main name.
     pub fn name(&self) -> &str {
         self.parts.names.first().map_or("", String::as_str)
-    }
-
-    fn cards(&self) -> impl Iterator<Item = ModelCard> + '_ {
-        let max_model_len = self.engine.info().max_model_len;
-        self.parts
-            .names
-            .iter()
-            .map(move |name| ModelCard::new(name, &self.parts.root, self.created, max_model_len))
-    }
-}
-
-/// All models. Looking one up by name happens here and nowhere else.
-#[derive(Debug, Clone)]
-pub struct Registry {
-    models: Vec<Arc<ServedModel>>,
-}
-
-impl Registry {
-    /// The models of this process, the default one first.
-    pub fn new(models: Vec<Arc<ServedModel>>) -> Self {
-        Self { models }
-    }
-
-    /// The model of this name, or the first one if no name is given.
-    ///
-    /// # Errors
-    /// A 404 that names what was asked for.
-    pub fn lookup(&self, name: Option<&str>) -> Result<&Arc<ServedModel>, ApiError> {
-        let mut models = self.models.iter();
-        let found = match name {
-            Some(name) => models.find(|model| model.parts.names.iter().any(|own| own == name)),
-            None => models.next(),
-        };
-        found.ok_or_else(|| ApiError::model_not_found(name.unwrap_or("")))
-    }
-
-    /// All models.
-    pub fn iter(&self) -> impl Iterator<Item = &ServedModel> {
-        self.models.iter().map(Arc::as_ref)
-    }
-
-    /// One card per served name.
-    pub fn cards(&self) -> Vec<ModelCard> {
-        self.iter().flat_map(ServedModel::cards).collect()
     }
 }
 

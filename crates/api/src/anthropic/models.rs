@@ -20,14 +20,14 @@ pub struct ModelInfo {
     pub id: String,
     /// The same.
     pub display_name: String,
-    /// When it was loaded (RFC 3339, UTC).
+    /// Since when it is offered (RFC 3339, UTC).
     pub created_at: String,
     /// `active`.
     pub lifecycle: &'static str,
-    /// Prompt and output together, in tokens.
-    pub max_input_tokens: usize,
+    /// Prompt and output together, in tokens; null as long as it isn't known.
+    pub max_input_tokens: Option<usize>,
     /// Output alone: the same, because nothing else bounds it.
-    pub max_tokens: usize,
+    pub max_tokens: Option<usize>,
 }
 
 impl From<ModelCard> for ModelInfo {
@@ -105,7 +105,7 @@ impl PageQuery {
 }
 
 /// Unix seconds as a date and time in UTC.
-fn rfc3339(seconds: u64) -> String {
+pub(crate) fn rfc3339(seconds: u64) -> String {
     let (year, month, day) = civil(seconds / 86_400);
     let (hour, minute, second) = (seconds / 3600 % 24, seconds / 60 % 60, seconds % 60);
     format!("{year:04}-{month:02}-{day:02}T{hour:02}:{minute:02}:{second:02}Z")
@@ -141,7 +141,7 @@ mod tests {
     #[test]
     fn pages_go_both_ways() {
         let page = |query: PageQuery| {
-            let cards = ["a", "b", "c", "d"].map(|id| ModelCard::new(id, "/", 0, 8)).to_vec();
+            let cards = ["a", "b", "c", "d"].map(|id| ModelCard::new(id, "/", 0, Some(8))).to_vec();
             ModelPage::new(cards, &query).map(|page| {
                 let ids: String = page.data.iter().map(|model| model.id.as_str()).collect();
                 (ids, page.has_more)

@@ -9,7 +9,7 @@ pub struct ModelCard {
     pub id: String,
     /// `model`.
     pub object: &'static str,
-    /// Unix time in seconds at which it was loaded.
+    /// Unix time in seconds since which it is offered.
     pub created: u64,
     /// `millrace`.
     pub owned_by: &'static str,
@@ -17,13 +17,24 @@ pub struct ModelCard {
     pub root: String,
     /// The base model, for adapters.
     pub parent: Option<String>,
-    /// Prompt and output together, in tokens.
-    pub max_model_len: usize,
+    /// Prompt and output together, in tokens; null as long as it isn't known.
+    pub max_model_len: Option<usize>,
+    /// Whether it is in memory, such as `ready` or `unloaded`.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub state: Option<&'static str>,
+    /// What may be asked of it: `completion`, `chat`, `tools`, `thinking`.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub capabilities: Option<Vec<&'static str>>,
 }
 
 impl ModelCard {
     /// A base model's card.
-    pub fn new(id: impl Into<String>, root: impl Into<String>, created: u64, max_model_len: usize) -> Self {
+    pub fn new(
+        id: impl Into<String>,
+        root: impl Into<String>,
+        created: u64,
+        max_model_len: Option<usize>,
+    ) -> Self {
         Self {
             id: id.into(),
             object: "model",
@@ -32,6 +43,8 @@ impl ModelCard {
             root: root.into(),
             parent: None,
             max_model_len,
+            state: None,
+            capabilities: None,
         }
     }
 }

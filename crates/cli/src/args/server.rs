@@ -20,10 +20,16 @@ Examples:
   millrace serve                                    The built-in demo model
   millrace serve ~/models/qwen3-0.6b --quantize q8  A folder, weights as 8-bit integers
   millrace serve Qwen/Qwen3-0.6B --host 0.0.0.0 --api-key SECRET
-  millrace serve --config server.yaml --port 9000   Settings from a file")]
+  millrace serve --config server.yaml --port 9000   Settings from a file
+  millrace serve --models models.yaml               Several models, loaded when they are needed")]
 pub(crate) struct ServeArgs {
     /// Model folder, or ORG/NAME on the Hub [default: the built-in demo model]
     pub(crate) model: Option<String>,
+    /// YAML file with several models, each with settings of its own, in place of MODEL and of the flags about the model
+    /// and the engine; see docs/models.md
+    #[arg(long, value_name = "FILE", help_heading = "Model")]
+    #[arg(conflicts_with_all = ["model", "served_model_name", "ModelArgs", "ParserArgs", "EngineArgs"])]
+    pub(crate) models: Option<PathBuf>,
     #[command(flatten)]
     pub(crate) config: ConfigArgs,
     #[command(flatten)]

@@ -52,6 +52,21 @@ pub(crate) fn seconds(text: &str) -> Result<std::time::Duration, String> {
     duration.ok_or_else(|| "must be a number of seconds between 0 and 604800 (a week)".into())
 }
 
+/// Reads a time with its unit: `90s`, `10m`, `1.5h`; a bare number is seconds.
+pub(crate) fn time(text: &str) -> Result<std::time::Duration, String> {
+    let (number, factor) = match text.char_indices().last() {
+        Some((at, 's')) => (&text[..at], 1.0),
+        Some((at, 'm')) => (&text[..at], 60.0),
+        Some((at, 'h')) => (&text[..at], 3600.0),
+        _ => (text, 1.0),
+    };
+    let plain = number.chars().all(|c| c.is_ascii_digit() || c == '.');
+    let seconds = number.parse::<f64>().ok().filter(|_| plain).map(|n| n * factor);
+    let seconds = seconds.filter(|s| (0.0..=31_536_000.0).contains(s));
+    let duration = seconds.and_then(|s| std::time::Duration::try_from_secs_f64(s).ok());
+    duration.ok_or_else(|| "must be a time of at most a year, such as 90s, 10m or 1.5h".into())
+}
+
 /// Bytes for people.
 pub(crate) fn show_bytes(bytes: u64) -> String {
     const UNITS: [&str; 5] = ["B", "KiB", "MiB", "GiB", "TiB"];
@@ -113,6 +128,16 @@ mod tests {
         assert_eq!(count("1.5k"), Ok(1500));
         for text in ["0", "", "k", "-5", "8G", "é"] {
             assert!(count(text).is_err(), "{text}");
+        }
+    }
+
+    #[test]
+    fn times_have_units() {
+        for (text, seconds) in [("0", 0.0), ("90s", 90.0), ("10m", 600.0), ("1.5h", 5400.0), ("7", 7.0)] {
+            assert_eq!(time(text), Ok(std::time::Duration::from_secs_f64(seconds)), "{text}");
+        }
+        for text in ["", "m", "-1s", "1d", "9999h", "1e3", "inf", "10 m"] {
+            assert!(time(text).is_err(), "{text}");
         }
     }
 

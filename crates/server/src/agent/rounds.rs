@@ -73,7 +73,7 @@ pub(super) async fn start(
     let chosen = choose(manager, wanted, chat(&mut request)?, &app.config.limits)?;
     let begin = Instant::now();
     let time = request.options.time_limit().or(app.config.request_timeout);
-    let guard = app.service.enter(request.model.as_deref(), names)?;
+    let guard = app.service.enter(names);
     // Its own entry in the table has no names: the guard's has them, for the whole answer.
     let generation = app.service.generate(request.clone(), Vec::new()).await?;
     let model = generation.model().name().to_owned();

@@ -3,7 +3,10 @@
 use axum::{
     body::Bytes,
     extract::{FromRequest, Request},
-    http::{StatusCode, header::CONTENT_TYPE},
+    http::{
+        StatusCode,
+        header::{CONTENT_TYPE, ORIGIN},
+    },
 };
 use millrace_api::{ApiError, ErrorKind, parse_body};
 use serde_json::Value;
@@ -17,16 +20,37 @@ pub(super) async fn read<T: Send + 'static>(
     request: Request,
     parse: impl FnOnce(&Value) -> Result<T, ApiError> + Send + 'static,
 ) -> Result<T, ApiError> {
+    if !is_json(&request) {
+        let message = "Unsupported Media Type: Only 'application/json' is allowed";
+        return Err(ApiError::bad_request(message));
+    }
+    read_json(app, request, parse).await
+}
+
+/// The same, whatever the body's type is said to be: many of Ollama's clients don't say it. Web pages have to, because
+/// a browser sends other types to foreign servers without asking them first.
+pub(super) async fn read_any<T: Send + 'static>(
+    app: &App,
+    request: Request,
+    parse: impl FnOnce(&Value) -> Result<T, ApiError> + Send + 'static,
+) -> Result<T, ApiError> {
+    if request.headers().contains_key(ORIGIN) {
+        return read(app, request, parse).await;
+    }
+    read_json(app, request, parse).await
+}
+
+async fn read_json<T: Send + 'static>(
+    app: &App,
+    request: Request,
+    parse: impl FnOnce(&Value) -> Result<T, ApiError> + Send + 'static,
+) -> Result<T, ApiError> {
     let bytes = read_bytes(app, request).await?;
     let limits = app.config.limits.clone();
     app.service.offload().run(bytes.len(), move || parse(&parse_body(&bytes, &limits)?)).await
 }
 
 async fn read_bytes(app: &App, request: Request) -> Result<Bytes, ApiError> {
-    if !is_json(&request) {
-        let message = "Unsupported Media Type: Only 'application/json' is allowed";
-        return Err(ApiError::bad_request(message));
-    }
     match timeout(app.config.body_timeout, Bytes::from_request(request, &())).await {
         Ok(Ok(bytes)) => Ok(bytes),
         Ok(Err(rejection)) if rejection.status() == StatusCode::PAYLOAD_TOO_LARGE => {

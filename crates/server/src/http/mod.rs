@@ -1,5 +1,6 @@
 //! Routes and what surrounds them.
 
+pub(crate) mod admin;
 mod body;
 mod middleware;
 mod reply;
@@ -12,7 +13,7 @@ use axum::{
     Router,
     extract::DefaultBodyLimit,
     middleware::{from_fn, from_fn_with_state},
-    routing::{delete, get, post},
+    routing::{any, delete, get, post},
 };
 
 use millrace_mcp::Manager;
@@ -105,16 +106,38 @@ fn protected() -> Router<Arc<App>> {
         .route("/v1/models", get(routes::list_models))
         // A wildcard: model names such as `org/name` come with a plain slash too.
         .route("/v1/models/{*id}", get(routes::get_model))
+        .route("/v1/admin/models", get(routes::admin_models))
+        .route("/v1/admin/models/load", post(routes::load_model))
+        .route("/v1/admin/models/unload", post(routes::unload_model))
         .route("/v1/requests/{id}", delete(routes::cancel_request))
         .route("/v1/mcp/servers", get(routes::mcp_servers))
         .route("/v1/mcp/tools", get(routes::mcp_tools))
         .route("/v1/mcp/execute", post(routes::mcp_execute))
+        .merge(ollama())
         .route("/tokenize", post(routes::tokenize))
         .route("/detokenize", post(routes::detokenize))
 }
 
+fn ollama() -> Router<Arc<App>> {
+    let mut router = Router::new();
+    for path in ["/api/create", "/api/copy", "/api/push", "/api/delete", "/api/blobs/{digest}"] {
+        router = router.route(path, any(routes::fixed_models));
+    }
+    router
+        .route("/api/chat", post(routes::ollama_chat))
+        .route("/api/generate", post(routes::ollama_generate))
+        .route("/api/embed", post(routes::no_embeddings))
+        .route("/api/embeddings", post(routes::no_embeddings))
+        .route("/api/tags", get(routes::tags))
+        .route("/api/ps", get(routes::ps))
+        .route("/api/show", post(routes::show))
+        .route("/api/pull", post(routes::pull))
+}
+
 fn open() -> Router<Arc<App>> {
     Router::new()
+        .route("/", get(routes::root))
+        .route("/api/version", get(routes::ollama_version))
         .route("/health", get(routes::health))
         .route("/ready", get(routes::ready))
         .route("/ping", get(routes::health).post(routes::health))

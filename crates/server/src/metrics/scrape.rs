@@ -2,62 +2,75 @@
 
 use std::sync::atomic::Ordering::Relaxed;
 
-use millrace_engine::{EngineInfo, EngineStats, ITERATION_TOKEN_BUCKETS};
+use millrace_engine::{EngineStats, ITERATION_TOKEN_BUCKETS};
 
 use super::{
     HttpMetrics, ModelMetrics, Outcome, StoreMetrics,
     histogram::Snapshot,
     text::{Labels, TextWriter},
 };
-use crate::{Registry, ServedModel};
+use crate::{ModelReport, ModelState, Registry, registry::Sample};
 
 /// Our own prefix, and the one that existing dashboards look for.
 const PREFIXES: [&str; 2] = ["millrace", "vllm"];
 
 /// Everything, in Prometheus' text format.
 pub(crate) fn scrape(models: &Registry, http: &HttpMetrics, store: &StoreMetrics) -> String {
-    let models: Vec<Sample<'_>> = models.iter().map(Sample::new).collect();
+    let states = models.reports();
+    let models = models.histories();
     let mut writer = TextWriter::default();
     for prefix in PREFIXES {
         write_gauges(&mut writer, prefix, &models);
         write_counters(&mut writer, prefix, &models);
         write_histograms(&mut writer, prefix, &models);
     }
+    write_states(&mut writer, &states);
     http.write(&mut writer);
     store.write(&mut writer);
     writer.finish()
 }
 
-/// One model at the moment of the scrape.
-struct Sample<'a> {
-    name: &'a str,
-    info: &'a EngineInfo,
-    stats: EngineStats,
-    metrics: &'a ModelMetrics,
-}
-
-impl<'a> Sample<'a> {
-    fn new(model: &'a ServedModel) -> Self {
-        Self {
-            name: model.name(),
-            info: model.engine.info(),
-            stats: model.engine.stats(),
-            metrics: &model.metrics,
-        }
-    }
-
+impl Sample {
     /// The labels of every sample, and more.
     fn labels<'b>(&'b self, more: Labels<'b>) -> Vec<(&'b str, &'b str)> {
-        [("model_name", self.name), ("engine", "0")].into_iter().chain(more.iter().copied()).collect()
+        [("model_name", self.name.as_str()), ("engine", "0")]
+            .into_iter()
+            .chain(more.iter().copied())
+            .collect()
+    }
+}
+
+/// Name, help and where the value is.
+type StateGauge = (&'static str, &'static str, fn(&ModelReport) -> u64);
+
+/// Which models are in memory, and how much of it they take.
+fn write_states(writer: &mut TextWriter, models: &[ModelReport]) {
+    let gauges: [StateGauge; 4] = [
+        ("millrace:model_ready", "Whether the model is loaded and takes requests.", |model| {
+            u64::from(model.state == ModelState::Ready)
+        }),
+        ("millrace:model_memory_bytes", "Memory that the model counts for; 0 if it isn't loaded.", |model| {
+            model.bytes_in_memory()
+        }),
+        ("millrace:model_requests_in_flight", "Requests that use the model.", |m| m.in_flight as u64),
+        ("millrace:model_requests_waiting", "Requests that wait for the model to be loaded.", |model| {
+            model.waiting as u64
+        }),
+    ];
+    for (name, help, read) in gauges {
+        writer.family(name, "gauge", help);
+        for model in models {
+            writer.sample(name, &[("model_name", model.name())], read(model));
+        }
     }
 }
 
 /// Name, help and where the value is.
 type Gauge = (&'static str, &'static str, fn(&EngineStats) -> f64);
-type Counter = (&'static str, &'static str, fn(&Sample<'_>) -> u64);
+type Counter = (&'static str, &'static str, fn(&Sample) -> u64);
 type HistogramOf = (&'static str, &'static str, for<'a> fn(&'a ModelMetrics) -> Snapshot<'a>);
 
-fn write_gauges(writer: &mut TextWriter, prefix: &str, models: &[Sample<'_>]) {
+fn write_gauges(writer: &mut TextWriter, prefix: &str, models: &[Sample]) {
     let gauges: [Gauge; 3] = [
         ("num_requests_running", "Requests in the running batch.", |s| s.running as f64),
         ("num_requests_waiting", "Requests waiting for admission.", |s| s.waiting as f64),
@@ -87,7 +100,7 @@ fn write_gauges(writer: &mut TextWriter, prefix: &str, models: &[Sample<'_>]) {
     }
 }
 
-fn write_counters(writer: &mut TextWriter, prefix: &str, models: &[Sample<'_>]) {
+fn write_counters(writer: &mut TextWriter, prefix: &str, models: &[Sample]) {
     let counters: [Counter; 6] = [
         ("prefix_cache_queries_total", "Prompt tokens looked up in the prefix cache.", |m| {
             m.stats.prefix_queries
@@ -116,7 +129,7 @@ fn write_counters(writer: &mut TextWriter, prefix: &str, models: &[Sample<'_>]) 
     }
 }
 
-fn write_histograms(writer: &mut TextWriter, prefix: &str, models: &[Sample<'_>]) {
+fn write_histograms(writer: &mut TextWriter, prefix: &str, models: &[Sample]) {
     let histograms: [HistogramOf; 13] = [
         ("time_to_first_token_seconds", "From arrival to the first token.", |m| m.first_token.snapshot()),
         ("inter_token_latency_seconds", "From token to token.", |m| m.inter_token.snapshot()),
@@ -142,7 +155,7 @@ fn write_histograms(writer: &mut TextWriter, prefix: &str, models: &[Sample<'_>]
         let name = format!("{prefix}:{name}");
         writer.family(&name, "histogram", help);
         for model in models {
-            writer.histogram(&name, &model.labels(&[]), &read(model.metrics));
+            writer.histogram(&name, &model.labels(&[]), &read(&model.metrics));
         }
     }
     let name = format!("{prefix}:iteration_tokens_total");

@@ -30,8 +30,8 @@ struct Table {
 #[derive(Debug)]
 struct Entry {
     names: Vec<String>,
-    engine: EngineHandle,
-    sequences: Vec<RequestId>,
+    /// In this engine. Empty as long as the request waits for its model or is prepared.
+    sequences: Vec<(EngineHandle, RequestId)>,
     /// Set when it is cancelled, perhaps before it has sequences.
     cancel: watch::Sender<bool>,
 }
@@ -50,7 +50,7 @@ impl Active {
     }
 
     /// Enters a request under all of its names, before anything is queued: a drain must not overlook it.
-    pub(crate) fn enter(&self, names: Vec<String>, engine: EngineHandle) -> ActiveGuard {
+    pub(crate) fn enter(&self, names: Vec<String>) -> ActiveGuard {
         let mut table = self.lock();
         let key = table.next_key;
         table.next_key += 1;
@@ -58,7 +58,7 @@ impl Active {
             table.by_name.entry(name.clone()).or_default().push(key);
         }
         let (cancel, cancelled) = watch::channel(false);
-        table.entries.insert(key, Entry { names, engine, sequences: Vec::new(), cancel });
+        table.entries.insert(key, Entry { names, sequences: Vec::new(), cancel });
         self.0.count.send_replace(table.entries.len());
         ActiveGuard { active: self.clone(), key, cancelled }
     }
@@ -71,7 +71,7 @@ impl Active {
         for key in keys {
             if let Some(entry) = entries.get_mut(key) {
                 entry.cancel.send_replace(true);
-                entry.sequences.iter().for_each(|id| entry.engine.abort(*id));
+                entry.sequences.iter().for_each(|(engine, id)| engine.abort(*id));
             }
         }
         keys.len()
@@ -121,10 +121,11 @@ impl ActiveGuard {
     }
 
     /// Says which sequences the request has. If it was cancelled before, they are aborted at once.
-    pub(crate) fn assign(&self, sequences: Vec<RequestId>) {
+    pub(crate) fn assign(&self, engine: &EngineHandle, sequences: impl Iterator<Item = RequestId>) {
+        let sequences: Vec<_> = sequences.map(|id| (engine.clone(), id)).collect();
         if let Some(entry) = self.active.lock().entries.get_mut(&self.key) {
             if *entry.cancel.borrow() {
-                sequences.iter().for_each(|id| entry.engine.abort(*id));
+                sequences.iter().for_each(|(engine, id)| engine.abort(*id));
             }
             entry.sequences = sequences;
         }

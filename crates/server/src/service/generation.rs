@@ -1,6 +1,6 @@
 //! Several sequences as one stream of events.
 
-use std::{collections::VecDeque, pin::Pin, sync::Arc};
+use std::{collections::VecDeque, pin::Pin, time::Duration};
 
 use futures::{
     Stream, StreamExt,
@@ -11,15 +11,17 @@ use millrace_engine::ResponseStream;
 use millrace_types::Usage;
 
 use super::{active::ActiveGuard, sequence::Sequence};
-use crate::ServedModel;
+use crate::{Lease, ServedModel};
 
 /// A running request. Dropping it aborts what hasn't ended.
 pub struct Generation {
-    model: Arc<ServedModel>,
+    /// Keeps the model from being unloaded.
+    model: Lease,
     ready: VecDeque<ChatEvent>,
     sequences: SelectAll<News>,
     tally: Tally,
     ended: bool,
+    load_time: Duration,
     /// In the table of active requests until the last event is out.
     _guard: ActiveGuard,
 }
@@ -29,7 +31,7 @@ type News = Pin<Box<dyn Stream<Item = Result<Delta, ApiError>> + Send>>;
 
 impl Generation {
     pub(super) fn new(
-        model: Arc<ServedModel>,
+        model: Lease,
         start: Start,
         sequences: Vec<(ResponseStream, Sequence)>,
         guard: ActiveGuard,
@@ -42,6 +44,7 @@ impl Generation {
             sequences: sequences.collect(),
             tally,
             ended: false,
+            load_time: Duration::ZERO,
             _guard: guard,
         }
     }
@@ -49,6 +52,15 @@ impl Generation {
     /// The model that answers.
     pub fn model(&self) -> &ServedModel {
         &self.model
+    }
+
+    /// How long the request waited for its model to be loaded.
+    pub fn load_time(&self) -> Duration {
+        self.load_time
+    }
+
+    pub(super) fn loaded_after(self, load_time: Duration) -> Self {
+        Self { load_time, ..self }
     }
 
     /// The next event; `None` after `Done` or `Error`. Deltas of different choices come as they are sampled.

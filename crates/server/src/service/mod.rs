@@ -10,10 +10,7 @@ mod reading;
 mod render;
 mod sequence;
 
-use std::{
-    sync::Arc,
-    time::{Duration, Instant},
-};
+use std::time::{Duration, Instant};
 
 use millrace_api::{
     ApiError, GenerationRequest, Limits, Start,
@@ -21,8 +18,9 @@ use millrace_api::{
 };
 use millrace_engine::{SubmitError, SubmitOptions};
 use millrace_types::SamplingParams;
+use tokio::time::timeout_at;
 
-use crate::{Registry, ServedModel, metrics::SequenceTimer};
+use crate::{Lease, Registry, metrics::SequenceTimer};
 use active::Active;
 use prepare::{Prepared, input_bytes, prepare, tokenize};
 use sequence::Sequence;
@@ -72,27 +70,45 @@ impl Service {
     ) -> Result<Generation, ApiError> {
         let arrival = Instant::now();
         request.options.validate(&self.limits)?;
-        let model = self.models.lookup(request.model.as_deref())?.clone();
-        let guard = self.active.enter(names, model.engine.clone());
-        let timeout = request.options.time_limit().or(self.default_timeout);
         let options = SubmitOptions {
             priority: request.options.priority,
             cache_salt: request.options.cache_salt.clone(),
-            deadline: timeout.and_then(|timeout| arrival.checked_add(timeout)),
+            deadline: self.deadline(request.options.time_limit()),
         };
+        let guard = self.active.enter(names);
+        let lookup = Instant::now();
+        let model = self.model(request.model.as_deref(), options.deadline).await?;
+        let load_time = lookup.elapsed();
         let (request, prompts) = self.prepare(&model, request).await?;
-        submit(model, &request, prompts, &options, arrival, guard)
+        let generation = submit(model, &request, prompts, &options, arrival, guard)?;
+        Ok(generation.loaded_after(load_time))
+    }
+
+    /// When a request that arrives now has to be done, if it or the server sets a limit.
+    fn deadline(&self, own: Option<Duration>) -> Option<Instant> {
+        let limit = own.or(self.default_timeout)?;
+        Instant::now().checked_add(limit)
+    }
+
+    /// The model of this name. Its load counts against the request's time.
+    async fn model(&self, name: Option<&str>, deadline: Option<Instant>) -> Result<Lease, ApiError> {
+        let lookup = self.models.lookup(name);
+        match deadline {
+            None => lookup.await,
+            Some(deadline) => {
+                timeout_at(deadline.into(), lookup).await.unwrap_or_else(|_| Err(ApiError::timeout()))
+            }
+        }
     }
 
     /// Enters a request that consists of several generations, so that it counts, and can be cancelled, between them.
-    pub(crate) fn enter(&self, model: Option<&str>, names: Vec<String>) -> Result<ActiveGuard, ApiError> {
-        let model = self.models.lookup(model)?;
-        Ok(self.active.enter(names, model.engine.clone()))
+    pub(crate) fn enter(&self, names: Vec<String>) -> ActiveGuard {
+        self.active.enter(names)
     }
 
     async fn prepare(
         &self,
-        model: &Arc<ServedModel>,
+        model: &Lease,
         request: GenerationRequest,
     ) -> Result<(GenerationRequest, Vec<Prepared>), ApiError> {
         let (model, limits) = (model.clone(), self.limits.clone());
@@ -109,7 +125,7 @@ impl Service {
     /// # Errors
     /// As in [`generate`](Self::generate).
     pub async fn tokenize(&self, call: TokenizeCall) -> Result<TokenizeBody, ApiError> {
-        let model = self.models.lookup(call.model.as_deref())?.clone();
+        let model = self.model(call.model.as_deref(), self.deadline(None)).await?;
         let bytes = input_bytes(&call.input);
         let work = move || {
             let tokens = tokenize(&model, &call.input, usize::MAX)?.pop().unwrap_or_default().tokens;
@@ -130,7 +146,7 @@ impl Service {
     /// # Errors
     /// A 400 for ids outside of the vocabulary, a 404 for an unknown model.
     pub async fn detokenize(&self, call: DetokenizeCall) -> Result<DetokenizeBody, ApiError> {
-        let model = self.models.lookup(call.model.as_deref())?.clone();
+        let model = self.model(call.model.as_deref(), self.deadline(None)).await?;
         let (limits, bytes) = (self.limits.clone(), size_of_val(&*call.tokens));
         let work = move || {
             model.limits(&limits).check_tokens("tokens", &call.tokens)?;
@@ -146,12 +162,12 @@ impl Service {
 
     /// Whether all engines run.
     pub fn is_alive(&self) -> bool {
-        self.models.iter().all(|model| model.engine.stats().alive)
+        self.models.is_alive()
     }
 
     /// Whether new requests are refused because the process is stopping.
     pub fn is_draining(&self) -> bool {
-        self.models.iter().any(|model| model.engine.is_draining())
+        self.models.is_draining()
     }
 
     /// Requests whose stream hasn't ended.
@@ -161,12 +177,12 @@ impl Service {
 
     /// No new requests; the running ones finish.
     pub fn drain(&self) {
-        self.models.iter().for_each(|model| model.engine.drain());
+        self.models.drain();
     }
 
     /// Aborts everything.
     pub fn shutdown(&self) {
-        self.models.iter().for_each(|model| model.engine.shutdown());
+        self.models.shutdown();
     }
 
     /// Waits until no request is in the house.
@@ -181,7 +197,7 @@ impl Service {
 
 /// Queues all sequences of a request, or none.
 fn submit(
-    model: Arc<ServedModel>,
+    model: Lease,
     request: &GenerationRequest,
     prompts: Vec<Prepared>,
     options: &SubmitOptions,
@@ -203,7 +219,7 @@ fn submit(
         }
         model.metrics.accepted(samples, prompt.sampling.max_tokens);
     }
-    guard.assign(running.iter().map(|(outputs, _)| outputs.id()).collect());
+    guard.assign(&model.engine, running.iter().map(|(outputs, _)| outputs.id()));
     let prompts = prompts.into_iter().map(|prompt| prompt.tokens.into()).collect();
     Ok(Generation::new(model, Start { prompts, samples }, running, guard))
 }

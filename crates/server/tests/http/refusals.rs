@@ -264,7 +264,7 @@ async fn too_large_unknown_and_not_allowed() {
         let message = format!("The model `{}` does not exist.", body["model"].as_str().unwrap());
         assert_eq!(error["message"], message);
     }
-    for path in ["/", "/v1", "/v1/nothing", "/v1/models/other", "/v1/chat/completions/"] {
+    for path in ["/v1", "/v1/nothing", "/v1/models/other", "/v1/chat/completions/"] {
         let reply = server.get(path).await;
         assert_eq!(reply.status, 404, "{path}");
         reply.error();

@@ -16,8 +16,8 @@ use crate::{ApiError, Limits, read};
 pub(super) use convert::token_logprobs;
 pub(super) use messages::normalize;
 pub(crate) use tools::{check_name, check_schema};
-pub(super) use types::TemplateBody;
-pub(super) use validate::chat_input;
+pub(crate) use types::TemplateBody;
+pub(crate) use validate::chat_input;
 
 /// Reads a parsed body.
 ///

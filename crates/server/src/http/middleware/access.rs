@@ -29,7 +29,7 @@ pub(crate) async fn access(State(app): State<Arc<App>>, request: Request, next: 
     };
     let response = next.run(request).await;
     exchange.status = response.status().as_u16();
-    if is_event_stream(&response) { attach(response, exchange) } else { response }
+    if is_stream(&response) { attach(response, exchange) } else { response }
 }
 
 /// Ties the exchange's end to the end of the body.
@@ -61,9 +61,10 @@ impl Drop for Exchange {
     }
 }
 
-fn is_event_stream(response: &Response) -> bool {
-    let event_stream = |value: &HeaderValue| value.as_bytes().starts_with(b"text/event-stream");
-    response.headers().get(CONTENT_TYPE).is_some_and(event_stream)
+fn is_stream(response: &Response) -> bool {
+    let streams = [&b"text/event-stream"[..], b"application/x-ndjson"];
+    let is_one = |value: &HeaderValue| streams.iter().any(|kind| value.as_bytes().starts_with(kind));
+    response.headers().get(CONTENT_TYPE).is_some_and(is_one)
 }
 
 /// A label out of a fixed set.

@@ -1,9 +1,12 @@
 //! Handlers, one file per subject.
 
+mod admin_models;
 mod generate;
 mod mcp;
 mod messages;
 mod models;
+mod ollama;
+mod ollama_models;
 mod probes;
 mod requests;
 pub(super) mod responses;
@@ -14,10 +17,13 @@ use millrace_api::{ApiError, ErrorKind};
 
 use super::reply::Failure;
 
+pub(super) use admin_models::{admin_models, load_model, unload_model};
 pub(super) use generate::{chat_completions, completions};
 pub(super) use mcp::{mcp_execute, mcp_servers, mcp_tools};
 pub(super) use messages::{count_tokens, messages};
 pub(super) use models::{get_model, list_models};
+pub(super) use ollama::{ollama_chat, ollama_generate};
+pub(super) use ollama_models::{fixed_models, no_embeddings, ollama_version, ps, pull, root, show, tags};
 pub(super) use probes::{health, load, metrics, ready, version};
 pub(super) use requests::cancel_request;
 pub(super) use tokens::{detokenize, tokenize};

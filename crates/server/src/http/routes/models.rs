@@ -14,7 +14,10 @@ use millrace_api::{
     openai::models::ModelList,
 };
 
-use crate::http::{App, middleware::speaks_anthropic, reply::Failure};
+use crate::{
+    ModelReport,
+    http::{App, middleware::speaks_anthropic, reply::Failure},
+};
 
 /// `GET /v1/models`.
 pub(crate) async fn list_models(
@@ -22,7 +25,7 @@ pub(crate) async fn list_models(
     headers: HeaderMap,
     query: Query<Vec<(String, String)>>,
 ) -> Result<Response, Failure> {
-    let cards = app.service.models().cards();
+    let cards: Vec<_> = app.service.models().reports().iter().flat_map(ModelReport::cards).collect();
     if speaks_anthropic(&headers) {
         return Ok(Json(ModelPage::new(cards, &page_query(query.0))?).into_response());
     }
@@ -35,7 +38,8 @@ pub(crate) async fn get_model(
     Path(id): Path<String>,
     headers: HeaderMap,
 ) -> Result<Response, Failure> {
-    let card = app.service.models().cards().into_iter().find(|card| card.id == id);
+    let report = app.service.models().report(&id)?;
+    let card = report.cards().find(|card| card.id == id);
     let card = card.ok_or_else(|| Failure(ApiError::model_not_found(&id)))?;
     Ok(if speaks_anthropic(&headers) {
         Json(ModelInfo::from(card)).into_response()

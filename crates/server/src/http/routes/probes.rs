@@ -20,10 +20,15 @@ pub(crate) async fn health(State(app): State<Arc<App>>) -> Result<Json<Value>, F
     }
 }
 
-/// `GET /ready`: whether new requests are taken.
+/// `GET /ready`: whether new requests are taken, and the models that are to be there at start have been loaded.
 pub(crate) async fn ready(state: State<Arc<App>>) -> Result<Json<Value>, Failure> {
     if state.service.is_draining() {
         return Err(Failure(ApiError::unavailable("The server is shutting down.", 5)));
+    }
+    if let Some(model) = state.service.models().awaited() {
+        let (name, state) = (model.name(), model.state.name());
+        let message = format!("The model `{name}` is to be there and isn't: it is {state}.");
+        return Err(Failure(ApiError::unavailable(message, 5)));
     }
     health(state).await
 }

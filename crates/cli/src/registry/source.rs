@@ -1,0 +1,140 @@
+//! A model of the registry: found, described, and put up by the way of all commands.
+
+use std::sync::{Mutex, PoisonError};
+
+use anyhow::Result;
+use millrace_api::SamplingDefaults;
+use millrace_model::ModelSpec;
+use millrace_server::{
+    Abilities, LoadError, LoadedModel, MemoryNeed, ModelDetails, ModelParts, ModelPlan, ModelSource,
+};
+
+use super::footprint;
+use crate::args::{EngineArgs, ModelArgs, ParserArgs, QuantizeFormat};
+use crate::load::{self, Model};
+use crate::{memory, one_sentence, pipeline};
+
+/// Where a model comes from, and its settings.
+#[derive(Debug)]
+pub(super) struct Source {
+    /// Folder, Hub id or name of a built-in model; `None` is the demo.
+    pub(super) model: Option<String>,
+    pub(super) args: ModelArgs,
+    pub(super) parsers: ParserArgs,
+    pub(super) engine: EngineArgs,
+    /// What goes before the model's own defaults.
+    pub(super) sampling: SamplingDefaults,
+    /// Free memory by which the size of the KV cache goes; `None`: what is free at the time.
+    pub(super) free: Option<u64>,
+    /// Whether failures go to the log; not if they end the program, which then tells them itself.
+    pub(super) logs_failures: bool,
+    /// What planning has read and loading needs.
+    pub(super) found: Mutex<Option<Found>>,
+}
+
+/// A model that was found and read but for its weights.
+#[derive(Debug)]
+pub(super) struct Found {
+    model: Model,
+    parts: ModelParts,
+}
+
+impl ModelSource for Source {
+    fn plan(&self) -> Result<ModelPlan, LoadError> {
+        let (found, plan) = self.look().map_err(|error| self.told(&error))?;
+        *self.found.lock().unwrap_or_else(PoisonError::into_inner) = Some(found);
+        Ok(plan)
+    }
+
+    fn load(&self, plan: &ModelPlan) -> Result<LoadedModel, LoadError> {
+        let found = self.found.lock().unwrap_or_else(PoisonError::into_inner).take();
+        self.put_up(found, plan).map_err(|error| self.told(&error))
+    }
+}
+
+impl Source {
+    /// Finds the model and reads all but its weights.
+    pub(super) fn look(&self) -> Result<(Found, ModelPlan)> {
+        let found = self.find()?;
+        let Found { model, parts } = &found;
+        let free = || self.free.unwrap_or_else(memory::available);
+        let memory = footprint::of(model, &self.args, &self.engine, free)?;
+        let plan = ModelPlan {
+            memory,
+            max_model_len: self.max_model_len(&model.spec, &memory),
+            abilities: Abilities::of(parts),
+            details: self.details(model)?,
+        };
+        Ok((found, plan))
+    }
+
+    fn told(&self, error: &anyhow::Error) -> LoadError {
+        let sentence = one_sentence(error);
+        if self.logs_failures {
+            tracing::error!("a model can't be loaded: {sentence}");
+        }
+        LoadError(sentence)
+    }
+
+    fn find(&self) -> Result<Found> {
+        let model = load::find(self.model.as_deref(), &self.args)?;
+        let mut parts = pipeline::parts(&model, Vec::new(), &self.args, &self.parsers)?;
+        parts.defaults = over(&self.sampling, &parts.defaults);
+        Ok(Found { model, parts })
+    }
+
+    fn put_up(&self, found: Option<Found>, plan: &ModelPlan) -> Result<LoadedModel> {
+        let Found { model, parts } = match found {
+            Some(found) => found,
+            None => self.find()?,
+        };
+        let engine = EngineArgs { kv_cache_memory: Some(plan.memory.kv), ..self.engine.clone() };
+        let running = load::start(&model, &self.args, &engine)?.engine;
+        let handle = running.handle.clone();
+        let stop = move || {
+            running.handle.shutdown();
+            let sound = running.join();
+            memory::give_back();
+            sound
+        };
+        Ok(LoadedModel { parts, engine: handle, stop: Box::new(stop) })
+    }
+
+    /// What the engine will find out for itself.
+    fn max_model_len(&self, spec: &ModelSpec, memory: &MemoryNeed) -> usize {
+        let block = spec.kv_spec(0, self.engine.block_size, load::kv_dtype(&self.engine)).block_bytes();
+        let blocks = usize::try_from(memory.kv).unwrap_or(usize::MAX) / block.max(1);
+        let capacity = blocks.saturating_sub(1).saturating_mul(self.engine.block_size);
+        self.engine.max_model_len.unwrap_or(spec.max_positions.min(capacity))
+    }
+
+    fn details(&self, model: &Model) -> Result<ModelDetails> {
+        let quantization = match self.args.quantize {
+            QuantizeFormat::Q8 => "Q8".to_owned(),
+            QuantizeFormat::Q4 => "Q4".to_owned(),
+            QuantizeFormat::None => footprint::stored_as(model, self.args.load_format)?,
+        };
+        let spec = &model.spec;
+        Ok(ModelDetails {
+            family: spec.family.to_owned(),
+            parameters: spec.param_count(),
+            quantization,
+            hidden: spec.hidden,
+            layers: spec.layers.len(),
+            vocab: spec.vocab,
+        })
+    }
+}
+
+/// What `first` says, else what `then` says.
+pub(super) fn over(first: &SamplingDefaults, then: &SamplingDefaults) -> SamplingDefaults {
+    SamplingDefaults {
+        temperature: first.temperature.or(then.temperature),
+        top_p: first.top_p.or(then.top_p),
+        top_k: first.top_k.or(then.top_k),
+        min_p: first.min_p.or(then.min_p),
+        typical_p: first.typical_p.or(then.typical_p),
+        repetition_penalty: first.repetition_penalty.or(then.repetition_penalty),
+        max_tokens: first.max_tokens.or(then.max_tokens),
+    }
+}

@@ -1,0 +1,508 @@
+//! The states of all models: a planner with no clock, no threads and no models of its own. The registry asks it what
+//! to do next and tells it what has become of that.
+
+use std::{
+    collections::VecDeque,
+    time::{Duration, Instant},
+};
+
+use millrace_api::ApiError;
+
+use super::{
+    refusals,
+    source::{LoadError, ModelPlan, Residence, Stop},
+};
+
+/// Requests that may wait for one model to be loaded.
+const MAX_WAITING: usize = 4096;
+
+/// Pause after a first failure to load; doubled for each further one.
+const FIRST_PAUSE: Duration = Duration::from_secs(1);
+
+/// Longest pause.
+const LONGEST_PAUSE: Duration = Duration::from_secs(60);
+
+/// All models. `M` is a loaded model, `W` somebody who waits for one.
+pub(super) struct Table<M, W> {
+    pub(super) slots: Vec<Slot<M, W>>,
+    /// Who is to be loaded, in order.
+    queue: VecDeque<usize>,
+    /// Bytes that all loaded models together may take.
+    budget: Option<u64>,
+    closing: bool,
+    /// For whoever waited; to be delivered by the caller.
+    answers: Vec<(W, Answer<M>)>,
+    /// Whether there may be something new to do.
+    changed: bool,
+}
+
+/// What becomes of a wait.
+pub(super) enum Answer<M> {
+    /// The model of this slot, with a lease that is already counted.
+    Ready(usize, M),
+    /// There will be none.
+    Refused(ApiError),
+}
+
+/// One model.
+pub(super) struct Slot<M, W> {
+    pub(super) name: String,
+    pub(super) residence: Residence,
+    /// Whether it can be loaded again; if not, it stays.
+    pub(super) reloadable: bool,
+    pub(super) plan: Option<ModelPlan>,
+    pub(super) state: State<M>,
+    pub(super) waiters: Vec<W>,
+    /// Requests that use it.
+    pub(super) leases: usize,
+    pub(super) last_used: Instant,
+    /// What a client wants instead of `residence.idle_unload`, until the next unload.
+    pub(super) keep: Option<Keep>,
+    /// How often it was unloaded.
+    pub(super) unloads: u64,
+    /// Failed loads in a row.
+    failures: u32,
+    /// Whether it was ever there.
+    pub(super) was_ready: bool,
+}
+
+/// How long an idle model stays; `None` is for ever.
+pub(super) type Keep = Option<Duration>;
+
+/// Where a model is between disk and memory.
+pub(super) enum State<M> {
+    Unloaded,
+    /// Waits for its turn, or for memory.
+    Queued,
+    Loading,
+    Ready(Up<M>),
+    /// Takes no new requests; goes when the running ones are done.
+    Draining(Up<M>),
+    Unloading,
+    Failed(Failure),
+}
+
+impl<M> State<M> {
+    /// The model, while it takes requests or finishes them.
+    pub(super) fn model(&self) -> Option<&M> {
+        match self {
+            Self::Ready(up) | Self::Draining(up) => Some(&up.model),
+            _ => None,
+        }
+    }
+}
+
+/// Why a model isn't there.
+pub(super) struct Failure {
+    pub(super) reason: String,
+    pub(super) retry_at: Instant,
+}
+
+/// A loaded model and how to end it.
+pub(super) struct Up<M> {
+    pub(super) model: M,
+    pub(super) stop: Stop,
+}
+
+/// What is to be done next, outside of the table.
+pub(super) enum Step<M> {
+    /// Work out what a model takes; then [`Table::planned`].
+    Plan(usize),
+    /// Load a model; then [`Table::loaded`].
+    Load(usize, ModelPlan),
+    /// End a model; then [`Table::unloaded`].
+    Unload(usize, Up<M>),
+    /// Nothing until something changes or this moment comes.
+    Sleep(Option<Instant>),
+    /// Nothing any more.
+    End,
+}
+
+/// The way to a model.
+pub(super) enum Acquired<M> {
+    Ready(M),
+    /// The waiter gets an [`Answer`].
+    Waiting,
+    Refused(ApiError),
+}
+
+/// Whether a model can be loaded now.
+enum Room {
+    Free,
+    /// Others are on their way out.
+    Soon,
+    Never(ApiError),
+}
+
+impl<M: Clone, W> Table<M, W> {
+    pub(super) fn new(slots: Vec<Slot<M, W>>, budget: Option<u64>) -> Self {
+        let mut table = Self {
+            slots,
+            queue: VecDeque::new(),
+            budget,
+            closing: false,
+            answers: Vec::new(),
+            changed: false,
+        };
+        for index in 0..table.slots.len() {
+            if table.slots[index].residence.at_start && matches!(table.slots[index].state, State::Unloaded) {
+                table.enqueue(index);
+            }
+        }
+        table
+    }
+
+    /// A model for one request: at once if it is there, else after its load.
+    pub(super) fn acquire(&mut self, index: usize, now: Instant, waiter: impl FnOnce() -> W) -> Acquired<M> {
+        let closing = self.closing;
+        let slot = &mut self.slots[index];
+        match &slot.state {
+            // While closing, its engine says so itself.
+            State::Ready(up) => {
+                slot.leases += 1;
+                return Acquired::Ready(up.model.clone());
+            }
+            _ if closing => return Acquired::Refused(refusals::closing()),
+            State::Failed(failure) if now < failure.retry_at => {
+                return Acquired::Refused(refusals::failed(&slot.name, failure, now));
+            }
+            _ if slot.waiters.len() >= MAX_WAITING => {
+                return Acquired::Refused(refusals::crowded(&slot.name));
+            }
+            _ => slot.waiters.push(waiter()),
+        }
+        self.enqueue(index);
+        Acquired::Waiting
+    }
+
+    /// A lease more on a model that somebody holds a lease on.
+    pub(super) fn share(&mut self, index: usize) {
+        self.slots[index].leases += 1;
+    }
+
+    /// The end of a lease.
+    pub(super) fn release(&mut self, index: usize, now: Instant) {
+        let slot = &mut self.slots[index];
+        slot.leases = slot.leases.saturating_sub(1);
+        slot.last_used = now;
+        let leaves = slot.leases == 0 && slot.idle_limit().is_some_and(|limit| limit.is_zero());
+        if leaves {
+            self.drain(index);
+        }
+        self.changed |= matches!(self.slots[index].state, State::Draining(_));
+    }
+
+    /// Loads a model that nobody asks for yet, even if it failed a moment ago.
+    pub(super) fn load(&mut self, index: usize) {
+        let slot = &mut self.slots[index];
+        if let State::Failed(_) = slot.state {
+            slot.state = State::Unloaded;
+        }
+        self.enqueue(index);
+    }
+
+    /// Unloads a model once its requests are done.
+    ///
+    /// # Errors
+    /// It can't be unloaded, or is being loaded.
+    pub(super) fn unload(&mut self, index: usize) -> Result<(), ApiError> {
+        let slot = &mut self.slots[index];
+        match slot.state {
+            _ if !slot.reloadable => return Err(refusals::fixed(&slot.name)),
+            State::Queued | State::Loading => return Err(refusals::busy_loading(&slot.name)),
+            State::Failed(_) => slot.state = State::Unloaded,
+            _ => self.drain(index),
+        }
+        Ok(())
+    }
+
+    /// Says how long a model stays when it is idle, instead of what its settings say. Pinned models stay anyway.
+    pub(super) fn keep(&mut self, index: usize, keep: Keep) {
+        let slot = &mut self.slots[index];
+        slot.keep = Some(keep);
+        let leaves = slot.leases == 0 && slot.idle_limit().is_some_and(|limit| limit.is_zero());
+        if leaves {
+            self.drain(index);
+        }
+        self.changed = true;
+    }
+
+    /// No new loads; whoever waits is refused.
+    pub(super) fn close(&mut self) {
+        self.closing = true;
+        self.changed = true;
+        self.queue.clear();
+        for index in 0..self.slots.len() {
+            if matches!(self.slots[index].state, State::Queued) {
+                self.slots[index].state = State::Unloaded;
+            }
+            self.refuse_waiters(index, &refusals::closing());
+        }
+    }
+
+    /// What to do now.
+    pub(super) fn next(&mut self, now: Instant) -> Step<M> {
+        self.changed = false;
+        if self.closing {
+            return Step::End;
+        }
+        self.drain_idle(now);
+        loop {
+            if let Some((index, up)) = self.take_drained() {
+                return Step::Unload(index, up);
+            }
+            let Some(&index) = self.queue.front() else { return Step::Sleep(self.next_expiry(now)) };
+            let Some(plan) = self.slots[index].plan.clone() else { return Step::Plan(index) };
+            match self.make_room(index, plan.memory.total()) {
+                Room::Free => {
+                    self.queue.pop_front();
+                    self.slots[index].state = State::Loading;
+                    return Step::Load(index, plan);
+                }
+                // Idle ones can go at once; for the others their last request gives the word.
+                Room::Soon if self.any_drained() => {}
+                Room::Soon => return Step::Sleep(self.next_expiry(now)),
+                Room::Never(error) => {
+                    self.queue.pop_front();
+                    self.slots[index].state = State::Unloaded;
+                    self.refuse_waiters(index, &error);
+                }
+            }
+        }
+    }
+
+    /// What a model takes, or why it can't be used.
+    pub(super) fn planned(&mut self, index: usize, plan: Result<ModelPlan, LoadError>, now: Instant) {
+        match plan {
+            Ok(plan) => self.slots[index].plan = Some(plan),
+            Err(error) => {
+                self.queue.retain(|queued| *queued != index);
+                self.fail(index, error, now);
+            }
+        }
+    }
+
+    /// The end of a load. Gives the model back if nobody wants it any more.
+    pub(super) fn loaded(
+        &mut self,
+        index: usize,
+        loaded: Result<Up<M>, LoadError>,
+        now: Instant,
+    ) -> Option<Up<M>> {
+        let up = match loaded {
+            Ok(up) if self.closing => {
+                self.slots[index].state = State::Unloaded;
+                return Some(up);
+            }
+            Ok(up) => up,
+            Err(error) => {
+                // Its files may be others by the next time.
+                self.slots[index].plan = None;
+                self.fail(index, error, now);
+                return None;
+            }
+        };
+        let slot = &mut self.slots[index];
+        let model = up.model.clone();
+        slot.failures = 0;
+        slot.was_ready = true;
+        slot.last_used = now;
+        slot.leases += slot.waiters.len();
+        slot.state = State::Ready(up);
+        let waiters = std::mem::take(&mut slot.waiters);
+        self.answers.extend(waiters.into_iter().map(|waiter| (waiter, Answer::Ready(index, model.clone()))));
+        None
+    }
+
+    /// The end of an unload.
+    pub(super) fn unloaded(&mut self, index: usize) {
+        let slot = &mut self.slots[index];
+        slot.state = State::Unloaded;
+        slot.unloads += 1;
+        slot.keep = None;
+        if !slot.waiters.is_empty() {
+            self.enqueue(index);
+        }
+    }
+
+    /// Takes out what is loaded, for the end of the process.
+    pub(super) fn take_all(&mut self) -> Vec<Up<M>> {
+        let take = |slot: &mut Slot<M, W>| match std::mem::replace(&mut slot.state, State::Unloaded) {
+            State::Ready(up) | State::Draining(up) => Some(up),
+            other => {
+                slot.state = other;
+                None
+            }
+        };
+        self.slots.iter_mut().filter_map(take).collect()
+    }
+
+    pub(super) fn take_answers(&mut self) -> Vec<(W, Answer<M>)> {
+        std::mem::take(&mut self.answers)
+    }
+
+    pub(super) fn has_changed(&self) -> bool {
+        self.changed
+    }
+
+    pub(super) fn is_closing(&self) -> bool {
+        self.closing
+    }
+
+    pub(super) fn budget(&self) -> Option<u64> {
+        self.budget
+    }
+
+    /// Bytes of all models that are in memory, or on their way in or out.
+    pub(super) fn used(&self) -> u64 {
+        self.slots.iter().filter(|slot| slot.is_in_memory()).map(Slot::bytes).sum()
+    }
+
+    /// Lets no more requests to a model; it is unloaded when the running ones are done.
+    pub(super) fn drain(&mut self, index: usize) {
+        let slot = &mut self.slots[index];
+        if let State::Ready(_) = slot.state
+            && slot.reloadable
+            && let State::Ready(up) = std::mem::replace(&mut slot.state, State::Unloading)
+        {
+            slot.state = State::Draining(up);
+            self.changed = true;
+        }
+    }
+
+    fn enqueue(&mut self, index: usize) {
+        let slot = &mut self.slots[index];
+        if matches!(slot.state, State::Unloaded | State::Failed(_)) && !self.closing {
+            slot.state = State::Queued;
+            self.queue.push_back(index);
+            self.changed = true;
+        }
+    }
+
+    fn drain_idle(&mut self, now: Instant) {
+        for index in 0..self.slots.len() {
+            if self.slots[index].expiry(now).is_some_and(|expiry| expiry <= now) {
+                self.drain(index);
+            }
+        }
+    }
+
+    /// When an idle model has to go at the earliest. A model in use is looked at again when it could have become idle
+    /// and stayed so, so that the end of a request needs to wake nobody.
+    fn next_expiry(&self, now: Instant) -> Option<Instant> {
+        self.slots.iter().filter_map(|slot| slot.expiry(now)).min()
+    }
+
+    fn any_drained(&self) -> bool {
+        self.slots.iter().any(Slot::is_drained)
+    }
+
+    fn take_drained(&mut self) -> Option<(usize, Up<M>)> {
+        let index = self.slots.iter().position(Slot::is_drained)?;
+        match std::mem::replace(&mut self.slots[index].state, State::Unloading) {
+            State::Draining(up) => Some((index, up)),
+            _ => None,
+        }
+    }
+
+    /// Whether `need` bytes fit the budget; if not, sends out whoever must go for it: idle models before busy ones,
+    /// and those first that were used least recently.
+    fn make_room(&mut self, index: usize, need: u64) -> Room {
+        let Some(budget) = self.budget else { return Room::Free };
+        if self.used().saturating_add(need) <= budget {
+            return Room::Free;
+        }
+        let there = |slot: &&Slot<M, W>| matches!(slot.state, State::Ready(_));
+        let bytes_of = |pinned: bool| -> u64 {
+            let slots = self.slots.iter().filter(there);
+            slots.filter(|slot| pinned == slot.stays()).map(Slot::bytes).sum()
+        };
+        let (pinned, mut movable) = (bytes_of(true), bytes_of(false));
+        if pinned.saturating_add(need) > budget {
+            return Room::Never(refusals::too_big(&self.slots[index], budget, pinned));
+        }
+        let mut order: Vec<usize> =
+            (0..self.slots.len()).filter(|at| there(&&self.slots[*at]) && !self.slots[*at].stays()).collect();
+        order.sort_by_key(|at| (self.slots[*at].leases > 0, self.slots[*at].last_used));
+        for victim in order {
+            if pinned.saturating_add(movable).saturating_add(need) <= budget {
+                break;
+            }
+            movable -= self.slots[victim].bytes();
+            self.drain(victim);
+        }
+        Room::Soon
+    }
+
+    fn fail(&mut self, index: usize, error: LoadError, now: Instant) {
+        let slot = &mut self.slots[index];
+        let pause = FIRST_PAUSE.saturating_mul(1 << slot.failures.min(8)).min(LONGEST_PAUSE);
+        slot.failures = slot.failures.saturating_add(1);
+        let failure = Failure { reason: error.0, retry_at: now + pause };
+        let refusal = refusals::failed(&slot.name, &failure, now);
+        slot.state = State::Failed(failure);
+        self.refuse_waiters(index, &refusal);
+    }
+
+    fn refuse_waiters(&mut self, index: usize, error: &ApiError) {
+        let waiters = std::mem::take(&mut self.slots[index].waiters);
+        self.answers.extend(waiters.into_iter().map(|waiter| (waiter, Answer::Refused(error.clone()))));
+    }
+}
+
+impl<M, W> Slot<M, W> {
+    pub(super) fn new(name: String, residence: Residence, plan: Option<ModelPlan>, now: Instant) -> Self {
+        Self {
+            name,
+            residence,
+            reloadable: true,
+            plan,
+            state: State::Unloaded,
+            waiters: Vec::new(),
+            leases: 0,
+            last_used: now,
+            keep: None,
+            unloads: 0,
+            failures: 0,
+            was_ready: false,
+        }
+    }
+
+    /// A model that is there and stays.
+    pub(super) fn fixed(name: String, up: Up<M>, now: Instant) -> Self {
+        let slot = Self::new(name, Residence::default(), None, now);
+        Self { reloadable: false, was_ready: true, state: State::Ready(up), ..slot }
+    }
+
+    /// Bytes that it takes in memory.
+    pub(super) fn bytes(&self) -> u64 {
+        self.plan.as_ref().map_or(0, |plan| plan.memory.total())
+    }
+
+    /// How long it stays when idle.
+    pub(super) fn idle_limit(&self) -> Keep {
+        if self.stays() { None } else { self.keep.unwrap_or(self.residence.idle_unload) }
+    }
+
+    pub(super) fn is_in_memory(&self) -> bool {
+        matches!(self.state, State::Loading | State::Ready(_) | State::Draining(_) | State::Unloading)
+    }
+
+    fn stays(&self) -> bool {
+        self.residence.pin || !self.reloadable
+    }
+
+    fn is_drained(&self) -> bool {
+        self.leases == 0 && matches!(self.state, State::Draining(_))
+    }
+
+    fn expiry(&self, now: Instant) -> Option<Instant> {
+        let State::Ready(_) = self.state else { return None };
+        let limit = self.idle_limit()?;
+        if self.leases > 0 {
+            // Whoever stays for no time at all is sent out by its last lease.
+            return (!limit.is_zero()).then(|| now.checked_add(limit)).flatten();
+        }
+        self.last_used.checked_add(limit)
+    }
+}
