@@ -4,11 +4,15 @@ use std::time::Duration;
 
 use millrace_api::Limits;
 
+use crate::KeysFile;
+
 /// Settings of the server. The defaults suit a trusted machine: no keys, no cross-origin access.
 #[derive(Debug, Clone)]
 pub struct ServerConfig {
     /// Keys of which a client must present one; empty lets everybody in.
     pub api_keys: Vec<String>,
+    /// More keys, with names and limits.
+    pub api_keys_file: Option<KeysFile>,
     /// Bounds on requests.
     pub limits: Limits,
     /// Origins whose web pages may call the API; `*` allows all, empty none.
@@ -31,6 +35,7 @@ impl Default for ServerConfig {
     fn default() -> Self {
         Self {
             api_keys: Vec::new(),
+            api_keys_file: None,
             limits: Limits::default(),
             allowed_origins: Vec::new(),
             request_timeout: None,

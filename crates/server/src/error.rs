@@ -1,6 +1,6 @@
 //! What can go wrong with the server as a whole; requests fail with [`ApiError`](millrace_api::ApiError).
 
-use std::io;
+use std::{io, path::PathBuf};
 
 /// The server can't start.
 #[derive(Debug, thiserror::Error)]
@@ -12,6 +12,14 @@ pub enum ServerError {
         address: String,
         /// The system's reason.
         source: io::Error,
+    },
+    /// The file of keys is wrong; the reason shows no key.
+    #[error("the keys file {} cannot be used: {reason}", path.display())]
+    KeysFile {
+        /// Where it is.
+        path: PathBuf,
+        /// What is wrong with it.
+        reason: String,
     },
     /// An allowed origin isn't one.
     #[error("`{origin}` is not an origin; write it like https://example.org, or * for all")]

@@ -81,7 +81,8 @@ impl ServedModel {
         self.parts.names.first().map_or("", String::as_str)
     }
 
-    fn cards(&self) -> impl Iterator<Item = ModelCard> + '_ {
+    /// One card per name.
+    pub(crate) fn cards(&self) -> impl Iterator<Item = ModelCard> + '_ {
         let max_model_len = self.engine.info().max_model_len;
         self.parts
             .names

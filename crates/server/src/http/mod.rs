@@ -15,8 +15,8 @@ use axum::{
     routing::{delete, get, post},
 };
 
-use crate::{Registry, ServerConfig, ServerError, Service, metrics::HttpMetrics};
-use middleware::{ApiKeys, access, auth, cors, panics, request_id, vendor};
+use crate::{Registry, ServerConfig, ServerError, Service, keys::KeyRing, metrics::HttpMetrics};
+use middleware::{access, auth, cors, panics, request_id, vendor};
 
 /// Everything that handlers share.
 #[derive(Debug)]
@@ -24,14 +24,14 @@ pub struct App {
     pub(crate) service: Service,
     pub(crate) config: ServerConfig,
     metrics: HttpMetrics,
-    keys: ApiKeys,
+    pub(crate) keys: KeyRing,
 }
 
 impl App {
     /// A server's state over its models.
     pub fn new(models: Registry, config: ServerConfig) -> Arc<Self> {
         let service = Service::new(models, config.limits.clone(), config.request_timeout);
-        let keys = ApiKeys::new(&config.api_keys);
+        let keys = KeyRing::new(&config.api_keys, config.api_keys_file.clone());
         Arc::new(Self { service, config, metrics: HttpMetrics::default(), keys })
     }
 

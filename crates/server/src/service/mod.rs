@@ -22,7 +22,7 @@ use millrace_api::{
 use millrace_engine::{SubmitError, SubmitOptions};
 use millrace_types::SamplingParams;
 
-use crate::{Registry, ServedModel, metrics::SequenceTimer};
+use crate::{Registry, ServedModel, keys::Caller, metrics::SequenceTimer};
 use active::{Active, ActiveGuard};
 use prepare::{Prepared, input_bytes, prepare, tokenize};
 use sequence::Sequence;
@@ -71,7 +71,7 @@ impl Service {
     ) -> Result<Generation, ApiError> {
         let arrival = Instant::now();
         request.options.validate(&self.limits)?;
-        let model = self.models.lookup(request.model.as_deref())?.clone();
+        let model = self.lookup(request.model.as_deref())?;
         let guard = self.active.enter(names, model.engine.clone());
         let timeout = request.options.time_limit().or(self.default_timeout);
         let options = SubmitOptions {
@@ -80,7 +80,18 @@ impl Service {
             deadline: timeout.and_then(|timeout| arrival.checked_add(timeout)),
         };
         let (request, prompts) = self.prepare(&model, request).await?;
+        let tokens = prompts.iter().map(|prompt| prompt.tokens.len()).sum();
+        let caller = Caller::current();
+        caller.take_prompt(tokens)?;
         submit(model, &request, prompts, &options, arrival, guard)
+            .inspect_err(|_| caller.return_prompt(tokens))
+    }
+
+    /// A model that the caller may use.
+    fn lookup(&self, name: Option<&str>) -> Result<Arc<ServedModel>, ApiError> {
+        let model = self.models.lookup(name)?.clone();
+        Caller::current().check_model(&model.parts.names)?;
+        Ok(model)
     }
 
     async fn prepare(
@@ -102,7 +113,7 @@ impl Service {
     /// # Errors
     /// As in [`generate`](Self::generate).
     pub async fn tokenize(&self, call: TokenizeCall) -> Result<TokenizeBody, ApiError> {
-        let model = self.models.lookup(call.model.as_deref())?.clone();
+        let model = self.lookup(call.model.as_deref())?;
         let bytes = input_bytes(&call.input);
         let work = move || {
             let tokens = tokenize(&model, &call.input, usize::MAX)?.pop().unwrap_or_default().tokens;
@@ -123,7 +134,7 @@ impl Service {
     /// # Errors
     /// A 400 for ids outside of the vocabulary, a 404 for an unknown model.
     pub async fn detokenize(&self, call: DetokenizeCall) -> Result<DetokenizeBody, ApiError> {
-        let model = self.models.lookup(call.model.as_deref())?.clone();
+        let model = self.lookup(call.model.as_deref())?;
         let (limits, bytes) = (self.limits.clone(), size_of_val(&*call.tokens));
         let work = move || {
             model.limits(&limits).check_tokens("tokens", &call.tokens)?;

@@ -4,11 +4,12 @@ mod access;
 mod auth;
 mod cors;
 mod panics;
+mod rate;
 mod request_id;
 mod vendor;
 
 pub(super) use access::access;
-pub(super) use auth::{ApiKeys, auth};
+pub(super) use auth::auth;
 pub(super) use cors::cors;
 pub(super) use panics::panics;
 pub(super) use request_id::{RequestName, request_id};

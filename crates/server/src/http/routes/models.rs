@@ -11,10 +11,14 @@ use axum::{
 use millrace_api::{
     ApiError,
     anthropic::models::{ModelInfo, ModelPage, PageQuery},
-    openai::models::ModelList,
+    openai::models::{ModelCard, ModelList},
 };
 
-use crate::http::{App, middleware::speaks_anthropic, reply::Failure};
+use crate::{
+    ServedModel,
+    http::{App, middleware::speaks_anthropic, reply::Failure},
+    keys::Caller,
+};
 
 /// `GET /v1/models`.
 pub(crate) async fn list_models(
@@ -22,7 +26,7 @@ pub(crate) async fn list_models(
     headers: HeaderMap,
     query: Query<Vec<(String, String)>>,
 ) -> Result<Response, Failure> {
-    let cards = app.service.models().cards();
+    let cards = cards(&app);
     if speaks_anthropic(&headers) {
         return Ok(Json(ModelPage::new(cards, &page_query(query.0))?).into_response());
     }
@@ -35,13 +39,20 @@ pub(crate) async fn get_model(
     Path(id): Path<String>,
     headers: HeaderMap,
 ) -> Result<Response, Failure> {
-    let card = app.service.models().cards().into_iter().find(|card| card.id == id);
+    let card = cards(&app).into_iter().find(|card| card.id == id);
     let card = card.ok_or_else(|| Failure(ApiError::model_not_found(&id)))?;
     Ok(if speaks_anthropic(&headers) {
         Json(ModelInfo::from(card)).into_response()
     } else {
         Json(card).into_response()
     })
+}
+
+/// Cards of the models that the caller may use.
+fn cards(app: &App) -> Vec<ModelCard> {
+    let caller = Caller::current();
+    let usable = app.service.models().iter().filter(|model| caller.may_use(&model.parts.names));
+    usable.flat_map(ServedModel::cards).collect()
 }
 
 /// Other parameters are left alone, as the vendor leaves them.
