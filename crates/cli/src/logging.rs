@@ -5,10 +5,10 @@ use std::io::IsTerminal;
 use tracing_subscriber::filter::LevelFilter;
 use tracing_subscriber::{EnvFilter, fmt};
 
-use crate::args::LogLevel;
+use crate::args::{LogFormat, LogLevel};
 
-/// Starts logging at `level`. `RUST_LOG` refines it, in the syntax of tracing's `EnvFilter`.
-pub(crate) fn init(level: LogLevel) {
+/// Starts logging at `level` in `format`. `RUST_LOG` refines it, in the syntax of tracing's `EnvFilter`.
+pub(crate) fn init(level: LogLevel, format: LogFormat) {
     let default = match level {
         LogLevel::Off => LevelFilter::OFF,
         LogLevel::Error => LevelFilter::ERROR,
@@ -18,6 +18,9 @@ pub(crate) fn init(level: LogLevel) {
         LogLevel::Trace => LevelFilter::TRACE,
     };
     let filter = EnvFilter::builder().with_default_directive(default.into()).from_env_lossy();
-    let ansi = std::io::stderr().is_terminal();
-    fmt().with_env_filter(filter).with_writer(std::io::stderr).with_ansi(ansi).init();
+    let lines = fmt().with_env_filter(filter).with_writer(std::io::stderr);
+    match format {
+        LogFormat::Text => lines.with_ansi(std::io::stderr().is_terminal()).init(),
+        LogFormat::Json => lines.json().flatten_event(true).with_ansi(false).init(),
+    }
 }

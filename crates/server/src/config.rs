@@ -17,8 +17,18 @@ pub struct ServerConfig {
     pub limits: Limits,
     /// Origins whose web pages may call the API; `*` allows all, empty none.
     pub allowed_origins: Vec<String>,
+    /// Methods that such pages may use; `*` or empty allows all.
+    pub allowed_methods: Vec<String>,
+    /// Headers that such pages may send; `*` or empty allows all.
+    pub allowed_headers: Vec<String>,
+    /// Whether such pages may send cookies and HTTP credentials; needs named origins.
+    pub allow_credentials: bool,
+    /// Log the bodies of requests, prompts included.
+    pub log_prompts: bool,
     /// Time limit of requests that bring none of their own.
     pub request_timeout: Option<Duration>,
+    /// How long a request may wait for its first step.
+    pub max_queue_wait: Option<Duration>,
     /// Silence on a stream after which a comment is sent, so that proxies keep the connection.
     pub keep_alive: Duration,
     /// Time in which a client must have sent a request's head, and also how long an idle connection is kept.
@@ -38,7 +48,12 @@ impl Default for ServerConfig {
             api_keys_file: None,
             limits: Limits::default(),
             allowed_origins: Vec::new(),
+            allowed_methods: Vec::new(),
+            allowed_headers: Vec::new(),
+            allow_credentials: false,
+            log_prompts: false,
             request_timeout: None,
+            max_queue_wait: None,
             keep_alive: Duration::from_secs(15),
             header_timeout: Duration::from_secs(60),
             body_timeout: Duration::from_secs(60),

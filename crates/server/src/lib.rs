@@ -13,6 +13,7 @@ mod keys;
 mod listen;
 mod metrics;
 mod model;
+mod process;
 mod service;
 mod shutdown;
 
@@ -20,7 +21,7 @@ pub use config::ServerConfig;
 pub use error::ServerError;
 pub use http::{App, router};
 pub use keys::KeysFile;
-pub use listen::{bind, serve};
+pub use listen::{Listener, Tls, bind, serve};
 pub use metrics::ModelMetrics;
 pub use model::{ModelParts, Registry, ServedModel};
 pub use service::{Generation, Service};

@@ -6,7 +6,7 @@ mod reply;
 mod routes;
 mod sse;
 
-use std::sync::Arc;
+use std::{sync::Arc, time::Instant};
 
 use axum::{
     Router,
@@ -16,7 +16,7 @@ use axum::{
 };
 
 use crate::{Registry, ServerConfig, ServerError, Service, keys::KeyRing, metrics::HttpMetrics};
-use middleware::{access, auth, cors, panics, request_id, vendor};
+use middleware::{access, admin, auth, cors, panics, request_id, vendor};
 
 /// Everything that handlers share.
 #[derive(Debug)]
@@ -24,15 +24,17 @@ pub struct App {
     pub(crate) service: Service,
     pub(crate) config: ServerConfig,
     metrics: HttpMetrics,
+    started: Instant,
     pub(crate) keys: KeyRing,
 }
 
 impl App {
     /// A server's state over its models.
     pub fn new(models: Registry, config: ServerConfig) -> Arc<Self> {
-        let service = Service::new(models, config.limits.clone(), config.request_timeout);
+        let service = Service::new(models, config.limits.clone(), config.request_timeout)
+            .with_queue_wait(config.max_queue_wait);
         let keys = KeyRing::new(&config.api_keys, config.api_keys_file.clone());
-        Arc::new(Self { service, config, metrics: HttpMetrics::default(), keys })
+        Arc::new(Self { service, config, metrics: HttpMetrics::default(), started: Instant::now(), keys })
     }
 
     /// The pipeline behind the routes.
@@ -46,9 +48,10 @@ impl App {
 /// # Errors
 /// If an allowed origin can't be one.
 pub fn router(app: Arc<App>) -> Result<Router, ServerError> {
-    let cors = cors(&app.config.allowed_origins)?;
+    let cors = cors(&app.config)?;
     let router = Router::new()
         .merge(protected().route_layer(from_fn_with_state(app.clone(), auth)))
+        .merge(administration().route_layer(from_fn_with_state(app.clone(), admin)))
         .merge(open())
         .fallback(routes::not_found)
         .method_not_allowed_fallback(routes::method_not_allowed)
@@ -74,6 +77,15 @@ fn protected() -> Router<Arc<App>> {
         .route("/v1/requests/{id}", delete(routes::cancel_request))
         .route("/tokenize", post(routes::tokenize))
         .route("/detokenize", post(routes::detokenize))
+}
+
+/// Routes for this machine and for holders of an administrator's key.
+fn administration() -> Router<Arc<App>> {
+    Router::new()
+        .route("/v1/status", get(routes::status))
+        .route("/v1/cache/stats", get(routes::cache_stats))
+        .route("/v1/cache/prefix", delete(routes::drop_prefixes))
+        .route("/v1/requests/{id}/cancel", post(routes::cancel_any))
 }
 
 fn open() -> Router<Arc<App>> {

@@ -11,6 +11,7 @@ mod render;
 mod sequence;
 
 use std::{
+    collections::HashMap,
     sync::Arc,
     time::{Duration, Instant},
 };
@@ -19,7 +20,7 @@ use millrace_api::{
     ApiError, GenerationRequest, Limits, Start,
     openai::tokenize::{DetokenizeBody, DetokenizeCall, TokenizeBody, TokenizeCall},
 };
-use millrace_engine::{SubmitError, SubmitOptions};
+use millrace_engine::{RequestState, SubmitError, SubmitOptions};
 use millrace_types::SamplingParams;
 
 use crate::{Registry, ServedModel, keys::Caller, metrics::SequenceTimer};
@@ -27,6 +28,7 @@ use active::{Active, ActiveGuard};
 use prepare::{Prepared, input_bytes, prepare, tokenize};
 use sequence::Sequence;
 
+pub(crate) use active::RequestStatus;
 pub use generation::Generation;
 pub(crate) use late_system::knows_late_system;
 pub(crate) use offload::Offload;
@@ -44,6 +46,7 @@ pub struct Service {
     models: Registry,
     limits: Limits,
     default_timeout: Option<Duration>,
+    max_queue_wait: Option<Duration>,
     active: Active,
     offload: Offload,
 }
@@ -51,7 +54,20 @@ pub struct Service {
 impl Service {
     /// A service over some models. `default_timeout` holds for requests that bring no time limit.
     pub fn new(models: Registry, limits: Limits, default_timeout: Option<Duration>) -> Self {
-        Self { models, limits, default_timeout, active: Active::new(), offload: Offload::new() }
+        Self {
+            models,
+            limits,
+            default_timeout,
+            max_queue_wait: None,
+            active: Active::new(),
+            offload: Offload::new(),
+        }
+    }
+
+    /// Requests that wait longer than this for their first step are given up.
+    #[must_use]
+    pub fn with_queue_wait(self, most: Option<Duration>) -> Self {
+        Self { max_queue_wait: most, ..self }
     }
 
     /// The models.
@@ -72,16 +88,17 @@ impl Service {
         let arrival = Instant::now();
         request.options.validate(&self.limits)?;
         let model = self.lookup(request.model.as_deref())?;
-        let guard = self.active.enter(names, model.engine.clone());
-        let timeout = request.options.time_limit().or(self.default_timeout);
+        let caller = Caller::current();
+        let guard = self.active.enter(names, model.clone(), caller.clone(), arrival);
+        let timeout = caller.time_limit(request.options.time_limit()).or(self.default_timeout);
         let options = SubmitOptions {
             priority: request.options.priority,
             cache_salt: request.options.cache_salt.clone(),
             deadline: timeout.and_then(|timeout| arrival.checked_add(timeout)),
+            start_by: self.max_queue_wait.and_then(|wait| arrival.checked_add(wait)),
         };
         let (request, prompts) = self.prepare(&model, request).await?;
         let tokens = prompts.iter().map(|prompt| prompt.tokens.len()).sum();
-        let caller = Caller::current();
         caller.take_prompt(tokens)?;
         submit(model, &request, prompts, &options, arrival, guard)
             .inspect_err(|_| caller.return_prompt(tokens))
@@ -143,9 +160,20 @@ impl Service {
         self.offload.run(bytes, work).await
     }
 
-    /// Ends the requests of this name; says how many there were. Their streams end with the reason `abort`.
+    /// Ends the caller's requests of this name; says how many there were. Their streams end with the reason `abort`.
     pub fn abort(&self, name: &str) -> usize {
-        self.active.abort(name)
+        self.active.abort(name, &Caller::current())
+    }
+
+    /// All requests in the house, oldest first, with what the engines say about them.
+    pub(crate) async fn status(&self) -> Vec<RequestStatus> {
+        let mut states = HashMap::new();
+        for model in self.models.iter() {
+            let inspection = model.engine.inspect().await.unwrap_or_default();
+            let state = |state: RequestState| ((model.name().to_owned(), state.id), state);
+            states.extend(inspection.requests.into_iter().map(state));
+        }
+        self.active.status(&states)
     }
 
     /// Whether all engines run.

@@ -9,7 +9,9 @@
 mod answers;
 mod anthropic;
 mod calls;
+mod connections;
 mod failures;
+mod keys;
 mod refusals;
 mod support;
 mod surroundings;

@@ -10,7 +10,7 @@ use axum::{
 };
 use millrace_api::{ApiError, ErrorKind};
 
-use super::{rate, vendor::is_anthropic};
+use super::{access::KeyName, deadline, rate, vendor::is_anthropic};
 use crate::{
     http::{App, reply::Failure},
     keys::{Caller, Key},
@@ -19,16 +19,20 @@ use crate::{
 /// Lets a request pass if there are no keys, or if it presents one that has requests left. Answers tell the holder of a
 /// limited key what is left.
 pub(crate) async fn auth(State(app): State<Arc<App>>, request: Request, next: Next) -> Response {
-    let key = match identify(&app, request.headers()) {
-        Ok(key) => key,
+    let known = identify(&app, request.headers())
+        .and_then(|key| deadline::time_limit(request.headers()).map(|time_limit| (key, time_limit)));
+    let (key, time_limit) = match known {
+        Ok(known) => known,
         Err(error) => return Failure(error).into_response(),
     };
-    let Some(key) = key else { return next.run(request).await };
+    let caller = Caller::new(key.clone(), time_limit);
+    let Some(key) = key else { return caller.scope(next.run(request)).await };
     let anthropic = is_anthropic(&request);
     let mut response = match count(&key, request.method()) {
-        Ok(()) => Caller::new(Some(key.clone())).scope(next.run(request)).await,
+        Ok(()) => caller.scope(next.run(request)).await,
         Err(error) => Failure(error).into_response(),
     };
+    response.extensions_mut().insert(KeyName(key.name().to_owned()));
     rate::tell(&key, anthropic, response.headers_mut());
     response
 }

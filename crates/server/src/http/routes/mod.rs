@@ -1,5 +1,6 @@
 //! Handlers, one file per subject.
 
+mod admin;
 mod generate;
 mod messages;
 mod models;
@@ -12,6 +13,7 @@ use millrace_api::{ApiError, ErrorKind};
 
 use super::reply::Failure;
 
+pub(super) use admin::{cache_stats, cancel_any, drop_prefixes, status};
 pub(super) use generate::{chat_completions, completions};
 pub(super) use messages::{count_tokens, messages};
 pub(super) use models::{get_model, list_models};
