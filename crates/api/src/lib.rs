@@ -11,6 +11,7 @@ mod collect;
 mod encoder;
 mod error;
 mod event;
+mod introspect;
 mod json;
 mod limits;
 mod options;

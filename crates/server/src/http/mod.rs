@@ -5,6 +5,7 @@ mod middleware;
 mod reply;
 mod routes;
 mod sse;
+mod table;
 
 use std::{sync::Arc, time::Instant};
 
@@ -17,6 +18,7 @@ use axum::{
 
 use crate::{Registry, ServerConfig, ServerError, Service, keys::KeyRing, metrics::HttpMetrics};
 use middleware::{access, admin, auth, cors, panics, request_id, vendor};
+use table::Routes;
 
 /// Everything that handlers share.
 #[derive(Debug)]
@@ -50,9 +52,9 @@ impl App {
 pub fn router(app: Arc<App>) -> Result<Router, ServerError> {
     let cors = cors(&app.config)?;
     let router = Router::new()
-        .merge(protected().route_layer(from_fn_with_state(app.clone(), auth)))
-        .merge(administration().route_layer(from_fn_with_state(app.clone(), admin)))
-        .merge(open())
+        .merge(protected().router.route_layer(from_fn_with_state(app.clone(), auth)))
+        .merge(administration().router.route_layer(from_fn_with_state(app.clone(), admin)))
+        .merge(open().router)
         .fallback(routes::not_found)
         .method_not_allowed_fallback(routes::method_not_allowed)
         .layer(DefaultBodyLimit::max(app.config.limits.max_body_bytes))
@@ -65,8 +67,8 @@ pub fn router(app: Arc<App>) -> Result<Router, ServerError> {
 }
 
 /// Routes that need a key, if there are keys. As in vLLM, probes and metrics need none.
-fn protected() -> Router<Arc<App>> {
-    Router::new()
+fn protected() -> Routes {
+    Routes::new()
         .route("/v1/chat/completions", post(routes::chat_completions))
         .route("/v1/completions", post(routes::completions))
         .route("/v1/messages", post(routes::messages))
@@ -80,20 +82,22 @@ fn protected() -> Router<Arc<App>> {
 }
 
 /// Routes for this machine and for holders of an administrator's key.
-fn administration() -> Router<Arc<App>> {
-    Router::new()
+fn administration() -> Routes {
+    Routes::new()
         .route("/v1/status", get(routes::status))
         .route("/v1/cache/stats", get(routes::cache_stats))
         .route("/v1/cache/prefix", delete(routes::drop_prefixes))
         .route("/v1/requests/{id}/cancel", post(routes::cancel_any))
 }
 
-fn open() -> Router<Arc<App>> {
-    Router::new()
+fn open() -> Routes {
+    Routes::new()
         .route("/health", get(routes::health))
         .route("/ready", get(routes::ready))
         .route("/ping", get(routes::health).post(routes::health))
         .route("/version", get(routes::version))
         .route("/metrics", get(routes::metrics))
         .route("/load", get(routes::load))
+        .route("/openapi.json", get(routes::openapi))
+        .route("/docs", get(routes::docs))
 }

@@ -67,10 +67,16 @@ async fn who_sends_a_body_slowly_is_told_so() {
 
 #[tokio::test]
 async fn slow_connections_take_places_only_for_a_while() {
-    let config =
-        ServerConfig { max_connections: 2, header_timeout: Duration::from_millis(300), ..ServerConfig::default() };
+    let config = ServerConfig {
+        max_connections: 2,
+        header_timeout: Duration::from_millis(300),
+        ..ServerConfig::default()
+    };
     let server = with_config(config).await;
-    let slow = [TcpStream::connect(server.address).await.unwrap(), TcpStream::connect(server.address).await.unwrap()];
+    let slow = [
+        TcpStream::connect(server.address).await.unwrap(),
+        TcpStream::connect(server.address).await.unwrap(),
+    ];
     // All places are taken; this one waits in the system's queue until they are given up.
     assert_eq!(server.get("/health").await.status, 200);
     drop(slow);
@@ -99,7 +105,8 @@ async fn a_request_that_is_not_started_in_time_is_sent_away() {
     let config = ServerConfig { max_queue_wait: Some(Duration::from_millis(50)), ..ServerConfig::default() };
     let server = Setup { config, ..Setup::default() }.start(|_| Plan::Queue).await;
     let body = r#"{"prompt": "x"}"#;
-    let reply = server.send(request("POST", "/v1/completions", &[("content-type", "application/json")], body)).await;
+    let reply =
+        server.send(request("POST", "/v1/completions", &[("content-type", "application/json")], body)).await;
     assert_eq!(reply.status, 503);
     assert!(reply.headers.contains_key("retry-after"));
     assert!(reply.error()["message"].as_str().unwrap().contains("waited too long"), "{}", reply.text);

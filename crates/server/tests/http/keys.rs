@@ -24,7 +24,8 @@ async fn locked(script: impl Fn() -> Plan + Send + 'static) -> (TestServer, temp
     let dir = tempfile::tempdir().unwrap();
     let path = dir.path().join("keys.yaml");
     std::fs::write(&path, KEYS).unwrap();
-    let config = ServerConfig { api_keys_file: Some(KeysFile::open(&path).unwrap()), ..ServerConfig::default() };
+    let config =
+        ServerConfig { api_keys_file: Some(KeysFile::open(&path).unwrap()), ..ServerConfig::default() };
     (Setup { config, ..Setup::default() }.start(move |_| script()).await, dir)
 }
 

@@ -10,12 +10,17 @@ mod validate;
 use serde_json::Value;
 
 use super::{Call, body::CommonBody, unsupported::refuse_unsupported};
-use crate::{ApiError, Limits, read};
+use crate::{ApiError, Limits, introspect::field_names, read};
 
 pub(super) use messages::normalize;
 pub(crate) use tools::check_schema;
 pub(super) use types::TemplateBody;
 pub(super) use validate::chat_input;
+
+/// Names of the fields that a body may have and that mean something.
+pub fn fields() -> Vec<&'static str> {
+    [field_names::<CommonBody>(), field_names::<types::ChatBody>(), field_names::<TemplateBody>()].concat()
+}
 
 /// Reads a parsed body.
 ///

@@ -1,6 +1,7 @@
 //! Handlers, one file per subject.
 
 mod admin;
+mod docs;
 mod generate;
 mod messages;
 mod models;
@@ -14,6 +15,9 @@ use millrace_api::{ApiError, ErrorKind};
 use super::reply::Failure;
 
 pub(super) use admin::{cache_stats, cancel_any, drop_prefixes, status};
+#[cfg(test)]
+pub(super) use docs::OPENAPI;
+pub(super) use docs::{docs, openapi};
 pub(super) use generate::{chat_completions, completions};
 pub(super) use messages::{count_tokens, messages};
 pub(super) use models::{get_model, list_models};

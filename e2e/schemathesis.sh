@@ -1,0 +1,36 @@
+#!/usr/bin/env bash
+# Generated requests against every operation of /openapi.json: no 5xx, no hang, documented statuses and shapes only.
+#
+#   e2e/schemathesis.sh              about two minutes
+#   EXAMPLES=2000 e2e/schemathesis.sh   tens of thousands of requests
+#
+# MILLRACE_BIN names the server's program, as for the tests; `st` comes from e2e/requirements.txt (STRUN=path/to/st).
+set -euo pipefail
+cd "$(dirname "$0")/.."
+
+binary="${MILLRACE_BIN:-${CARGO_TARGET_DIR:-target}/release/millrace}"
+st="${STRUN:-st}"
+log="$(mktemp)"
+# A short context keeps answers short: what is tested is how requests are read.
+"$binary" serve --port 0 --max-model-len 96 --request-timeout 20 --log-level error >"$log" 2>"$log.err" &
+server=$!
+trap 'kill "$server" 2>/dev/null; wait "$server" 2>/dev/null || true; rm -f "$log" "$log.err"' EXIT
+for _ in $(seq 300); do
+    url="$(sed -n 's/^listening on //p' "$log")"
+    [ -n "$url" ] && break
+    sleep 0.2
+done
+[ -n "$url" ] || { echo "the server did not start: $(cat "$log.err")" >&2; exit 1; }
+
+"$st" run "$url/openapi.json" \
+    --checks not_a_server_error,status_code_conformance,content_type_conformance,response_schema_conformance \
+    --phases examples,coverage,fuzzing --mode all --max-examples "${EXAMPLES:-25}" --seed "${SEED:-1}" \
+    --request-timeout 30 --generation-database none --continue-on-failure ${ST_ARGS:-}
+
+# Still there, and nothing left behind.
+for _ in $(seq 100); do
+    [ "$(curl -sf "$url/load")" = '{"server_load":0}' ] && exit 0
+    sleep 0.2
+done
+echo "requests are left: $(curl -s "$url/v1/status")" >&2
+exit 1
