@@ -143,7 +143,9 @@ def test_the_cache_is_dropped(launch):
 def test_one_cannot_end_anothers_request(locked):
     headers = {"Authorization": "Bearer key-of-bob"}
     other = {"Authorization": "Bearer key-of-ada"}
-    with locked.http.stream("POST", "/v1/completions", json=endless_body(stream=True), headers=headers | {"x-request-id": "mine"}) as stream:
-        next(stream.iter_lines())
+    body = endless_body(stream=True)
+    with locked.http.stream("POST", "/v1/completions", json=body, headers=headers | {"x-request-id": "mine"}) as stream:
+        lines = stream.iter_lines()
+        next(lines)
         assert locked.http.delete("/v1/requests/mine", headers=other).status_code == 404
         assert locked.http.delete("/v1/requests/mine", headers=headers).status_code == 200

@@ -21,6 +21,7 @@ const NEVER: Duration = Duration::from_secs(365 * 24 * 3600);
 /// Runs the command until a signal ends it.
 pub(crate) fn run(args: &ServeArgs) -> Result<()> {
     let config = server_config(&args.server)?;
+    millrace_server::check(&config)?;
     let runtime = pipeline::runtime()?;
     // A taken port is better known before the weights are loaded than after.
     let (listener, address) = runtime.block_on(listen(&args.server))?;

@@ -19,7 +19,7 @@ mod shutdown;
 
 pub use config::ServerConfig;
 pub use error::ServerError;
-pub use http::{App, router};
+pub use http::{App, check, router};
 pub use keys::KeysFile;
 pub use listen::{Listener, Tls, bind, serve};
 pub use metrics::ModelMetrics;

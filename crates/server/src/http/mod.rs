@@ -45,6 +45,14 @@ impl App {
     }
 }
 
+/// Checks what can be told of a configuration without serving, so that a mistake is known before a model is loaded.
+///
+/// # Errors
+/// What [`router`] would refuse.
+pub fn check(config: &ServerConfig) -> Result<(), ServerError> {
+    cors(config).map(drop)
+}
+
 /// All routes with their middleware.
 ///
 /// # Errors
