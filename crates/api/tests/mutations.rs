@@ -17,9 +17,9 @@ fn seeds() -> Vec<Value> {
             "skip_special_tokens": false, "priority": -2, "cache_salt": "s", "timeout": 2.5, "stream": true,
             "stream_options": {"include_usage": true, "continuous_usage_stats": true}, "logprobs": true, "top_logprobs": 2,
             "messages": [{"role": "system", "content": "s"}, {"role": "user", "content": ["a", {"type": "text", "text": "b"}]},
-                {"role": "assistant", "content": null, "reasoning_content": "r", "tool_calls": [call.clone()]},
+                {"role": "assistant", "content": null, "reasoning_content": "r", "tool_calls": [call]},
                 {"role": "tool", "tool_call_id": "1", "content": "2"}, {"role": "assistant", "content": "c"}],
-            "tools": [tool.clone()], "tool_choice": {"type": "function", "function": {"name": "f"}},
+            "tools": [tool], "tool_choice": {"type": "function", "function": {"name": "f"}},
             "parallel_tool_calls": false, "documents": [{"title": "t"}], "continue_final_message": true,
             "chat_template_kwargs": {"a": [1]}, "reasoning_effort": "none", "thinking_token_budget": 3}),
         json!({"model": "m", "prompt": [[1, 2], "text"], "logprobs": 3, "echo": true, "max_tokens": 0, "best_of": 1,
@@ -47,10 +47,28 @@ fn any_value() -> impl Strategy<Value = Value> {
         any::<i64>().prop_map(Value::from),
         any::<u64>().prop_map(Value::from),
         any::<f64>().prop_map(|number| Number::from_f64(number).map_or(Value::Null, Value::Number)),
-        prop::sample::select(vec![json!(0), json!(-1), json!(1e300), json!(u64::MAX), json!(i64::MIN), json!(0.1)]),
+        prop::sample::select(vec![
+            json!(0),
+            json!(-1),
+            json!(1e300),
+            json!(u64::MAX),
+            json!(i64::MIN),
+            json!(0.1)
+        ]),
         ".{0,12}".prop_map(Value::String),
-        prop::sample::select(vec!["", "\u{0}", "text", "user", "assistant", "tool", "function", "auto", "e\u{301}🦀", " "])
-            .prop_map(Value::from),
+        prop::sample::select(vec![
+            "",
+            "\u{0}",
+            "text",
+            "user",
+            "assistant",
+            "tool",
+            "function",
+            "auto",
+            "e\u{301}🦀",
+            " "
+        ])
+        .prop_map(Value::from),
     ];
     leaf.prop_recursive(4, 24, 4, |inner| {
         prop_oneof![

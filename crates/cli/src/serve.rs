@@ -51,7 +51,10 @@ pub(crate) fn run(args: &ServeArgs) -> Result<()> {
 /// Where the server was told to listen.
 enum Address {
     /// TLS or not, and what became of the port.
-    Tcp { scheme: &'static str, socket: SocketAddr },
+    Tcp {
+        scheme: &'static str,
+        socket: SocketAddr,
+    },
     Unix(std::path::PathBuf),
 }
 
@@ -68,7 +71,13 @@ async fn listen(args: &ServerArgs) -> Result<(Listener, Address)> {
             (listener.into(), Address::Tcp { scheme, socket })
         }
     };
-    Ok((match tls { Some(tls) => listener.with_tls(tls), None => listener }, address))
+    Ok((
+        match tls {
+            Some(tls) => listener.with_tls(tls),
+            None => listener,
+        },
+        address,
+    ))
 }
 
 #[cfg(unix)]
@@ -176,6 +185,9 @@ mod tests {
         assert!(line.contains("http://127.0.0.1:80/v1/chat/completions"), "{line}");
         assert!(line.contains("it'\\''s") && line.contains("Bearer KEY"), "{line}");
         assert!(curl(&at("[::]:80"), "m", false).contains("http://[::1]:80/"));
-        assert!(curl(&Address::Unix("/run/m".into()), "m", false).contains("--unix-socket /run/m http://localhost/v1"));
+        assert!(
+            curl(&Address::Unix("/run/m".into()), "m", false)
+                .contains("--unix-socket /run/m http://localhost/v1")
+        );
     }
 }

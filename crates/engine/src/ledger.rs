@@ -118,7 +118,8 @@ impl Ledger {
                 waited.then(|| (FinishReason::Timeout, Some(WAITED.to_owned())))
             }
         };
-        let expired = |(id, entry): (&RequestId, &Entry)| close(entry).map(|(reason, error)| (*id, reason, error));
+        let expired =
+            |(id, entry): (&RequestId, &Entry)| close(entry).map(|(reason, error)| (*id, reason, error));
         self.entries.iter().filter_map(expired).collect()
     }
 

@@ -4,7 +4,11 @@
 //!         --tokens 64 --stream
 //!
 //! It counts the ends of answers, and of a stream its events, and fails if an answer isn't what was asked for.
-#![allow(clippy::print_stdout, clippy::unwrap_used, reason = "a program for measurements, used by developers")]
+#![allow(
+    clippy::print_stdout,
+    clippy::unwrap_used,
+    reason = "a program for measurements, used by developers"
+)]
 
 use std::{
     io::{Read, Write},
@@ -130,7 +134,8 @@ fn talk(plan: &Plan, stop: &AtomicBool) -> Seen {
 }
 
 fn request(plan: &Plan) -> Vec<u8> {
-    let mut body = json!({"model": "mock", "max_tokens": plan.tokens, "temperature": 0, "stream": plan.stream});
+    let mut body =
+        json!({"model": "mock", "max_tokens": plan.tokens, "temperature": 0, "stream": plan.stream});
     let text = "Tell me about foxes and dogs, and what they do all day. Be brief, and give two examples.";
     if plan.chat {
         body["messages"] = json!([{"role": "user", "content": text}]);

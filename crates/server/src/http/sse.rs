@@ -33,7 +33,8 @@ pub(super) fn events(
 ) -> Response {
     let ping = encoder.ping().map_or_else(|| COMMENT.to_owned(), |frame| text([frame]));
     let pieces = generation.into_stream().ready_chunks(TOGETHER);
-    let pieces = pieces.map(move |events| text(events.into_iter().flat_map(|event| encoder.frames(&head, event))));
+    let pieces =
+        pieces.map(move |events| text(events.into_iter().flat_map(|event| encoder.frames(&head, event))));
     // An event without a frame, such as half a character, makes an empty piece: nothing to send.
     let pieces = pieces.filter(|text| std::future::ready(!text.is_empty()));
     let mut response = Response::new(Body::from_stream(kept_alive(pieces, ping, app.config.keep_alive)));
