@@ -158,7 +158,7 @@ fn a_request_that_waits_too_long_is_sent_away() {
     running.blocking_recv().unwrap();
     let start_by = Some(Instant::now());
     let options = SubmitOptions { start_by, ..SubmitOptions::default() };
-    let waiting = engine.handle.submit(prompt(9, 2), greedy(3), options.clone()).unwrap();
+    let waiting = engine.handle.submit(prompt(9, 2), greedy(3), options).unwrap();
     let output = collect(waiting);
     // A fast machine may have ended the first one by now; then the second one was started, or is still too late.
     if output.tokens.is_empty() {
