@@ -8,14 +8,15 @@
 set -euo pipefail
 cd "$(dirname "$0")/.."
 
-binary="${MILLRACE_BIN:-${CARGO_TARGET_DIR:-target}/release/millrace}"
-st="${STRUN:-st}"
+binary="$(realpath "${MILLRACE_BIN:-${CARGO_TARGET_DIR:-target}/release/millrace}")"
+st="$(command -v "${STRUN:-st}")"
 log="$(mktemp)"
-schema="$(mktemp --suffix .json)"
+folder="$(mktemp -d)"
+schema="$folder/openapi.json"
 # A short context keeps answers short: what is tested is how requests are read.
 "$binary" serve --port 0 --max-model-len 96 --request-timeout 20 --log-level error >"$log" 2>"$log.err" &
 server=$!
-trap 'kill "$server" 2>/dev/null; wait "$server" 2>/dev/null || true; rm -f "$log" "$log.err" "$schema"' EXIT
+trap 'kill "$server" 2>/dev/null; wait "$server" 2>/dev/null || true; rm -rf "$log" "$log.err" "$folder"' EXIT
 for _ in $(seq 300); do
     url="$(sed -n 's/^listening on //p' "$log")"
     [ -n "$url" ] && break
@@ -39,6 +40,8 @@ for schema in document["components"]["schemas"].values():
 json.dump(document, sys.stdout)
 ' >"$schema"
 
+# It keeps what it finds in the folder in which it runs.
+cd "$folder"
 "$st" run "$schema" --url "$url" \
     --checks not_a_server_error,status_code_conformance,content_type_conformance,response_schema_conformance \
     --phases examples,coverage,fuzzing --mode all --max-examples "${EXAMPLES:-25}" --seed "${SEED:-1}" \
