@@ -7,6 +7,8 @@ pub enum ErrorKind {
     BadRequest,
     /// 401: no key, or a wrong one.
     Unauthorized,
+    /// 403: a key that doesn't open this.
+    Forbidden,
     /// 404: no such model, request or path.
     NotFound,
     /// 405: the path exists, the method doesn't.
@@ -15,6 +17,8 @@ pub enum ErrorKind {
     Timeout,
     /// 413: the body is over the size limit.
     TooLarge,
+    /// 429: the key's budget is used up for now.
+    RateLimited,
     /// 500: our fault.
     Internal,
     /// 503: come back later.
@@ -27,10 +31,12 @@ impl ErrorKind {
         match self {
             Self::BadRequest => 400,
             Self::Unauthorized => 401,
+            Self::Forbidden => 403,
             Self::NotFound => 404,
             Self::MethodNotAllowed => 405,
             Self::Timeout => 408,
             Self::TooLarge => 413,
+            Self::RateLimited => 429,
             Self::Internal => 500,
             Self::Unavailable => 503,
         }

@@ -107,6 +107,14 @@ impl<'a> Fields<'a> {
         }
     }
 
+    /// What was asked for so far.
+    pub(super) fn known(&self) -> Vec<&'static str> {
+        let mut known = self.known.clone();
+        known.sort_unstable();
+        known.dedup();
+        known
+    }
+
     /// Refuses what nobody asked for by name.
     pub(crate) fn done(self) -> Result<(), ApiError> {
         match self.object.keys().find(|key| !self.known.contains(&key.as_str())) {

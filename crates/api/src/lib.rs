@@ -13,6 +13,7 @@ mod error;
 mod event;
 mod fields;
 mod history;
+mod introspect;
 mod json;
 mod limits;
 mod options;

@@ -5,14 +5,14 @@ use std::io::IsTerminal;
 use tracing_subscriber::filter::LevelFilter;
 use tracing_subscriber::{EnvFilter, fmt};
 
-use crate::args::LogLevel;
+use crate::args::{LogFormat, LogLevel};
 
 /// The MCP library writes whole messages and URLs into its log, which may hold secrets. What matters of them is in
 /// our own lines.
 const QUIET: &str = "rmcp=off";
 
-/// Starts logging at `level`. `RUST_LOG` refines it, in the syntax of tracing's `EnvFilter`.
-pub(crate) fn init(level: LogLevel) {
+/// Starts logging at `level` in `format`. `RUST_LOG` refines it, in the syntax of tracing's `EnvFilter`.
+pub(crate) fn init(level: LogLevel, format: LogFormat) {
     let default = match level {
         LogLevel::Off => LevelFilter::OFF,
         LogLevel::Error => LevelFilter::ERROR,
@@ -24,6 +24,9 @@ pub(crate) fn init(level: LogLevel) {
     let wanted = std::env::var(EnvFilter::DEFAULT_ENV).unwrap_or_default();
     let filter =
         EnvFilter::builder().with_default_directive(default.into()).parse_lossy(format!("{QUIET},{wanted}"));
-    let ansi = std::io::stderr().is_terminal();
-    fmt().with_env_filter(filter).with_writer(std::io::stderr).with_ansi(ansi).init();
+    let lines = fmt().with_env_filter(filter).with_writer(std::io::stderr);
+    match format {
+        LogFormat::Text => lines.with_ansi(std::io::stderr().is_terminal()).init(),
+        LogFormat::Json => lines.json().flatten_event(true).with_ansi(false).init(),
+    }
 }

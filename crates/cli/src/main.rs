@@ -28,7 +28,7 @@ use args::{BenchCommand, Command};
 
 fn main() -> ExitCode {
     let cli = config::parse();
-    logging::init(cli.log_level);
+    logging::init(cli.log_level, cli.log_format);
     let result = match &cli.command {
         Command::Serve(args) => serve::run(args),
         Command::Chat(args) => chat::run(args),

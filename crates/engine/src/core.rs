@@ -15,7 +15,7 @@ use tokio::sync::mpsc::{UnboundedReceiver, UnboundedSender, error::TryRecvError}
 use tokio::sync::watch;
 
 use crate::{
-    Command, EngineStats, ITERATION_TOKEN_BUCKETS,
+    Command, EngineStats, ITERATION_TOKEN_BUCKETS, Inspection,
     handle::EnginePort,
     ledger::Ledger,
     runner::{Row, Runner},
@@ -115,6 +115,9 @@ impl EngineCore {
         match command {
             Command::Submit(request, outputs) => self.open(*request, outputs),
             Command::Abort(id) => self.close(id, FinishReason::Abort, None),
+            // Whoever asked may have left.
+            Command::Inspect(reply) => drop(reply.send(self.inspect())),
+            Command::DropCache(reply) => drop(reply.send(self.sched.drop_unused_cache())),
             Command::Drain if self.mode == Mode::Serving => self.mode = Mode::Draining,
             Command::Drain => {}
             Command::Shutdown => self.mode = Mode::Stopping,
@@ -140,10 +143,21 @@ impl EngineCore {
         }
     }
 
+    fn inspect(&self) -> Inspection {
+        let mut requests = self.ledger.states();
+        for request in &mut requests {
+            if let Some(info) = self.sched.info(request.id) {
+                request.running = info.running;
+                request.computed_tokens = info.computed;
+            }
+        }
+        Inspection { requests, cached_blocks: self.sched.stats().blocks_cached }
+    }
+
     /// Ends requests whose client has gone or whose time is up.
     fn sweep(&mut self) {
-        for (id, reason) in self.ledger.expired(Instant::now()) {
-            self.close(id, reason, None);
+        for (id, reason, error) in self.ledger.expired(Instant::now()) {
+            self.close(id, reason, error);
         }
     }
 
@@ -246,6 +260,7 @@ impl EngineCore {
             running: sched.running,
             waiting: sched.waiting,
             blocks_in_use: sched.blocks_in_use,
+            blocks_cached: sched.blocks_cached,
             blocks_total: sched.blocks_total,
             prefix_queries: sched.prefix.queries,
             prefix_hits: sched.prefix.hits,

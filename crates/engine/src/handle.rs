@@ -9,9 +9,9 @@ use std::{
 };
 
 use millrace_types::{Request, RequestId, RequestOutput, SamplingParams, TokenId};
-use tokio::sync::{mpsc, watch};
+use tokio::sync::{mpsc, oneshot, watch};
 
-use crate::EngineStats;
+use crate::{EngineStats, Inspection};
 
 /// What the engine serves; fixed for its life.
 #[derive(Debug, Clone)]
@@ -39,6 +39,10 @@ pub enum Command {
     Submit(Box<Request>, mpsc::UnboundedSender<RequestOutput>),
     /// End a request; unknown and finished ids are ignored.
     Abort(RequestId),
+    /// Tell about the open requests and the cache.
+    Inspect(oneshot::Sender<Inspection>),
+    /// Forget the cached prefixes that no request uses, and say how many blocks held them.
+    DropCache(oneshot::Sender<usize>),
     /// Take no more requests, finish the running ones, then end the thread.
     Drain,
     /// Abort everything and end the thread.
@@ -90,6 +94,8 @@ pub struct SubmitOptions {
     pub cache_salt: Option<String>,
     /// Ends the request with a timeout past this moment.
     pub deadline: Option<Instant>,
+    /// Ends the request if it still waits for its first step at this moment.
+    pub start_by: Option<Instant>,
 }
 
 /// The engine's end of [`channel`].
@@ -177,9 +183,9 @@ impl EngineHandle {
     ) -> Result<ResponseStream, SubmitError> {
         self.check_serving()?;
         let id = RequestId(self.next_id.fetch_add(1, Ordering::Relaxed));
-        let SubmitOptions { priority, cache_salt, deadline } = options;
-        let request =
-            Request { id, prompt, sampling, priority, cache_salt, deadline, arrival: Instant::now() };
+        let SubmitOptions { priority, cache_salt, deadline, start_by } = options;
+        let arrival = Instant::now();
+        let request = Request { id, prompt, sampling, priority, cache_salt, deadline, start_by, arrival };
         let (tx, outputs) = mpsc::unbounded_channel();
         if self.commands.send(Command::Submit(Box::new(request), tx)).is_err() {
             return Err(SubmitError::Dead);
@@ -195,6 +201,23 @@ impl EngineHandle {
     pub fn abort(&self, id: RequestId) {
         // A dead engine has no requests left to abort.
         let _ = self.commands.send(Command::Abort(id));
+    }
+
+    /// What the engine has open and cached; `None` if it has ended.
+    pub async fn inspect(&self) -> Option<Inspection> {
+        self.ask(Command::Inspect).await
+    }
+
+    /// Forgets the cached prefixes that no request uses; says how many blocks held them. `None` if the engine has
+    /// ended.
+    pub async fn drop_cache(&self) -> Option<usize> {
+        self.ask(Command::DropCache).await
+    }
+
+    async fn ask<T>(&self, question: impl FnOnce(oneshot::Sender<T>) -> Command) -> Option<T> {
+        let (reply, answer) = oneshot::channel();
+        self.commands.send(question(reply)).ok()?;
+        answer.await.ok()
     }
 
     /// No new requests; the thread ends when the running ones are done.

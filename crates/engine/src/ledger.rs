@@ -10,7 +10,10 @@ use millrace_types::{
 };
 use tokio::sync::mpsc::UnboundedSender;
 
-use crate::sampling::SamplingState;
+use crate::{RequestState, sampling::SamplingState};
+
+/// Said to a request that was never started.
+const WAITED: &str = "The request waited too long for its turn. Please try again later.";
 
 /// One open request.
 #[derive(Debug)]
@@ -19,6 +22,7 @@ pub(crate) struct Entry {
     pub(crate) output: Vec<TokenId>,
     pub(crate) usage: Usage,
     pub(crate) deadline: Option<Instant>,
+    start_by: Option<Instant>,
     /// Prompt log-probabilities that were not sent yet (chunked prefill brings them piece by piece).
     prompt_logprobs: Vec<Option<TokenLogprobs>>,
     /// Prompt tokens that have theirs, the first one (which has none) included; 0 if nobody asked.
@@ -77,6 +81,7 @@ impl Ledger {
             output: Vec::new(),
             usage,
             deadline: request.deadline,
+            start_by: request.start_by,
             scored: prompt_logprobs.len(),
             prompt_logprobs,
             arrival: request.arrival,
@@ -100,16 +105,38 @@ impl Ledger {
         self.entries.get_mut(&id)
     }
 
-    /// Ids of open requests whose client has gone or whose deadline has passed, with the reason to close them.
-    pub(crate) fn expired(&self, now: Instant) -> Vec<(RequestId, FinishReason)> {
-        let reason = |entry: &Entry| {
+    /// Open requests whose client has gone or whose time is up, with how to close them.
+    pub(crate) fn expired(&self, now: Instant) -> Vec<(RequestId, FinishReason, Option<String>)> {
+        let over = |time: Option<Instant>| time.is_some_and(|time| time <= now);
+        let close = |entry: &Entry| {
             if entry.outputs.is_closed() {
-                Some(FinishReason::Abort)
+                Some((FinishReason::Abort, None))
+            } else if over(entry.deadline) {
+                Some((FinishReason::Timeout, None))
             } else {
-                entry.deadline.is_some_and(|d| d <= now).then_some(FinishReason::Timeout)
+                let waited = over(entry.start_by) && entry.queue_time.is_none();
+                waited.then(|| (FinishReason::Timeout, Some(WAITED.to_owned())))
             }
         };
-        self.entries.iter().filter_map(|(id, entry)| Some((*id, reason(entry)?))).collect()
+        let expired =
+            |(id, entry): (&RequestId, &Entry)| close(entry).map(|(reason, error)| (*id, reason, error));
+        self.entries.iter().filter_map(expired).collect()
+    }
+
+    /// What the ledger knows of its requests, oldest first; the rest is the scheduler's.
+    pub(crate) fn states(&self) -> Vec<RequestState> {
+        let state = |(id, entry): (&RequestId, &Entry)| RequestState {
+            id: *id,
+            running: false,
+            prompt_tokens: entry.usage.prompt_tokens,
+            cached_tokens: entry.usage.cached_tokens,
+            computed_tokens: 0,
+            generated_tokens: entry.usage.completion_tokens,
+            preemptions: entry.preemptions,
+        };
+        let mut states: Vec<_> = self.entries.iter().map(state).collect();
+        states.sort_unstable_by_key(|state| state.id);
+        states
     }
 
     /// Notes the first admission of a request (later ones follow a preemption). True the first time.

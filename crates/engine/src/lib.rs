@@ -7,6 +7,7 @@
 mod config;
 mod core;
 mod handle;
+mod inspect;
 mod ledger;
 mod runner;
 mod sampling;
@@ -18,6 +19,7 @@ pub use handle::{
     Command, EngineHandle, EngineInfo, EnginePort, Reservation, ResponseStream, SubmitError, SubmitOptions,
     channel,
 };
+pub use inspect::{Inspection, RequestState};
 pub use millrace_sched::Policy;
 pub use start::{Engine, start};
 pub use stats::{EngineStats, ITERATION_TOKEN_BUCKETS};

@@ -13,6 +13,8 @@ pub struct EngineStats {
     pub waiting: usize,
     /// KV blocks owned by live requests.
     pub blocks_in_use: usize,
+    /// Contents that a prefix lookup can find, in blocks, used or merely kept.
+    pub blocks_cached: usize,
     /// All usable KV blocks.
     pub blocks_total: usize,
     /// Prompt tokens looked up in the prefix cache.

@@ -150,3 +150,51 @@ fn the_kv_dtype_changes_memory_and_little_else() {
     assert!(a >= 2 * b, "{a} {b}");
     assert_eq!(generate(&half, prompt(30, 1), greedy(3)).tokens.len(), 3);
 }
+
+#[test]
+fn a_request_that_waits_too_long_is_sent_away() {
+    let engine = engine(&EngineConfig { max_num_seqs: 1, ..config() });
+    let mut running = submit(&engine, prompt(9, 1), greedy(ENDLESS));
+    running.blocking_recv().unwrap();
+    let start_by = Some(Instant::now());
+    let options = SubmitOptions { start_by, ..SubmitOptions::default() };
+    let waiting = engine.handle.submit(prompt(9, 2), greedy(3), options).unwrap();
+    let output = collect(waiting);
+    // A fast machine may have ended the first one by now; then the second one was started, or is still too late.
+    if output.tokens.is_empty() {
+        assert_eq!(output.finish.unwrap().reason, FinishReason::Timeout);
+        assert!(output.error.unwrap().contains("waited too long"));
+    }
+    drop(running);
+    assert_idle(&engine, 2);
+}
+
+#[test]
+fn inspection_shows_what_is_open_and_what_is_cached() {
+    let runtime = tokio::runtime::Builder::new_current_thread().build().unwrap();
+    let engine = engine(&EngineConfig { max_num_seqs: 1, ..config() });
+    let inspect = || runtime.block_on(engine.handle.inspect()).unwrap();
+    assert_eq!(inspect(), millrace_engine::Inspection::default());
+    let mut running = submit(&engine, prompt(33, 1), greedy(ENDLESS));
+    let waiting = submit(&engine, prompt(9, 2), greedy(3));
+    running.blocking_recv().unwrap();
+    let seen = inspect();
+    // A fast machine may have ended the first one by now.
+    if let [first, second] = &*seen.requests {
+        assert_eq!((first.id, first.running, first.prompt_tokens), (running.id(), true, 33));
+        assert!(first.generated_tokens >= 1 && first.computed_tokens >= 33);
+        assert_eq!((second.id, second.running, second.generated_tokens), (waiting.id(), false, 0));
+    }
+    drop(running);
+    assert_eq!(collect(waiting).tokens.len(), 3);
+    assert_idle(&engine, 2);
+    // The prompt's full blocks are kept until they are dropped.
+    assert!(inspect().cached_blocks >= 2);
+    assert!(runtime.block_on(engine.handle.drop_cache()).unwrap() >= 2);
+    assert_eq!(inspect().cached_blocks, 0);
+    assert_eq!(generate(&engine, prompt(33, 1), greedy(3)).usage.cached_tokens, 0);
+    engine.handle.shutdown();
+    let handle = engine.handle.clone();
+    assert!(engine.join());
+    assert_eq!(runtime.block_on(handle.inspect()), None);
+}

@@ -114,6 +114,11 @@ impl BlockManager {
         self.pool.reset_cache()
     }
 
+    /// Forgets the cached content that no sequence uses; says how many blocks held it.
+    pub fn drop_unused_cache(&mut self) -> usize {
+        self.pool.drop_unused()
+    }
+
     /// Blocks that hold `tokens` tokens.
     pub fn blocks_for(&self, tokens: usize) -> usize {
         tokens.div_ceil(self.config.block_size)

@@ -172,6 +172,21 @@ impl BlockPool {
         true
     }
 
+    /// Forgets the cached content of all blocks that nobody holds; says how many there were. They stay where they are
+    /// in the free queue.
+    pub fn drop_unused(&mut self) -> usize {
+        let mut dropped = 0;
+        for (id, block) in (0..).zip(&mut self.blocks) {
+            if block.refs == 0
+                && let Some(hash) = block.hash.take()
+            {
+                self.index.remove(&hash, BlockId(id));
+                dropped += 1;
+            }
+        }
+        dropped
+    }
+
     /// The free queue, front first.
     #[cfg(test)]
     pub(crate) fn free_queue(&self) -> Vec<u32> {

@@ -41,6 +41,8 @@ pub struct SchedStats {
     pub waiting: usize,
     /// KV blocks that sequences hold.
     pub blocks_in_use: usize,
+    /// Different contents in the prefix cache, in blocks, used or merely kept.
+    pub blocks_cached: usize,
     /// KV blocks that there are, the reserved one not counted.
     pub blocks_total: usize,
     /// Prefix lookups, in tokens; the first admission of each sequence counts.
@@ -180,6 +182,7 @@ impl Scheduler {
             running: self.running.len(),
             waiting: self.waiting.len(),
             blocks_in_use: self.kv.pool().num_used(),
+            blocks_cached: self.kv.pool().num_cached(),
             blocks_total: self.kv.pool().capacity(),
             prefix: self.kv.stats(),
             preemptions: self.preemptions,
@@ -194,6 +197,11 @@ impl Scheduler {
     /// Forgets all cached prefixes, if no sequence holds a block; returns whether it did.
     pub fn reset_prefix_cache(&mut self) -> bool {
         self.kv.reset_prefix_cache()
+    }
+
+    /// Forgets the cached prefixes that no sequence uses; says how many blocks held them.
+    pub fn drop_unused_cache(&mut self) -> usize {
+        self.kv.drop_unused_cache()
     }
 
     fn seq(&self, id: RequestId) -> Option<&Seq> {

@@ -4,17 +4,31 @@ use std::time::Duration;
 
 use millrace_api::Limits;
 
+use crate::KeysFile;
+
 /// Settings of the server. The defaults suit a trusted machine: no keys, no cross-origin access.
 #[derive(Debug, Clone)]
 pub struct ServerConfig {
     /// Keys of which a client must present one; empty lets everybody in.
     pub api_keys: Vec<String>,
+    /// More keys, with names and limits.
+    pub api_keys_file: Option<KeysFile>,
     /// Bounds on requests.
     pub limits: Limits,
     /// Origins whose web pages may call the API; `*` allows all, empty none.
     pub allowed_origins: Vec<String>,
+    /// Methods that such pages may use; `*` or empty allows all.
+    pub allowed_methods: Vec<String>,
+    /// Headers that such pages may send; `*` or empty allows all.
+    pub allowed_headers: Vec<String>,
+    /// Whether such pages may send cookies and HTTP credentials; needs named origins.
+    pub allow_credentials: bool,
+    /// Log the bodies of requests, prompts included.
+    pub log_prompts: bool,
     /// Time limit of requests that bring none of their own.
     pub request_timeout: Option<Duration>,
+    /// How long a request may wait for its first step.
+    pub max_queue_wait: Option<Duration>,
     /// Silence on a stream after which a comment is sent, so that proxies keep the connection.
     pub keep_alive: Duration,
     /// Time in which a client must have sent a request's head, and also how long an idle connection is kept.
@@ -31,9 +45,15 @@ impl Default for ServerConfig {
     fn default() -> Self {
         Self {
             api_keys: Vec::new(),
+            api_keys_file: None,
             limits: Limits::default(),
             allowed_origins: Vec::new(),
+            allowed_methods: Vec::new(),
+            allowed_headers: Vec::new(),
+            allow_credentials: false,
+            log_prompts: false,
             request_timeout: None,
+            max_queue_wait: None,
             keep_alive: Duration::from_secs(15),
             header_timeout: Duration::from_secs(60),
             body_timeout: Duration::from_secs(60),

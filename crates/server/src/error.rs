@@ -1,6 +1,6 @@
 //! What can go wrong with the server as a whole; requests fail with [`ApiError`](millrace_api::ApiError).
 
-use std::io;
+use std::{io, path::PathBuf};
 
 /// The server can't start.
 #[derive(Debug, thiserror::Error)]
@@ -26,6 +26,41 @@ pub enum ServerError {
     Thread {
         /// The system's reason.
         source: io::Error,
+    },
+    /// The Unix socket is taken, or its file is something else.
+    #[error("cannot listen on the socket {}: {source}; choose another --uds", path.display())]
+    BindUnix {
+        /// As it was given.
+        path: PathBuf,
+        /// What is there, or the system's reason.
+        source: io::Error,
+    },
+    /// The certificate or its key is wrong; the reason shows nothing of the key.
+    #[error("the TLS file {} cannot be used: {reason}", path.display())]
+    Tls {
+        /// Which of the two.
+        path: PathBuf,
+        /// What is wrong with it.
+        reason: String,
+    },
+    /// Any page at all would act with its visitor's credentials.
+    #[error("--allow-credentials needs the origins by name; `*` is not allowed with it")]
+    Credentials,
+    /// What may not be in a list of methods or headers.
+    #[error("`{name}` in {flag} is not a name that HTTP allows")]
+    Cors {
+        /// The list.
+        flag: &'static str,
+        /// As it was given.
+        name: String,
+    },
+    /// The file of keys is wrong; the reason shows no key.
+    #[error("the keys file {} cannot be used: {reason}", path.display())]
+    KeysFile {
+        /// Where it is.
+        path: PathBuf,
+        /// What is wrong with it.
+        reason: String,
     },
     /// An allowed origin isn't one.
     #[error("`{origin}` is not an origin; write it like https://example.org, or * for all")]

@@ -10,9 +10,11 @@ mod config;
 mod error;
 mod formats;
 mod http;
+mod keys;
 mod listen;
 mod metrics;
 mod model;
+mod process;
 mod registry;
 mod responses;
 mod service;
@@ -21,8 +23,9 @@ mod store;
 
 pub use config::ServerConfig;
 pub use error::ServerError;
-pub use http::{App, Extras, router};
-pub use listen::{bind, serve};
+pub use http::{App, Extras, check, router};
+pub use keys::KeysFile;
+pub use listen::{Listener, Tls, bind, serve};
 pub use metrics::ModelMetrics;
 pub use model::{ModelParts, ServedModel};
 pub use registry::{

@@ -45,6 +45,18 @@ pub fn interrupts() -> impl Stream<Item = ()> {
     stream::unfold((), |()| async { tokio::signal::ctrl_c().await.ok().map(|()| ((), ())) })
 }
 
+/// SIGHUP, where it exists.
+#[cfg(unix)]
+pub(crate) fn hangups() -> impl Stream<Item = ()> {
+    unix(tokio::signal::unix::SignalKind::hangup())
+}
+
+/// SIGHUP, where it exists.
+#[cfg(not(unix))]
+pub(crate) fn hangups() -> impl Stream<Item = ()> {
+    stream::empty()
+}
+
 #[cfg(unix)]
 fn terminations() -> impl Stream<Item = ()> {
     unix(tokio::signal::unix::SignalKind::terminate())

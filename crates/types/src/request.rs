@@ -23,6 +23,9 @@ pub struct Request {
     pub cache_salt: Option<String>,
     /// Past this moment the engine ends the request with [`FinishReason::Timeout`](crate::FinishReason).
     pub deadline: Option<Instant>,
+    /// If the request still waits for its first step at this moment, the engine ends it with
+    /// [`FinishReason::Timeout`](crate::FinishReason) and an error that says so.
+    pub start_by: Option<Instant>,
     /// When the request entered the engine's queue (queue and first-token times count from here).
     pub arrival: Instant,
 }

@@ -45,9 +45,11 @@ mod tests {
         for (kind, status_code, name) in [
             (ErrorKind::BadRequest, 400, "invalid_request_error"),
             (ErrorKind::Unauthorized, 401, "authentication_error"),
+            (ErrorKind::Forbidden, 403, "permission_error"),
             (ErrorKind::NotFound, 404, "not_found_error"),
             (ErrorKind::MethodNotAllowed, 405, "invalid_request_error"),
             (ErrorKind::TooLarge, 413, "request_too_large"),
+            (ErrorKind::RateLimited, 429, "rate_limit_error"),
             (ErrorKind::Internal, 500, "api_error"),
             (ErrorKind::Timeout, 504, "timeout_error"),
             (ErrorKind::Unavailable, 529, "overloaded_error"),
@@ -57,7 +59,5 @@ mod tests {
             let body = json!({"type": "error", "error": {"type": name, "message": "No."}, "request_id": "r"});
             assert_eq!(error_body(&error, "r"), body);
         }
-        assert_eq!(type_name(403), "permission_error");
-        assert_eq!(type_name(429), "rate_limit_error");
     }
 }

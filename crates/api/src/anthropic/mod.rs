@@ -23,6 +23,11 @@ use crate::{ApiError, Call, Limits, fields, openai::tokenize::TokenizeCall};
 
 pub use error::{error_body, status};
 
+/// Names of the fields that a body of `/v1/messages` may have; those included that are refused with advice.
+pub fn fields() -> Vec<&'static str> {
+    validate::field_names()
+}
+
 /// Reads a body of `POST /v1/messages`. `request_id` is told in errors that end a stream.
 ///
 /// # Errors

@@ -104,8 +104,8 @@ impl PageQuery {
     }
 }
 
-/// Unix seconds as a date and time in UTC.
-pub(crate) fn rfc3339(seconds: u64) -> String {
+/// Unix seconds as a date and time in UTC, as RFC 3339 writes them.
+pub fn rfc3339(seconds: u64) -> String {
     let (year, month, day) = civil(seconds / 86_400);
     let (hour, minute, second) = (seconds / 3600 % 24, seconds / 60 % 60, seconds % 60);
     format!("{year:04}-{month:02}-{day:02}T{hour:02}:{minute:02}:{second:02}Z")

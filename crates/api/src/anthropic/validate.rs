@@ -2,7 +2,7 @@
 
 use std::collections::HashMap;
 
-use serde_json::Value;
+use serde_json::{Value, json};
 
 use super::{
     blocks::{read_content, read_texts},
@@ -54,7 +54,8 @@ const BILLING: &str = "x-anthropic-billing-header:";
 pub(super) fn read_request(body: &Value, limits: &Limits) -> Result<Request, ApiError> {
     let mut fields = Fields::new(String::new(), body)?;
     fields.need("max_tokens")?;
-    let (model, conversation, options) = read_body(fields, limits)?;
+    let (model, conversation, options) = read_body(&mut fields, limits)?;
+    fields.done()?;
     Ok(Request { model, conversation, options })
 }
 
@@ -63,18 +64,30 @@ pub(super) fn read_request(body: &Value, limits: &Limits) -> Result<Request, Api
 /// # Errors
 /// As in [`read_request`].
 pub(super) fn read_count(body: &Value, limits: &Limits) -> Result<(String, Conversation), ApiError> {
-    let fields = Fields::new(String::new(), body)?;
-    read_body(fields, limits).map(|(model, conversation, _)| (model, conversation))
+    let mut fields = Fields::new(String::new(), body)?;
+    let (model, conversation, _) = read_body(&mut fields, limits)?;
+    fields.done()?;
+    Ok((model, conversation))
 }
 
-fn read_body(mut fields: Fields<'_>, limits: &Limits) -> Result<(String, Conversation, Options), ApiError> {
+/// Names of the fields that a body may have, those included that are refused.
+pub(super) fn field_names() -> Vec<&'static str> {
+    // Every field is asked for, whatever the body holds, as long as nothing is wrong with it.
+    let body = json!({"model": "", "max_tokens": 1, "messages": [{"role": "user", "content": "x"}]});
+    let Ok(mut fields) = Fields::new(String::new(), &body) else { return Vec::new() };
+    match read_body(&mut fields, &Limits::default()) {
+        Ok(_) => fields.known(),
+        Err(_) => Vec::new(),
+    }
+}
+
+fn read_body(fields: &mut Fields<'_>, limits: &Limits) -> Result<(String, Conversation, Options), ApiError> {
     let model = fields.need_str("model")?.to_owned();
-    let max_tokens = at_least(&mut fields, "max_tokens", 1)?;
-    let thinking = read_thinking(&mut fields, max_tokens)?;
-    let options = read_options(&mut fields, limits, max_tokens, thinking)?;
-    let conversation = read_conversation(&mut fields, limits, thinking)?;
-    read_hints(&mut fields)?;
-    fields.done()?;
+    let max_tokens = at_least(fields, "max_tokens", 1)?;
+    let thinking = read_thinking(fields, max_tokens)?;
+    let options = read_options(fields, limits, max_tokens, thinking)?;
+    let conversation = read_conversation(fields, limits, thinking)?;
+    read_hints(fields)?;
     Ok((model, conversation, options))
 }
 

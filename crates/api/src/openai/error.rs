@@ -18,10 +18,12 @@ fn type_name(kind: ErrorKind) -> &'static str {
     match kind {
         ErrorKind::BadRequest => "BadRequestError",
         ErrorKind::Unauthorized => "AuthenticationError",
+        ErrorKind::Forbidden => "PermissionDeniedError",
         ErrorKind::NotFound => "NotFoundError",
         ErrorKind::MethodNotAllowed => "MethodNotAllowedError",
         ErrorKind::Timeout => "TimeoutError",
         ErrorKind::TooLarge => "RequestTooLargeError",
+        ErrorKind::RateLimited => "RateLimitError",
         ErrorKind::Internal => "InternalServerError",
         ErrorKind::Unavailable => "ServiceUnavailableError",
     }

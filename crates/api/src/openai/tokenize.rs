@@ -5,7 +5,7 @@ use serde::{Deserialize, Serialize};
 use serde_json::Value;
 
 use super::chat::{TemplateBody, chat_input};
-use crate::{ApiError, Input, Int, Limits, Prompt, error::shorten, read};
+use crate::{ApiError, Input, Int, Limits, Prompt, error::shorten, introspect::field_names, read};
 
 /// What to tokenize.
 #[derive(Debug)]
@@ -54,6 +54,16 @@ struct TokenizeFields {
     prompt: Option<String>,
     add_special_tokens: Option<bool>,
     return_token_strs: Option<bool>,
+}
+
+/// Names of the fields that a `/tokenize` body may have.
+pub fn tokenize_fields() -> Vec<&'static str> {
+    [field_names::<TokenizeFields>(), field_names::<TemplateBody>()].concat()
+}
+
+/// Names of the fields that a `/detokenize` body may have.
+pub fn detokenize_fields() -> Vec<&'static str> {
+    field_names::<DetokenizeFields>()
 }
 
 /// Reads a `/tokenize` body: `prompt`, or `messages` as in chat completions.

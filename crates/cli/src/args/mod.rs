@@ -38,6 +38,10 @@ pub(crate) struct Cli {
     #[arg(long, global = true, value_enum, default_value_t = LogLevel::Warn, value_name = "LEVEL")]
     #[arg(help_heading = "Logging")]
     pub(crate) log_level: LogLevel,
+    /// How a line of the log is written; `json` is one object a line, for machines
+    #[arg(long, global = true, value_enum, default_value_t = LogFormat::Text, value_name = "FORMAT")]
+    #[arg(help_heading = "Logging")]
+    pub(crate) log_format: LogFormat,
 }
 
 const EXAMPLES: &str = "\
@@ -89,6 +93,13 @@ pub(crate) struct DoctorArgs {
     /// Threads to measure with [default: the CPUs this process may use]
     #[arg(long, value_name = "N", value_parser = units::threads)]
     pub(crate) threads: Option<usize>,
+}
+
+/// How to log.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, ValueEnum)]
+pub(crate) enum LogFormat {
+    Text,
+    Json,
 }
 
 /// How much to log.

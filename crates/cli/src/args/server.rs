@@ -10,7 +10,8 @@ use super::{ConfigArgs, EngineArgs, ModelArgs, ParserArgs, units};
 /// `millrace serve`.
 #[derive(Debug, Args)]
 #[command(after_help = "\
-The first line on standard output is `listening on http://HOST:PORT`. Ctrl-C (or SIGTERM) takes no new requests and \
+The first line on standard output is `listening on http://HOST:PORT` (or `unix:PATH`). SIGHUP reads the keys file and the \
+certificate again. Ctrl-C (or SIGTERM) takes no new requests and \
 finishes the running ones; a second one aborts them.
 
 Tokens for the Hub come from HF_TOKEN or the login of Hugging Face's own tools; HF_HOME, HF_ENDPOINT and \
@@ -20,6 +21,7 @@ Examples:
   millrace serve                                    The built-in demo model
   millrace serve ~/models/qwen3-0.6b --quantize q8  A folder, weights as 8-bit integers
   millrace serve Qwen/Qwen3-0.6B --host 0.0.0.0 --api-key SECRET
+  millrace serve --uds /run/millrace.sock           A Unix socket instead of a port
   millrace serve --config server.yaml --port 9000   Settings from a file
   millrace serve --models models.yaml               Several models, loaded when they are needed")]
 pub(crate) struct ServeArgs {
@@ -52,6 +54,18 @@ pub(crate) struct ServerArgs {
     /// Port to listen on; 0 takes a free one
     #[arg(long, default_value_t = 8000)]
     pub(crate) port: u16,
+    /// Unix socket to listen on instead of a port
+    #[arg(long, value_name = "PATH")]
+    pub(crate) uds: Option<PathBuf>,
+    /// Permissions of the Unix socket's file, in octal
+    #[arg(long, value_name = "MODE", default_value = "600", value_parser = units::mode)]
+    pub(crate) uds_mode: u32,
+    /// Certificate for TLS and those that vouch for it, as PEM; read again when it changes
+    #[arg(long, value_name = "FILE", requires = "ssl_keyfile")]
+    pub(crate) ssl_certfile: Option<PathBuf>,
+    /// Private key of the certificate, as PEM
+    #[arg(long, value_name = "FILE", requires = "ssl_certfile")]
+    pub(crate) ssl_keyfile: Option<PathBuf>,
     /// Names that requests may use for the model; the first one is reported [default: MODEL as written]
     #[arg(long, value_name = "NAME")]
     pub(crate) served_model_name: Vec<String>,
@@ -59,9 +73,24 @@ pub(crate) struct ServerArgs {
     #[arg(long, value_name = "KEY", env = "MILLRACE_API_KEY", hide_env_values = true)]
     #[arg(value_delimiter = ',')]
     pub(crate) api_key: Vec<String>,
+    /// File with more keys, their names, budgets and models (see docs/operations.md); read again on SIGHUP
+    #[arg(long, value_name = "FILE")]
+    pub(crate) api_keys_file: Option<PathBuf>,
     /// Longest time for one request in seconds; 0 means no limit
     #[arg(long, value_name = "SECONDS", default_value = "0", value_parser = units::seconds)]
     pub(crate) request_timeout: Duration,
+    /// Longest time in seconds that a request waits for its first step; 0 means no limit
+    #[arg(long, value_name = "SECONDS", default_value = "0", value_parser = units::seconds)]
+    pub(crate) max_queue_wait: Duration,
+    /// Connections at a time; more wait in the system's queue
+    #[arg(long, value_name = "N", default_value_t = 4096, value_parser = units::positive)]
+    pub(crate) max_connections: usize,
+    /// Seconds in which a request's head must have arrived, and after which an idle connection is closed
+    #[arg(long, value_name = "SECONDS", default_value = "60", value_parser = units::some_seconds)]
+    pub(crate) header_timeout: Duration,
+    /// Seconds in which a request's body must have arrived
+    #[arg(long, value_name = "SECONDS", default_value = "60", value_parser = units::some_seconds)]
+    pub(crate) body_timeout: Duration,
     /// Seconds of silence in a stream before a comment keeps the connection open; 0 means never
     #[arg(long, value_name = "SECONDS", default_value = "15", value_parser = units::seconds)]
     pub(crate) sse_keep_alive_interval: Duration,
@@ -80,6 +109,18 @@ pub(crate) struct ServerArgs {
     /// Web origins whose pages may call this server, such as https://example.org; `*` is any [default: none]
     #[arg(long, value_name = "ORIGIN")]
     pub(crate) allowed_origins: Vec<String>,
+    /// Methods that those pages may use [default: any]
+    #[arg(long, value_name = "METHOD", value_delimiter = ',')]
+    pub(crate) allowed_methods: Vec<String>,
+    /// Headers that those pages may send [default: any]
+    #[arg(long, value_name = "HEADER", value_delimiter = ',')]
+    pub(crate) allowed_headers: Vec<String>,
+    /// Let those pages send cookies and HTTP credentials; needs named origins
+    #[arg(long)]
+    pub(crate) allow_credentials: bool,
+    /// Log the bodies of requests, prompts included, up to 4096 characters each (with --log-level info)
+    #[arg(long)]
+    pub(crate) log_prompts: bool,
     /// Servers of tools, as JSON: {"mcpServers": {NAME: {"command": …} or {"url": …}}} [default: none]
     #[arg(long, value_name = "FILE")]
     pub(crate) mcp_config: Option<PathBuf>,

@@ -67,6 +67,18 @@ pub(crate) fn time(text: &str) -> Result<std::time::Duration, String> {
     duration.ok_or_else(|| "must be a time of at most a year, such as 90s, 10m or 1.5h".into())
 }
 
+/// Reads a time in seconds that is not zero.
+pub(crate) fn some_seconds(text: &str) -> Result<std::time::Duration, String> {
+    let duration = seconds(text).ok().filter(|duration| !duration.is_zero());
+    duration.ok_or_else(|| "must be a number of seconds above 0 and up to 604800 (a week)".into())
+}
+
+/// Reads permissions of a file in octal, such as `600` or `0660`.
+pub(crate) fn mode(text: &str) -> Result<u32, String> {
+    let mode = u32::from_str_radix(text.trim_start_matches("0o"), 8).ok().filter(|mode| *mode <= 0o777);
+    mode.ok_or_else(|| "must be permissions in octal, such as 600 or 660".into())
+}
+
 /// Bytes for people.
 pub(crate) fn show_bytes(bytes: u64) -> String {
     const UNITS: [&str; 5] = ["B", "KiB", "MiB", "GiB", "TiB"];
@@ -118,6 +130,15 @@ mod tests {
         for text in ["0", "1025", "18446744073709551615", "-1", "two", ""] {
             assert_eq!(threads(text), Err("must be a whole number between 1 and 1024".into()), "{text}");
         }
+    }
+
+    #[test]
+    fn permissions_are_octal() {
+        assert_eq!((mode("600"), mode("0660"), mode("0o777")), (Ok(0o600), Ok(0o660), Ok(0o777)));
+        for text in ["", "8", "1777", "rw", "-1"] {
+            assert!(mode(text).is_err(), "{text}");
+        }
+        assert!(some_seconds("0").is_err() && some_seconds("0.5").is_ok());
     }
 
     #[test]

@@ -78,6 +78,7 @@ enum Op {
     Start { salt: u8, tokens: Vec<TokenId>, first_chunk: usize, whole: bool, reserved: usize },
     Step { seq: usize, tokens: Vec<TokenId> },
     Release(usize),
+    DropUnused,
     Reset,
 }
 
@@ -89,6 +90,7 @@ fn op() -> impl Strategy<Value = Op> {
         ),
         8 => (any::<usize>(), tokens(0..6)).prop_map(|(seq, tokens)| Op::Step { seq, tokens }),
         3 => any::<usize>().prop_map(Op::Release),
+        1 => Just(Op::DropUnused),
         1 => Just(Op::Reset),
     ]
 }
@@ -166,10 +168,12 @@ proptest! {
                     twin.release(&mut pair);
                     prop_assert!(pair.table.is_empty());
                 },
+                Op::DropUnused => prop_assert_eq!(manager.drop_unused_cache(), twin.pool.drop_unused()),
                 Op::Reset => prop_assert_eq!(manager.reset_prefix_cache(), twin.pool.reset()),
             }
             prop_assert_eq!(manager.pool().free_queue(), twin.pool.queue.clone());
             prop_assert_eq!(manager.pool().num_used(), twin.pool.refs.iter().filter(|r| **r > 0).count());
+            prop_assert_eq!(manager.pool().num_cached(), twin.pool.num_cached());
             prop_assert_eq!(manager.stats(), twin.stats);
             for pair in &pairs {
                 let ids: Vec<u32> = pair.table.ids().iter().map(|block| block.0).collect();

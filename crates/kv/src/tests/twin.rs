@@ -60,6 +60,12 @@ impl<K: Clone + PartialEq> TwinPool<K> {
         }
     }
 
+    pub(crate) fn drop_unused(&mut self) -> usize {
+        let before = self.published.len();
+        self.published.retain(|(_, block)| self.refs[*block as usize] > 0);
+        before - self.published.len()
+    }
+
     pub(crate) fn reset(&mut self) -> bool {
         let idle = self.refs.iter().all(|refs| *refs == 0);
         if idle {

@@ -22,7 +22,7 @@ use super::{
     choose::{Chosen, choose, no_servers},
     turn::{Call, Totals, Turn},
 };
-use crate::{Generation, http::App, service::ActiveGuard};
+use crate::{Generation, http::App, keys::Caller, service::ActiveGuard};
 
 /// One answer in several rounds. Dropping it aborts what the model says and cancels the calls that run.
 struct AgentLoop {
@@ -42,6 +42,8 @@ struct AgentLoop {
     phase: Phase,
     ready: VecDeque<ChatEvent>,
     guard: ActiveGuard,
+    /// For whom the model is asked in later rounds, which run outside of the handler.
+    caller: Caller,
 }
 
 enum Phase {
@@ -73,7 +75,8 @@ pub(super) async fn start(
     let chosen = choose(manager, wanted, chat(&mut request)?, &app.config.limits)?;
     let begin = Instant::now();
     let time = request.options.time_limit().or(app.config.request_timeout);
-    let guard = app.service.enter(names);
+    let guard = app.service.enter(names, request.model.as_deref());
+    let caller = Caller::current();
     // Its own entry in the table has no names: the guard's has them, for the whole answer.
     let generation = app.service.generate(request.clone(), Vec::new()).await?;
     let model = generation.model().name().to_owned();
@@ -91,6 +94,7 @@ pub(super) async fn start(
         phase: Phase::Speaking { generation, turn: Turn::default() },
         ready: VecDeque::new(),
         guard,
+        caller,
         app,
     };
     Ok(Answer { model, events: events(state) })
@@ -226,7 +230,8 @@ impl AgentLoop {
             }
             options.timeout = Some(left.as_secs_f64());
         }
-        self.app.service.generate(request, Vec::new()).await.map(Some)
+        let generation = self.app.service.generate(request, Vec::new());
+        self.caller.clone().scope(generation).await.map(Some)
     }
 
     /// Which limit forbids further calls.

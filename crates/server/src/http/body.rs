@@ -12,7 +12,10 @@ use millrace_api::{ApiError, ErrorKind, parse_body};
 use serde_json::Value;
 use tokio::time::timeout;
 
-use super::App;
+use super::{App, middleware::RequestName};
+
+/// Most characters of a body that are logged.
+const LOGGED: usize = 4096;
 
 /// Reads a JSON body and hands it to `parse`; big bodies are parsed off the runtime.
 pub(super) async fn read<T: Send + 'static>(
@@ -45,9 +48,19 @@ async fn read_json<T: Send + 'static>(
     request: Request,
     parse: impl FnOnce(&Value) -> Result<T, ApiError> + Send + 'static,
 ) -> Result<T, ApiError> {
+    let name = request.extensions().get::<RequestName>().map(|name| name.0.clone());
     let bytes = read_bytes(app, request).await?;
+    if app.config.log_prompts {
+        log(&bytes, name.as_deref().unwrap_or_default());
+    }
     let limits = app.config.limits.clone();
     app.service.offload().run(bytes.len(), move || parse(&parse_body(&bytes, &limits)?)).await
+}
+
+/// Only for operators who asked for it: a body holds what users write.
+fn log(bytes: &[u8], name: &str) {
+    let body: String = String::from_utf8_lossy(bytes).chars().take(LOGGED).collect();
+    tracing::info!(target: "millrace::prompts", request_id = name, body);
 }
 
 async fn read_bytes(app: &App, request: Request) -> Result<Bytes, ApiError> {

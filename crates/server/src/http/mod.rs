@@ -1,27 +1,29 @@
 //! Routes and what surrounds them.
 
-pub(crate) mod admin;
 mod body;
 mod middleware;
 mod reply;
 mod routes;
 mod sse;
+mod table;
 
-use std::sync::Arc;
+use std::{sync::Arc, time::Instant};
 
 use axum::{
     Router,
     extract::DefaultBodyLimit,
     middleware::{from_fn, from_fn_with_state},
-    routing::{any, delete, get, post},
+    routing::{delete, get, post},
 };
 
 use millrace_mcp::Manager;
 
 use crate::{
-    Registry, ServerConfig, ServerError, Service, Store, metrics::HttpMetrics, responses::Responses,
+    Registry, ServerConfig, ServerError, Service, Store, keys::KeyRing, metrics::HttpMetrics,
+    responses::Responses,
 };
-use middleware::{ApiKeys, access, auth, cors, panics, request_id, vendor};
+use middleware::{access, admin, auth, cors, panics, request_id, vendor};
+use table::Routes;
 
 /// Everything that handlers share.
 #[derive(Debug)]
@@ -32,7 +34,8 @@ pub struct App {
     /// Servers of tools, if there are any.
     pub(crate) mcp: Option<Manager>,
     metrics: HttpMetrics,
-    keys: ApiKeys,
+    started: Instant,
+    pub(crate) keys: KeyRing,
 }
 
 /// What a server has besides models and settings.
@@ -59,10 +62,12 @@ impl App {
 
     /// The same with more.
     pub fn with(models: Registry, config: ServerConfig, extras: Extras) -> Arc<Self> {
-        let service = Service::new(models, config.limits.clone(), config.request_timeout);
-        let keys = ApiKeys::new(&config.api_keys);
-        let (responses, metrics) = (Responses::new(extras.store), HttpMetrics::default());
-        Arc::new(Self { service, config, responses, mcp: extras.mcp, metrics, keys })
+        let service = Service::new(models, config.limits.clone(), config.request_timeout)
+            .with_queue_wait(config.max_queue_wait);
+        let keys = KeyRing::new(&config.api_keys, config.api_keys_file.clone());
+        let responses = Responses::new(extras.store);
+        let (metrics, started) = (HttpMetrics::default(), Instant::now());
+        Arc::new(Self { service, config, responses, mcp: extras.mcp, metrics, started, keys })
     }
 
     /// The pipeline behind the routes.
@@ -71,15 +76,24 @@ impl App {
     }
 }
 
+/// Checks what can be told of a configuration without serving, so that a mistake is known before a model is loaded.
+///
+/// # Errors
+/// What [`router`] would refuse.
+pub fn check(config: &ServerConfig) -> Result<(), ServerError> {
+    cors(config).map(drop)
+}
+
 /// All routes with their middleware.
 ///
 /// # Errors
 /// If an allowed origin can't be one.
 pub fn router(app: Arc<App>) -> Result<Router, ServerError> {
-    let cors = cors(&app.config.allowed_origins)?;
+    let cors = cors(&app.config)?;
     let router = Router::new()
-        .merge(protected().route_layer(from_fn_with_state(app.clone(), auth)))
-        .merge(open())
+        .merge(protected().and(ollama()).router.route_layer(from_fn_with_state(app.clone(), auth)))
+        .merge(administration().router.route_layer(from_fn_with_state(app.clone(), admin)))
+        .merge(open().router)
         .fallback(routes::not_found)
         .method_not_allowed_fallback(routes::method_not_allowed)
         .layer(DefaultBodyLimit::max(app.config.limits.max_body_bytes))
@@ -92,8 +106,8 @@ pub fn router(app: Arc<App>) -> Result<Router, ServerError> {
 }
 
 /// Routes that need a key, if there are keys. As in vLLM, probes and metrics need none.
-fn protected() -> Router<Arc<App>> {
-    Router::new()
+fn protected() -> Routes {
+    Routes::new()
         .route("/v1/chat/completions", post(routes::chat_completions))
         .route("/v1/completions", post(routes::completions))
         .route("/v1/responses", post(routes::responses::create))
@@ -106,24 +120,17 @@ fn protected() -> Router<Arc<App>> {
         .route("/v1/models", get(routes::list_models))
         // A wildcard: model names such as `org/name` come with a plain slash too.
         .route("/v1/models/{*id}", get(routes::get_model))
-        .route("/v1/admin/models", get(routes::admin_models))
-        .route("/v1/admin/models/load", post(routes::load_model))
-        .route("/v1/admin/models/unload", post(routes::unload_model))
         .route("/v1/requests/{id}", delete(routes::cancel_request))
         .route("/v1/mcp/servers", get(routes::mcp_servers))
         .route("/v1/mcp/tools", get(routes::mcp_tools))
         .route("/v1/mcp/execute", post(routes::mcp_execute))
-        .merge(ollama())
         .route("/tokenize", post(routes::tokenize))
         .route("/detokenize", post(routes::detokenize))
 }
 
-fn ollama() -> Router<Arc<App>> {
-    let mut router = Router::new();
-    for path in ["/api/create", "/api/copy", "/api/push", "/api/delete", "/api/blobs/{digest}"] {
-        router = router.route(path, any(routes::fixed_models));
-    }
-    router
+/// Ollama's.
+fn ollama() -> Routes {
+    Routes::new()
         .route("/api/chat", post(routes::ollama_chat))
         .route("/api/generate", post(routes::ollama_generate))
         .route("/api/embed", post(routes::no_embeddings))
@@ -132,10 +139,27 @@ fn ollama() -> Router<Arc<App>> {
         .route("/api/ps", get(routes::ps))
         .route("/api/show", post(routes::show))
         .route("/api/pull", post(routes::pull))
+        .route("/api/create", post(routes::fixed_models))
+        .route("/api/copy", post(routes::fixed_models))
+        .route("/api/push", post(routes::fixed_models))
+        .route("/api/delete", delete(routes::fixed_models))
+        .route("/api/blobs/{digest}", post(routes::fixed_models).head(routes::fixed_models))
 }
 
-fn open() -> Router<Arc<App>> {
-    Router::new()
+/// Routes for this machine and for holders of an administrator's key.
+fn administration() -> Routes {
+    Routes::new()
+        .route("/v1/status", get(routes::status))
+        .route("/v1/cache/stats", get(routes::cache_stats))
+        .route("/v1/cache/prefix", delete(routes::drop_prefixes))
+        .route("/v1/requests/{id}/cancel", post(routes::cancel_any))
+        .route("/v1/admin/models", get(routes::admin_models))
+        .route("/v1/admin/models/load", post(routes::load_model))
+        .route("/v1/admin/models/unload", post(routes::unload_model))
+}
+
+fn open() -> Routes {
+    Routes::new()
         .route("/", get(routes::root))
         .route("/api/version", get(routes::ollama_version))
         .route("/health", get(routes::health))
@@ -144,4 +168,6 @@ fn open() -> Router<Arc<App>> {
         .route("/version", get(routes::version))
         .route("/metrics", get(routes::metrics))
         .route("/load", get(routes::load))
+        .route("/openapi.json", get(routes::openapi))
+        .route("/docs", get(routes::docs))
 }

@@ -1,18 +1,27 @@
 //! Server-sent events.
 
-use std::convert::Infallible;
+use std::{convert::Infallible, time::Duration};
 
 use axum::{
-    http::{HeaderName, HeaderValue},
-    response::{
-        IntoResponse, Response,
-        sse::{Event, KeepAlive, Sse},
+    body::{Body, Bytes},
+    http::{
+        HeaderName, HeaderValue,
+        header::{CACHE_CONTROL, CONTENT_TYPE},
     },
+    response::Response,
 };
 use futures::{Stream, StreamExt, stream};
 use millrace_api::{ChatEvent, Encoder, Frame, ReplyHead};
+use tokio::time::timeout;
 
 use super::App;
+
+/// Most events that go out in one piece. A client that reads slower than tokens come gets them in fewer writes, which
+/// is what lets it catch up.
+const TOGETHER: usize = 64;
+
+/// What proxies see of a silent stream, unless its vendor has an event for that.
+const COMMENT: &str = ": keep-alive\n\n";
 
 /// An answer as a stream of events. The client going away drops it, and with it the request.
 pub(super) fn events(
@@ -32,24 +41,68 @@ pub(super) fn respond(
     frames: impl Stream<Item = Frame> + Send + 'static,
     ping: Option<Frame>,
 ) -> Response {
-    let events = frames.map(|frame| Ok::<_, Infallible>(to_event(frame)));
-    let keep_alive = match ping {
-        Some(frame) => KeepAlive::new().event(to_event(frame)),
-        None => KeepAlive::new().text("keep-alive"),
-    };
-    let keep_alive = keep_alive.interval(app.config.keep_alive);
-    let mut response = Sse::new(events).keep_alive(keep_alive).into_response();
-    // Proxies that gather a response before passing it on would undo the streaming.
-    let no_buffering = (HeaderName::from_static("x-accel-buffering"), HeaderValue::from_static("no"));
-    response.headers_mut().extend([no_buffering]);
+    let ping = ping.map_or_else(|| COMMENT.to_owned(), |frame| text([frame]));
+    let pieces = frames.ready_chunks(TOGETHER).map(text);
+    let mut response = Response::new(Body::from_stream(kept_alive(pieces, ping, app.config.keep_alive)));
+    response.headers_mut().extend([
+        (CONTENT_TYPE, HeaderValue::from_static("text/event-stream")),
+        (CACHE_CONTROL, HeaderValue::from_static("no-cache")),
+        // Proxies that gather a response before passing it on would undo the streaming.
+        (HeaderName::from_static("x-accel-buffering"), HeaderValue::from_static("no")),
+    ]);
     response
 }
 
-fn to_event(frame: Frame) -> Event {
-    let event = Event::default();
-    let event = match frame.event {
-        Some(name) => event.event(name),
-        None => event,
-    };
-    event.data(frame.data)
+/// The pieces, and a ping after each time of silence.
+fn kept_alive(
+    pieces: impl Stream<Item = String> + Send + 'static,
+    ping: String,
+    silence: Duration,
+) -> impl Stream<Item = Result<Bytes, Infallible>> + Send {
+    let ping = Bytes::from(ping);
+    stream::unfold(Box::pin(pieces), move |mut pieces| {
+        let ping = ping.clone();
+        async move {
+            let piece = match timeout(silence, pieces.next()).await {
+                Ok(piece) => Bytes::from(piece?),
+                Err(_) => ping,
+            };
+            Some((Ok(piece), pieces))
+        }
+    })
+}
+
+/// Frames as they go over the wire. Their data holds no line break.
+fn text(frames: impl IntoIterator<Item = Frame>) -> String {
+    let mut text = String::new();
+    for Frame { event, data } in frames {
+        if let Some(event) = event {
+            text.extend(["event: ", event, "\n"]);
+        }
+        text.extend(["data: ", &data, "\n\n"]);
+    }
+    text
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn frames_are_written_as_browsers_read_them() {
+        let named = Frame { event: Some("ping"), data: "{}".into() };
+        assert_eq!(text([Frame::data("a"), named]), "data: a\n\nevent: ping\ndata: {}\n\n");
+    }
+
+    #[tokio::test]
+    async fn silence_is_broken_and_what_comes_is_not_lost() {
+        let (sender, receiver) = futures::channel::mpsc::unbounded::<String>();
+        let mut pieces = std::pin::pin!(kept_alive(receiver, "ping".into(), Duration::from_millis(20)));
+        assert_eq!(pieces.next().await.unwrap().unwrap(), "ping");
+        sender.unbounded_send("a".into()).unwrap();
+        assert_eq!(pieces.next().await.unwrap().unwrap(), "a");
+        assert_eq!(pieces.next().await.unwrap().unwrap(), "ping");
+        drop(sender);
+        assert!(pieces.next().await.is_none());
+    }
 }

@@ -1,6 +1,9 @@
 //! Names and help of all families.
 
-use std::sync::atomic::Ordering::Relaxed;
+use std::sync::{
+    Arc,
+    atomic::{AtomicU64, Ordering::Relaxed},
+};
 
 use millrace_engine::{EngineStats, ITERATION_TOKEN_BUCKETS};
 
@@ -9,13 +12,22 @@ use super::{
     histogram::Snapshot,
     text::{Labels, TextWriter},
 };
-use crate::{ModelReport, ModelState, Registry, registry::Sample};
+use crate::{
+    ModelReport, ModelState, Registry,
+    keys::{Key, KeyCounts},
+    registry::Sample,
+};
 
 /// Our own prefix, and the one that existing dashboards look for.
 const PREFIXES: [&str; 2] = ["millrace", "vllm"];
 
 /// Everything, in Prometheus' text format.
-pub(crate) fn scrape(models: &Registry, http: &HttpMetrics, store: &StoreMetrics) -> String {
+pub(crate) fn scrape(
+    models: &Registry,
+    http: &HttpMetrics,
+    store: &StoreMetrics,
+    keys: &[Arc<Key>],
+) -> String {
     let states = models.reports();
     let models = models.histories();
     let mut writer = TextWriter::default();
@@ -25,6 +37,7 @@ pub(crate) fn scrape(models: &Registry, http: &HttpMetrics, store: &StoreMetrics
         write_histograms(&mut writer, prefix, &models);
     }
     write_states(&mut writer, &states);
+    write_keys(&mut writer, keys);
     http.write(&mut writer);
     store.write(&mut writer);
     writer.finish()
@@ -125,6 +138,24 @@ fn write_counters(writer: &mut TextWriter, prefix: &str, models: &[Sample]) {
     for model in models {
         for (outcome, count) in Outcome::ALL.into_iter().zip(&model.metrics.outcomes) {
             writer.sample(&name, &model.labels(&[("finished_reason", outcome.name())]), count.load(Relaxed));
+        }
+    }
+}
+
+/// What each key was used for; nothing if there are no keys.
+fn write_keys(writer: &mut TextWriter, keys: &[Arc<Key>]) {
+    type Count = (&'static str, &'static str, fn(&KeyCounts) -> &AtomicU64);
+    let counts: [Count; 4] = [
+        ("requests", "Requests of a key that were let in.", |c| &c.requests),
+        ("requests_limited", "Requests refused because the key's budget was used up.", |c| &c.limited),
+        ("prompt_tokens", "Prompt tokens of a key's admitted requests.", |c| &c.prompt_tokens),
+        ("completion_tokens", "Tokens of answers to a key.", |c| &c.completion_tokens),
+    ];
+    for (name, help, read) in counts.into_iter().filter(|_| !keys.is_empty()) {
+        let name = format!("millrace:key_{name}_total");
+        writer.family(&name, "counter", help);
+        for key in keys {
+            writer.sample(&name, &[("key", key.name())], read(key.counts()).load(Relaxed));
         }
     }
 }

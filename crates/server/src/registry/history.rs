@@ -85,6 +85,7 @@ fn sum(past: &EngineStats, now: &EngineStats) -> EngineStats {
         running: gauge(now.running),
         waiting: gauge(now.waiting),
         blocks_in_use: gauge(now.blocks_in_use),
+        blocks_cached: gauge(now.blocks_cached),
         blocks_total: gauge(now.blocks_total),
         prefix_queries: past.prefix_queries + now.prefix_queries,
         prefix_hits: past.prefix_hits + now.prefix_hits,

@@ -187,6 +187,14 @@ impl Registry {
         self.shared.by_name.contains_key(name)
     }
 
+    /// The names of the model of this name, or of the first one.
+    ///
+    /// # Errors
+    /// A 404 that names what was asked for.
+    pub(crate) fn names(&self, name: Option<&str>) -> Result<&[String], ApiError> {
+        Ok(&self.shared.models[self.find(name)?].names)
+    }
+
     /// How all models are doing.
     pub fn reports(&self) -> Vec<ModelReport> {
         report::all(&self.shared)
@@ -253,7 +261,7 @@ impl Registry {
     }
 
     /// Those that are in memory and take requests, or finish the ones that they have.
-    fn ready(&self) -> Vec<Arc<ServedModel>> {
+    pub(crate) fn ready(&self) -> Vec<Arc<ServedModel>> {
         self.shared.with(|table| table.slots.iter().filter_map(|slot| slot.state.model().cloned()).collect())
     }
 

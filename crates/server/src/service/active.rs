@@ -1,13 +1,17 @@
-//! Which requests are in the house: for cancelling by id, for `/load`, for draining.
+//! Which requests are in the house: for cancelling by id, for `/load` and `/v1/status`, for draining.
 
 use std::{
     collections::HashMap,
     sync::{Arc, Mutex, MutexGuard, PoisonError},
+    time::Instant,
 };
 
-use millrace_engine::EngineHandle;
+use millrace_engine::{EngineHandle, RequestState};
 use millrace_types::RequestId;
+use serde::Serialize;
 use tokio::sync::watch;
+
+use crate::{ServedModel, keys::Caller};
 
 /// All requests between acceptance and the end of their stream.
 #[derive(Debug, Clone)]
@@ -30,10 +34,39 @@ struct Table {
 #[derive(Debug)]
 struct Entry {
     names: Vec<String>,
+    /// As it was asked for; once it runs, the model's own name.
+    model: String,
+    caller: Caller,
+    arrival: Instant,
     /// In this engine. Empty as long as the request waits for its model or is prepared.
     sequences: Vec<(EngineHandle, RequestId)>,
     /// Set when it is cancelled, perhaps before it has sequences.
     cancel: watch::Sender<bool>,
+}
+
+/// One request, as `/v1/status` shows it. Its text is nobody's business.
+#[derive(Debug, Clone, Serialize)]
+pub(crate) struct RequestStatus {
+    /// The answer's id.
+    pub(crate) id: String,
+    /// Its `X-Request-Id`.
+    request_id: Option<String>,
+    model: String,
+    /// The name of the caller's key.
+    key: Option<String>,
+    /// `preparing` (template and tokenizer), `waiting`, `running`, or `finishing` (the client has yet to read the end).
+    state: &'static str,
+    age_seconds: f64,
+    /// Prompts times `n`.
+    sequences: usize,
+    /// Of the first sequence that is still open, as are the cached ones.
+    prompt_tokens: usize,
+    cached_tokens: usize,
+    /// Over all sequences that are still open: tokens whose KV is in the cache.
+    computed_tokens: usize,
+    /// The same for sampled tokens.
+    generated_tokens: usize,
+    preemptions: u32,
 }
 
 /// Keeps a request in the table until dropped.
@@ -50,7 +83,13 @@ impl Active {
     }
 
     /// Enters a request under all of its names, before anything is queued: a drain must not overlook it.
-    pub(crate) fn enter(&self, names: Vec<String>) -> ActiveGuard {
+    pub(crate) fn enter(
+        &self,
+        names: Vec<String>,
+        model: Option<&str>,
+        caller: Caller,
+        arrival: Instant,
+    ) -> ActiveGuard {
         let mut table = self.lock();
         let key = table.next_key;
         table.next_key += 1;
@@ -58,23 +97,34 @@ impl Active {
             table.by_name.entry(name.clone()).or_default().push(key);
         }
         let (cancel, cancelled) = watch::channel(false);
-        table.entries.insert(key, Entry { names, sequences: Vec::new(), cancel });
+        let model = model.unwrap_or_default().to_owned();
+        let entry = Entry { names, model, caller, arrival, sequences: Vec::new(), cancel };
+        table.entries.insert(key, entry);
         self.0.count.send_replace(table.entries.len());
         ActiveGuard { active: self.clone(), key, cancelled }
     }
 
-    /// Aborts all sequences of all requests of this name; says how many requests that were.
-    pub(crate) fn abort(&self, name: &str) -> usize {
+    /// Aborts all sequences of all requests of this name that `caller` may touch; says how many requests that were.
+    pub(crate) fn abort(&self, name: &str, caller: &Caller) -> usize {
         let mut table = self.lock();
         let Table { entries, by_name, .. } = &mut *table;
-        let keys = by_name.get(name).map_or(&[][..], Vec::as_slice);
-        for key in keys {
-            if let Some(entry) = entries.get_mut(key) {
+        let mut aborted = 0;
+        for key in by_name.get(name).into_iter().flatten() {
+            if let Some(entry) = entries.get_mut(key).filter(|entry| caller.rules(&entry.caller)) {
                 entry.cancel.send_replace(true);
                 entry.sequences.iter().for_each(|(engine, id)| engine.abort(*id));
+                aborted += 1;
             }
         }
-        keys.len()
+        aborted
+    }
+
+    /// All requests, oldest first. `states` has the engines' words by model and sequence.
+    pub(crate) fn status(&self, states: &HashMap<(String, RequestId), RequestState>) -> Vec<RequestStatus> {
+        let table = self.lock();
+        let mut entries: Vec<_> = table.entries.iter().collect();
+        entries.sort_unstable_by_key(|(key, _)| **key);
+        entries.into_iter().map(|(_, entry)| entry.status(states)).collect()
     }
 
     /// How many requests are in the house.
@@ -121,13 +171,41 @@ impl ActiveGuard {
     }
 
     /// Says which sequences the request has. If it was cancelled before, they are aborted at once.
-    pub(crate) fn assign(&self, engine: &EngineHandle, sequences: impl Iterator<Item = RequestId>) {
-        let sequences: Vec<_> = sequences.map(|id| (engine.clone(), id)).collect();
+    pub(crate) fn assign(&self, model: &ServedModel, sequences: impl Iterator<Item = RequestId>) {
+        let sequences: Vec<_> = sequences.map(|id| (model.engine.clone(), id)).collect();
         if let Some(entry) = self.active.lock().entries.get_mut(&self.key) {
             if *entry.cancel.borrow() {
                 sequences.iter().for_each(|(engine, id)| engine.abort(*id));
             }
+            model.name().clone_into(&mut entry.model);
             entry.sequences = sequences;
+        }
+    }
+}
+
+impl Entry {
+    fn status(&self, states: &HashMap<(String, RequestId), RequestState>) -> RequestStatus {
+        let known = |(_, id): &(_, RequestId)| states.get(&(self.model.clone(), *id));
+        let sequences: Vec<&RequestState> = self.sequences.iter().filter_map(known).collect();
+        let state = match &*sequences {
+            [] if self.sequences.is_empty() => "preparing",
+            [] => "finishing",
+            sequences if sequences.iter().any(|state| state.running) => "running",
+            _ => "waiting",
+        };
+        RequestStatus {
+            id: self.names.first().cloned().unwrap_or_default(),
+            request_id: self.names.get(1).cloned(),
+            model: self.model.clone(),
+            key: self.caller.name().map(str::to_owned),
+            state,
+            age_seconds: self.arrival.elapsed().as_secs_f64(),
+            sequences: self.sequences.len(),
+            prompt_tokens: sequences.first().map_or(0, |state| state.prompt_tokens),
+            cached_tokens: sequences.first().map_or(0, |state| state.cached_tokens),
+            computed_tokens: sequences.iter().map(|state| state.computed_tokens).sum(),
+            generated_tokens: sequences.iter().map(|state| state.generated_tokens).sum(),
+            preemptions: sequences.iter().map(|state| state.preemptions).sum(),
         }
     }
 }

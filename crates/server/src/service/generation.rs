@@ -11,7 +11,7 @@ use millrace_engine::ResponseStream;
 use millrace_types::Usage;
 
 use super::{active::ActiveGuard, sequence::Sequence};
-use crate::{Lease, ServedModel};
+use crate::{Lease, ServedModel, keys::Caller};
 
 /// A running request. Dropping it aborts what hasn't ended.
 pub struct Generation {
@@ -20,6 +20,8 @@ pub struct Generation {
     ready: VecDeque<ChatEvent>,
     sequences: SelectAll<News>,
     tally: Tally,
+    /// Whose budget the answer is taken from.
+    caller: Caller,
     ended: bool,
     load_time: Duration,
     /// In the table of active requests until the last event is out.
@@ -43,6 +45,7 @@ impl Generation {
             ready: [ChatEvent::Start(start)].into(),
             sequences: sequences.collect(),
             tally,
+            caller: Caller::current(),
             ended: false,
             load_time: Duration::ZERO,
             _guard: guard,
@@ -73,7 +76,7 @@ impl Generation {
         }
         Some(match self.sequences.next().await {
             Some(Ok(delta)) => {
-                self.tally.add(&delta);
+                self.caller.charge(self.tally.add(&delta));
                 ChatEvent::Delta(Box::new(delta))
             }
             Some(Err(error)) => {
@@ -140,10 +143,11 @@ impl Tally {
         }
     }
 
-    fn add(&mut self, delta: &Delta) {
-        if let Some(usage) = self.choices.get_mut(delta.choice) {
-            *usage = delta.usage;
-        }
+    /// Takes the newest counts of a choice; says how many tokens it has more.
+    fn add(&mut self, delta: &Delta) -> usize {
+        let Some(usage) = self.choices.get_mut(delta.choice) else { return 0 };
+        let before = std::mem::replace(usage, delta.usage);
+        usage.completion_tokens.saturating_sub(before.completion_tokens)
     }
 
     fn total(&self) -> Usage {

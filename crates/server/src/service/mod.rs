@@ -10,22 +10,25 @@ mod reading;
 mod render;
 mod sequence;
 
-use std::time::{Duration, Instant};
+use std::{
+    collections::HashMap,
+    time::{Duration, Instant},
+};
 
 use millrace_api::{
     ApiError, GenerationRequest, Limits, Start,
     openai::tokenize::{DetokenizeBody, DetokenizeCall, TokenizeBody, TokenizeCall},
 };
-use millrace_engine::{SubmitError, SubmitOptions};
+use millrace_engine::{RequestState, SubmitError, SubmitOptions};
 use millrace_types::SamplingParams;
 use tokio::time::timeout_at;
 
-use crate::{Lease, Registry, metrics::SequenceTimer};
+use crate::{Lease, ModelReport, Registry, keys::Caller, metrics::SequenceTimer};
 use active::Active;
 use prepare::{Prepared, input_bytes, prepare, tokenize};
 use sequence::Sequence;
 
-pub(crate) use active::ActiveGuard;
+pub(crate) use active::{ActiveGuard, RequestStatus};
 pub use generation::Generation;
 pub(crate) use late_system::knows_late_system;
 pub(crate) use offload::Offload;
@@ -43,6 +46,7 @@ pub struct Service {
     models: Registry,
     limits: Limits,
     default_timeout: Option<Duration>,
+    max_queue_wait: Option<Duration>,
     active: Active,
     offload: Offload,
 }
@@ -50,7 +54,20 @@ pub struct Service {
 impl Service {
     /// A service over some models. `default_timeout` holds for requests that bring no time limit.
     pub fn new(models: Registry, limits: Limits, default_timeout: Option<Duration>) -> Self {
-        Self { models, limits, default_timeout, active: Active::new(), offload: Offload::new() }
+        Self {
+            models,
+            limits,
+            default_timeout,
+            max_queue_wait: None,
+            active: Active::new(),
+            offload: Offload::new(),
+        }
+    }
+
+    /// Requests that wait longer than this for their first step are given up.
+    #[must_use]
+    pub fn with_queue_wait(self, most: Option<Duration>) -> Self {
+        Self { max_queue_wait: most, ..self }
     }
 
     /// The models.
@@ -70,17 +87,22 @@ impl Service {
     ) -> Result<Generation, ApiError> {
         let arrival = Instant::now();
         request.options.validate(&self.limits)?;
+        let caller = Caller::current();
         let options = SubmitOptions {
             priority: request.options.priority,
             cache_salt: request.options.cache_salt.clone(),
-            deadline: self.deadline(request.options.time_limit()),
+            deadline: self.deadline(caller.time_limit(request.options.time_limit())),
+            start_by: self.max_queue_wait.and_then(|wait| arrival.checked_add(wait)),
         };
-        let guard = self.active.enter(names);
+        let guard = self.active.enter(names, request.model.as_deref(), caller.clone(), arrival);
         let lookup = Instant::now();
         let model = self.model(request.model.as_deref(), options.deadline).await?;
         let load_time = lookup.elapsed();
         let (request, prompts) = self.prepare(&model, request).await?;
-        let generation = submit(model, &request, prompts, &options, arrival, guard)?;
+        let tokens = prompts.iter().map(|prompt| prompt.tokens.len()).sum();
+        caller.take_prompt(tokens)?;
+        let generation = submit(model, &request, prompts, &options, arrival, guard)
+            .inspect_err(|_| caller.return_prompt(tokens))?;
         Ok(generation.loaded_after(load_time))
     }
 
@@ -90,8 +112,21 @@ impl Service {
         Instant::now().checked_add(limit)
     }
 
-    /// The model of this name. Its load counts against the request's time.
+    /// How the models are doing that the caller may use.
+    pub(crate) fn reports(&self) -> Vec<ModelReport> {
+        let caller = Caller::current();
+        let reports = self.models.reports().into_iter();
+        reports.filter(|model| caller.may_use(&model.names)).collect()
+    }
+
+    /// Refuses a model that isn't there, and one that the caller may not use.
+    pub(crate) fn check_model(&self, name: Option<&str>) -> Result<(), ApiError> {
+        Caller::current().check_model(self.models.names(name)?)
+    }
+
+    /// The model of this name, if the caller may use it. Its load counts against the request's time.
     async fn model(&self, name: Option<&str>, deadline: Option<Instant>) -> Result<Lease, ApiError> {
+        self.check_model(name)?;
         let lookup = self.models.lookup(name);
         match deadline {
             None => lookup.await,
@@ -102,8 +137,8 @@ impl Service {
     }
 
     /// Enters a request that consists of several generations, so that it counts, and can be cancelled, between them.
-    pub(crate) fn enter(&self, names: Vec<String>) -> ActiveGuard {
-        self.active.enter(names)
+    pub(crate) fn enter(&self, names: Vec<String>, model: Option<&str>) -> ActiveGuard {
+        self.active.enter(names, model, Caller::current(), Instant::now())
     }
 
     async fn prepare(
@@ -155,9 +190,20 @@ impl Service {
         self.offload.run(bytes, work).await
     }
 
-    /// Ends the requests of this name; says how many there were. Their streams end with the reason `abort`.
+    /// Ends the caller's requests of this name; says how many there were. Their streams end with the reason `abort`.
     pub fn abort(&self, name: &str) -> usize {
-        self.active.abort(name)
+        self.active.abort(name, &Caller::current())
+    }
+
+    /// All requests in the house, oldest first, with what the engines say about them.
+    pub(crate) async fn status(&self) -> Vec<RequestStatus> {
+        let mut states = HashMap::new();
+        for model in self.models.ready() {
+            let inspection = model.engine.inspect().await.unwrap_or_default();
+            let state = |state: RequestState| ((model.name().to_owned(), state.id), state);
+            states.extend(inspection.requests.into_iter().map(state));
+        }
+        self.active.status(&states)
     }
 
     /// Whether all engines run.
@@ -219,7 +265,7 @@ fn submit(
         }
         model.metrics.accepted(samples, prompt.sampling.max_tokens);
     }
-    guard.assign(&model.engine, running.iter().map(|(outputs, _)| outputs.id()));
+    guard.assign(&model, running.iter().map(|(outputs, _)| outputs.id()));
     let prompts = prompts.into_iter().map(|prompt| prompt.tokens.into()).collect();
     Ok(Generation::new(model, Start { prompts, samples }, running, guard))
 }

@@ -16,6 +16,9 @@ use crate::{
     metrics::{Outcome, SequenceTimer},
 };
 
+/// Seconds after which a client may try again when its request was not started in time.
+const RETRY_QUEUE: u32 = 5;
+
 /// The state of one choice.
 pub(super) struct Sequence {
     choice: usize,
@@ -117,7 +120,11 @@ impl Sequence {
         match output.finish.map(|finish| finish.reason) {
             Some(FinishReason::Timeout) => {
                 self.timer.close(Outcome::Timeout);
-                Err(ApiError::timeout())
+                // With an error it is the queue that took too long.
+                Err(match &output.error {
+                    Some(reason) => ApiError::unavailable(reason, RETRY_QUEUE),
+                    None => ApiError::timeout(),
+                })
             }
             Some(FinishReason::Error) => {
                 self.timer.close(Outcome::Error);

@@ -9,7 +9,9 @@
 mod answers;
 mod anthropic;
 mod calls;
+mod connections;
 mod failures;
+mod keys;
 mod ollama;
 mod refusals;
 mod registry;

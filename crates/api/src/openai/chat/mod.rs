@@ -11,13 +11,18 @@ mod validate;
 use serde_json::Value;
 
 use super::{Call, body::CommonBody, unsupported::refuse_unsupported};
-use crate::{ApiError, Limits, read};
+use crate::{ApiError, Limits, introspect::field_names, read};
 
 pub(super) use convert::token_logprobs;
 pub(super) use messages::normalize;
 pub(crate) use tools::{check_name, check_schema};
 pub(crate) use types::TemplateBody;
 pub(crate) use validate::chat_input;
+
+/// Names of the fields that a body may have and that mean something.
+pub fn fields() -> Vec<&'static str> {
+    [field_names::<CommonBody>(), field_names::<types::ChatBody>(), field_names::<TemplateBody>()].concat()
+}
 
 /// Reads a parsed body.
 ///

@@ -9,7 +9,12 @@ mod validate;
 use serde_json::Value;
 
 use super::{Call, body::CommonBody, unsupported::refuse_unsupported};
-use crate::{ApiError, Limits, read};
+use crate::{ApiError, Limits, introspect::field_names, read};
+
+/// Names of the fields that a body may have and that mean something.
+pub fn fields() -> Vec<&'static str> {
+    [field_names::<CommonBody>(), field_names::<types::CompletionBody>()].concat()
+}
 
 /// Reads a parsed body.
 ///

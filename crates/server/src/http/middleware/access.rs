@@ -14,6 +14,10 @@ use futures::StreamExt;
 use super::RequestName;
 use crate::http::App;
 
+/// The name of the caller's key; an extension of answers.
+#[derive(Debug, Clone)]
+pub(super) struct KeyName(pub(super) String);
+
 /// Observes an exchange until the end of its response; a stream ends when its last event is out or the client left.
 pub(crate) async fn access(State(app): State<Arc<App>>, request: Request, next: Next) -> Response {
     let route = request.extensions().get::<MatchedPath>().map(|path| path.as_str().to_owned());
@@ -23,12 +27,14 @@ pub(crate) async fn access(State(app): State<Arc<App>>, request: Request, next: 
         handler: route.unwrap_or_else(|| "none".into()),
         method: method_name(request.method()),
         name: name.unwrap_or_default(),
+        key: None,
         start: Instant::now(),
         // What is logged if the client leaves before there is an answer (nginx's number for it).
         status: 499,
     };
     let response = next.run(request).await;
     exchange.status = response.status().as_u16();
+    exchange.key = response.extensions().get::<KeyName>().map(|key| key.0.clone());
     if is_stream(&response) { attach(response, exchange) } else { response }
 }
 
@@ -47,17 +53,20 @@ struct Exchange {
     handler: String,
     method: &'static str,
     name: String,
+    /// The name of the caller's key.
+    key: Option<String>,
     start: Instant,
     status: u16,
 }
 
 impl Drop for Exchange {
     fn drop(&mut self) {
-        let Self { handler, method, name, status, .. } = self;
+        let Self { handler, method, name, status, key, .. } = self;
         let elapsed = self.start.elapsed();
         self.app.metrics.observe(handler, method, *status, elapsed);
         let millis = elapsed.as_millis();
-        tracing::info!(target: "millrace::access", method, handler, status, millis, request_id = name);
+        let key = key.as_deref();
+        tracing::info!(target: "millrace::access", method, handler, status, millis, request_id = name, key);
     }
 }
 

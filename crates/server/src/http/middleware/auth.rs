@@ -1,48 +1,60 @@
 //! API keys: `Authorization: Bearer …` or `x-api-key: …`.
 
-use std::{fmt, sync::Arc};
+use std::sync::Arc;
 
 use axum::{
     extract::{Request, State},
-    http::{HeaderMap, header::AUTHORIZATION},
+    http::{HeaderMap, Method, header::AUTHORIZATION},
     middleware::Next,
     response::{IntoResponse, Response},
 };
 use millrace_api::{ApiError, ErrorKind};
-use sha2::{Digest, Sha256};
-use subtle::{Choice, ConstantTimeEq};
 
-use crate::http::{App, reply::Failure};
+use super::{access::KeyName, deadline, rate, vendor::is_anthropic};
+use crate::{
+    http::{App, reply::Failure},
+    keys::{Caller, Key},
+};
 
-/// The keys, as digests: all of one length, and no key in a memory dump.
-pub(crate) struct ApiKeys(Vec<[u8; 32]>);
-
-impl ApiKeys {
-    pub(crate) fn new(keys: &[String]) -> Self {
-        Self(keys.iter().map(|key| digest(key.as_bytes())).collect())
-    }
-
-    /// Compares with every key in constant time, whichever matches.
-    fn accept(&self, presented: &[u8]) -> bool {
-        let presented = digest(presented);
-        self.0.iter().fold(Choice::from(0), |found, key| found | key.ct_eq(&presented)).into()
-    }
-}
-
-impl fmt::Debug for ApiKeys {
-    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        write!(f, "ApiKeys({})", self.0.len())
-    }
-}
-
-/// Lets a request pass if there are no keys, or if it presents one.
+/// Lets a request pass if there are no keys, or if it presents one that has requests left. Answers tell the holder of a
+/// limited key what is left.
 pub(crate) async fn auth(State(app): State<Arc<App>>, request: Request, next: Next) -> Response {
-    let keys = &app.keys;
-    if keys.0.is_empty() || presented(request.headers()).any(|key| keys.accept(key)) {
-        return next.run(request).await;
+    let known = identify(&app, request.headers())
+        .and_then(|key| deadline::time_limit(request.headers()).map(|time_limit| (key, time_limit)));
+    let (key, time_limit) = match known {
+        Ok(known) => known,
+        Err(error) => return Failure(error).into_response(),
+    };
+    let caller = Caller::new(key.clone(), time_limit);
+    let Some(key) = key else { return caller.scope(next.run(request)).await };
+    let anthropic = is_anthropic(&request);
+    let mut response = match count(&key, request.method()) {
+        Ok(()) => caller.scope(next.run(request)).await,
+        Err(error) => Failure(error).into_response(),
+    };
+    response.extensions_mut().insert(KeyName(key.name().to_owned()));
+    rate::tell(&key, anthropic, response.headers_mut());
+    response
+}
+
+/// The key that a request presents; `None` if the server has no keys.
+///
+/// # Errors
+/// A 401 if it presents none that opens the server.
+pub(super) fn identify(app: &App, headers: &HeaderMap) -> Result<Option<Arc<Key>>, ApiError> {
+    if app.keys.is_empty() {
+        return Ok(None);
     }
-    let message = "Unauthorized: send a valid key as `Authorization: Bearer KEY` or `x-api-key: KEY`.";
-    Failure(ApiError::new(ErrorKind::Unauthorized, message)).into_response()
+    let key = presented(headers).find_map(|key| app.keys.find(key));
+    key.map(Some).ok_or_else(|| {
+        let message = "Unauthorized: send a valid key as `Authorization: Bearer KEY` or `x-api-key: KEY`.";
+        ApiError::new(ErrorKind::Unauthorized, message)
+    })
+}
+
+/// Only requests that ask for work count: a list of models is free.
+fn count(key: &Key, method: &Method) -> Result<(), ApiError> {
+    if *method == Method::POST { key.take_request() } else { Ok(()) }
 }
 
 /// The keys in the headers; the scheme's name may be written in any case.
@@ -53,23 +65,4 @@ pub(crate) fn presented(headers: &HeaderMap) -> impl Iterator<Item = &[u8]> {
     });
     let plain = headers.get("x-api-key").map(|value| value.as_bytes());
     bearer.into_iter().chain(plain)
-}
-
-fn digest(key: &[u8]) -> [u8; 32] {
-    Sha256::digest(key).into()
-}
-
-#[cfg(test)]
-mod tests {
-    use super::*;
-
-    #[test]
-    fn any_of_several_keys_is_accepted_and_nothing_else() {
-        let keys = ApiKeys::new(&["one".into(), "two".into()]);
-        assert!(keys.accept(b"one") && keys.accept(b"two"));
-        for wrong in [&b"onet"[..], b"", b"on", b"One", b"one "] {
-            assert!(!keys.accept(wrong));
-        }
-        assert_eq!(format!("{keys:?}"), "ApiKeys(2)");
-    }
 }

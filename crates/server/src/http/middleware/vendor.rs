@@ -27,15 +27,20 @@ const OLLAMA: &str = "/api/";
 /// with the [`ApiError`] beside it.
 pub(crate) async fn vendor(request: Request, next: Next) -> Response {
     let name = request.extensions().get::<RequestName>().map(|name| name.0.clone()).unwrap_or_default();
-    let path = request.uri().path();
-    let theirs = path.strip_prefix(MESSAGES).is_some_and(|rest| rest.is_empty() || rest.starts_with('/'))
-        || speaks_anthropic(request.headers());
-    let is_ollama = path.starts_with(OLLAMA);
+    let theirs = is_anthropic(&request);
+    let is_ollama = request.uri().path().starts_with(OLLAMA);
     let response = next.run(request).await;
     if is_ollama {
         return plain(response);
     }
     if theirs { dress(response, &name) } else { response }
+}
+
+/// Whether a request is of Anthropic's API.
+pub(super) fn is_anthropic(request: &Request) -> bool {
+    let path = request.uri().path();
+    path.strip_prefix(MESSAGES).is_some_and(|rest| rest.is_empty() || rest.starts_with('/'))
+        || speaks_anthropic(request.headers())
 }
 
 /// Whether a client expects Anthropic's answers where both vendors have the same path.

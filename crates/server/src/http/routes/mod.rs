@@ -1,6 +1,8 @@
 //! Handlers, one file per subject.
 
+mod admin;
 mod admin_models;
+mod docs;
 mod generate;
 mod mcp;
 mod messages;
@@ -17,7 +19,11 @@ use millrace_api::{ApiError, ErrorKind};
 
 use super::reply::Failure;
 
+pub(super) use admin::{cache_stats, cancel_any, drop_prefixes, status};
 pub(super) use admin_models::{admin_models, load_model, unload_model};
+#[cfg(test)]
+pub(super) use docs::OPENAPI;
+pub(super) use docs::{docs, openapi};
 pub(super) use generate::{chat_completions, completions};
 pub(super) use mcp::{mcp_execute, mcp_servers, mcp_tools};
 pub(super) use messages::{count_tokens, messages};

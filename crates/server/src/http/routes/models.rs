@@ -11,7 +11,7 @@ use axum::{
 use millrace_api::{
     ApiError,
     anthropic::models::{ModelInfo, ModelPage, PageQuery},
-    openai::models::ModelList,
+    openai::models::{ModelCard, ModelList},
 };
 
 use crate::{
@@ -25,7 +25,7 @@ pub(crate) async fn list_models(
     headers: HeaderMap,
     query: Query<Vec<(String, String)>>,
 ) -> Result<Response, Failure> {
-    let cards: Vec<_> = app.service.models().reports().iter().flat_map(ModelReport::cards).collect();
+    let cards = cards(&app);
     if speaks_anthropic(&headers) {
         return Ok(Json(ModelPage::new(cards, &page_query(query.0))?).into_response());
     }
@@ -38,14 +38,18 @@ pub(crate) async fn get_model(
     Path(id): Path<String>,
     headers: HeaderMap,
 ) -> Result<Response, Failure> {
-    let report = app.service.models().report(&id)?;
-    let card = report.cards().find(|card| card.id == id);
+    let card = cards(&app).into_iter().find(|card| card.id == id);
     let card = card.ok_or_else(|| Failure(ApiError::model_not_found(&id)))?;
     Ok(if speaks_anthropic(&headers) {
         Json(ModelInfo::from(card)).into_response()
     } else {
         Json(card).into_response()
     })
+}
+
+/// Cards of the models that the caller may use.
+fn cards(app: &App) -> Vec<ModelCard> {
+    app.service.reports().iter().flat_map(ModelReport::cards).collect()
 }
 
 /// Other parameters are left alone, as the vendor leaves them.

@@ -68,6 +68,7 @@ async fn answer(
     let (limits, known) = (app.config.limits.clone(), models.clone());
     let call = body::read_any(app, request, move |body| parse(body, &limits, &known)).await?;
     let model = registered(models, &call.model);
+    app.service.check_model(Some(&model))?;
     check(&models.report(&model)?, call.needs)?;
     let Some(mut work) = call.work else {
         return settle(app, &model, call.keep_alive, &call.lines, arrival).await;

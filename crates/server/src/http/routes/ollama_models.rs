@@ -42,7 +42,7 @@ pub(crate) async fn ollama_version() -> Json<Value> {
 
 /// `GET /api/tags`: all models. An alias is a model of its own to these clients.
 pub(crate) async fn tags(State(app): State<Arc<App>>) -> Json<Value> {
-    let reports = app.service.models().reports();
+    let reports = app.service.reports();
     let tags = reports.iter().flat_map(|report| {
         report
             .names
@@ -54,7 +54,7 @@ pub(crate) async fn tags(State(app): State<Arc<App>>) -> Json<Value> {
 
 /// `GET /api/ps`: the models that are in memory.
 pub(crate) async fn ps(State(app): State<Arc<App>>) -> Json<Value> {
-    let reports = app.service.models().reports();
+    let reports = app.service.reports();
     let is_there = |report: &&ModelReport| matches!(report.state, ModelState::Ready | ModelState::Draining);
     let running = reports.iter().filter(is_there).map(|report| {
         let left = report.expires_in.map_or(NEVER, |time| time.as_secs());
@@ -68,6 +68,7 @@ pub(crate) async fn show(State(app): State<Arc<App>>, request: Request) -> Resul
     let name = body::read_any(&app, request, parse_name).await?;
     let models = app.service.models();
     let name = registered(models, &name);
+    app.service.check_model(Some(&name))?;
     let report = models.report(&name)?;
     let template = models.template(&name).unwrap_or_default();
     Ok(Json(Described { name, template, ..describe(&report) }.show()))
@@ -86,6 +87,7 @@ pub(crate) async fn pull(State(app): State<Arc<App>>, request: Request) -> Resul
             ApiError::new(ErrorKind::NotFound, format!("`{}` can't be pulled. {message}", short(&asked)));
         return Err(Failure(error));
     }
+    app.service.check_model(Some(&name))?;
     if !lines {
         fetch(&models, &name).await?;
         return Ok(Json(json!({"status": "success"})).into_response());

@@ -2,7 +2,7 @@
 
 use std::{collections::HashMap, sync::Arc};
 
-use millrace_engine::{Command, EngineHandle, EngineInfo, EnginePort, channel};
+use millrace_engine::{Command, EngineHandle, EngineInfo, EnginePort, Inspection, RequestState, channel};
 use millrace_types::{
     Finish, FinishReason, Request, RequestId, RequestOutput, TokenId, TokenLogprobs, Usage,
 };
@@ -131,7 +131,7 @@ async fn run(
                         port.queued.fetch_sub(1, std::sync::atomic::Ordering::AcqRel);
                     }
                     if matches!(plan, Plan::Hold | Plan::Queue) {
-                        expire(&request, &outputs);
+                        expire(&request, &outputs, matches!(plan, Plan::Queue));
                         held.insert(request.id, outputs);
                     } else {
                         perform(&request, plan, &outputs);
@@ -143,6 +143,12 @@ async fn run(
                         let _ = outputs.send(ending(FinishReason::Abort, None));
                     }
                     let _ = seen.send(Seen::Aborted(id));
+                }
+                Some(Command::Inspect(reply)) => {
+                    let _ = reply.send(inspection(&held));
+                }
+                Some(Command::DropCache(reply)) => {
+                    let _ = reply.send(7);
                 }
                 Some(Command::Drain) => {
                     draining = true;
@@ -172,14 +178,34 @@ async fn run(
     }
 }
 
-/// Ends a held request when its deadline passes, as the real engine does.
-fn expire(request: &Request, outputs: &UnboundedSender<RequestOutput>) {
-    if let Some(deadline) = request.deadline {
+/// Held requests, of which all run.
+fn inspection(held: &HashMap<RequestId, UnboundedSender<RequestOutput>>) -> Inspection {
+    let state = |id: &RequestId| RequestState {
+        id: *id,
+        running: true,
+        prompt_tokens: 1,
+        cached_tokens: 0,
+        computed_tokens: 1,
+        generated_tokens: 2,
+        preemptions: 0,
+    };
+    Inspection { requests: held.keys().map(state).collect(), cached_blocks: 0 }
+}
+
+/// Ends a held request when its deadline passes, or when it is still queued too late, as the real engine does.
+fn expire(request: &Request, outputs: &UnboundedSender<RequestOutput>, queued: bool) {
+    let end = |at: std::time::Instant, error: Option<String>| {
         let outputs = outputs.clone();
         tokio::spawn(async move {
-            tokio::time::sleep_until(deadline.into()).await;
-            let _ = outputs.send(ending(FinishReason::Timeout, None));
+            tokio::time::sleep_until(at.into()).await;
+            let _ = outputs.send(RequestOutput { error, ..ending(FinishReason::Timeout, None) });
         });
+    };
+    if let Some(deadline) = request.deadline {
+        end(deadline, None);
+    }
+    if let Some(start_by) = request.start_by.filter(|_| queued) {
+        end(start_by, Some("The request waited too long for its turn.".into()));
     }
 }
 

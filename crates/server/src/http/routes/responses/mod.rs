@@ -14,7 +14,7 @@ pub(crate) use stored::{cancel, delete, input_items, retrieve};
 /// Whose answers these are: a digest of the key with which they were asked for. On a server without keys all callers
 /// are one. Where two keys are presented the first one counts: whoever shows a key may be taken for its owner.
 fn owner(app: &App, headers: &HeaderMap) -> String {
-    if app.config.api_keys.is_empty() {
+    if app.keys.is_empty() {
         return String::new();
     }
     let key = presented(headers).next().unwrap_or_default();
