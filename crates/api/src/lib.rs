@@ -15,6 +15,7 @@ mod json;
 mod limits;
 mod options;
 mod request;
+mod structure;
 
 pub mod anthropic;
 pub mod openai;
@@ -30,3 +31,4 @@ pub use options::{
     prompt_too_long,
 };
 pub use request::{ChatInput, GenerationRequest, Input, Prompt, ToolChoice};
+pub use structure::Structure;

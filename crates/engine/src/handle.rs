@@ -8,7 +8,7 @@ use std::{
     time::Instant,
 };
 
-use millrace_types::{Request, RequestId, RequestOutput, SamplingParams, TokenId};
+use millrace_types::{Constraint, Request, RequestId, RequestOutput, SamplingParams, TokenId};
 use tokio::sync::{mpsc, watch};
 
 use crate::EngineStats;
@@ -90,6 +90,8 @@ pub struct SubmitOptions {
     pub cache_salt: Option<String>,
     /// Ends the request with a timeout past this moment.
     pub deadline: Option<Instant>,
+    /// What the output has to obey; a clone is independent.
+    pub constraint: Option<Box<dyn Constraint>>,
 }
 
 /// The engine's end of [`channel`].
@@ -177,9 +179,9 @@ impl EngineHandle {
     ) -> Result<ResponseStream, SubmitError> {
         self.check_serving()?;
         let id = RequestId(self.next_id.fetch_add(1, Ordering::Relaxed));
-        let SubmitOptions { priority, cache_salt, deadline } = options;
-        let request =
-            Request { id, prompt, sampling, priority, cache_salt, deadline, arrival: Instant::now() };
+        let SubmitOptions { priority, cache_salt, deadline, constraint } = options;
+        let arrival = Instant::now();
+        let request = Request { id, prompt, sampling, constraint, priority, cache_salt, deadline, arrival };
         let (tx, outputs) = mpsc::unbounded_channel();
         if self.commands.send(Command::Submit(Box::new(request), tx)).is_err() {
             return Err(SubmitError::Dead);

@@ -7,6 +7,7 @@ use std::{
 
 use millrace_api::{ApiError, Limits, ModelLimits, SamplingDefaults, openai::models::ModelCard};
 use millrace_engine::EngineHandle;
+use millrace_grammar::{Grammars, Vocabulary};
 use millrace_parse::Families;
 use millrace_text::{ChatTemplate, Tokenizer};
 use millrace_types::TokenId;
@@ -50,6 +51,8 @@ pub struct ServedModel {
     /// Whether the template reads system messages that aren't the first message.
     pub(crate) knows_late_system: bool,
     pub(crate) formats: Formats,
+    /// Compiled formats of structured output.
+    pub(crate) grammars: Grammars,
     pub(crate) metrics: Arc<ModelMetrics>,
 }
 
@@ -62,7 +65,17 @@ impl ServedModel {
         let template = parts.template.as_deref();
         let formats = Formats::new(parts.families, &parts.tokenizer, template, &parts.eos_token_ids);
         let metrics = Arc::new(ModelMetrics::new(max_model_len));
-        Self { parts, engine, created: unix_time(), knows_developer, knows_late_system, formats, metrics }
+        let grammars = Grammars::new(vocabulary(&parts, engine.info().vocab_size));
+        Self {
+            grammars,
+            parts,
+            engine,
+            created: unix_time(),
+            knows_developer,
+            knows_late_system,
+            formats,
+            metrics,
+        }
     }
 
     /// What requests are checked against.
@@ -88,6 +101,19 @@ impl ServedModel {
             .iter()
             .map(move |name| ModelCard::new(name, &self.parts.root, self.created, max_model_len))
     }
+}
+
+/// The tokens of a model as grammars see them.
+fn vocabulary(parts: &ModelParts, size: usize) -> Vocabulary {
+    let tokenizer = &parts.tokenizer;
+    let ids = || (0..size).filter_map(|id| TokenId::try_from(id).ok());
+    let special = ids().filter(|id| tokenizer.is_special(*id));
+    let special = special.map(|id| (id, tokenizer.token_text(id))).collect();
+    let bytes = |id| if tokenizer.is_special(id) { Vec::new() } else { tokenizer.token_bytes(id).to_vec() };
+    let encoder = tokenizer.clone();
+    // A text that it has no tokens for is none that a grammar can force.
+    let encode = move |text: &str| encoder.encode(text, false).unwrap_or_default();
+    Vocabulary::new(ids().map(bytes).collect(), special, parts.eos_token_ids.clone(), encode)
 }
 
 /// All models. Looking one up by name happens here and nowhere else.

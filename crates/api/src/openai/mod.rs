@@ -10,6 +10,7 @@ mod error;
 pub mod models;
 mod reply;
 mod stream;
+mod structure;
 pub mod tokenize;
 mod unsupported;
 

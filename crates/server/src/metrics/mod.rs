@@ -10,7 +10,10 @@ mod request;
 mod scrape;
 mod text;
 
-use std::sync::atomic::{AtomicU64, Ordering::Relaxed};
+use std::{
+    sync::atomic::{AtomicU64, Ordering::Relaxed},
+    time::Duration,
+};
 
 use histogram::Histogram;
 pub(crate) use http::HttpMetrics;
@@ -34,6 +37,9 @@ pub struct ModelMetrics {
     choices: Histogram,
     preemptions: Histogram,
     cached_tokens: AtomicU64,
+    grammar_compile: Histogram,
+    grammar_queries: AtomicU64,
+    grammar_hits: AtomicU64,
     /// By [`Outcome`].
     outcomes: [AtomicU64; Outcome::ALL.len()],
 }
@@ -57,6 +63,9 @@ impl ModelMetrics {
             choices: Histogram::new(buckets::CHOICES),
             preemptions: Histogram::new(buckets::EVENTS),
             cached_tokens: AtomicU64::new(0),
+            grammar_compile: Histogram::new(buckets::COMPILE),
+            grammar_queries: AtomicU64::new(0),
+            grammar_hits: AtomicU64::new(0),
             outcomes: Default::default(),
         }
     }
@@ -65,6 +74,15 @@ impl ModelMetrics {
     pub(crate) fn accepted(&self, choices: usize, max_tokens: usize) {
         self.choices.observe_count(choices);
         self.max_tokens.observe_count(max_tokens);
+    }
+
+    /// Notes that a grammar was asked for, and how long it took to compile if it wasn't there.
+    pub(crate) fn grammar(&self, compiled_in: Option<Duration>) {
+        self.grammar_queries.fetch_add(1, Relaxed);
+        match compiled_in {
+            Some(time) => self.grammar_compile.observe_time(time),
+            None => drop(self.grammar_hits.fetch_add(1, Relaxed)),
+        }
     }
 
     fn outcome(&self, outcome: Outcome) {

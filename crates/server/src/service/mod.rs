@@ -9,6 +9,7 @@ mod prepare;
 mod reading;
 mod render;
 mod sequence;
+mod structure;
 
 use std::{
     sync::Arc,
@@ -26,6 +27,7 @@ use crate::{Registry, ServedModel, metrics::SequenceTimer};
 use active::{Active, ActiveGuard};
 use prepare::{Prepared, input_bytes, prepare, tokenize};
 use sequence::Sequence;
+use structure::is_constrained;
 
 pub use generation::Generation;
 pub(crate) use late_system::knows_late_system;
@@ -78,6 +80,7 @@ impl Service {
             priority: request.options.priority,
             cache_salt: request.options.cache_salt.clone(),
             deadline: timeout.and_then(|timeout| arrival.checked_add(timeout)),
+            constraint: None,
         };
         let (request, prompts) = self.prepare(&model, request).await?;
         submit(model, &request, prompts, &options, arrival, guard)
@@ -89,7 +92,9 @@ impl Service {
         request: GenerationRequest,
     ) -> Result<(GenerationRequest, Vec<Prepared>), ApiError> {
         let (model, limits) = (model.clone(), self.limits.clone());
-        let bytes = input_bytes(&request.input);
+        // Compiling a grammar is long work, however short it is.
+        let constrained = is_constrained(&request.input, request.options.structure.as_ref());
+        let bytes = if constrained { usize::MAX } else { input_bytes(&request.input) };
         let work = move || {
             let prompts = prepare(&model, &request, &limits)?;
             Ok((request, prompts))
@@ -188,9 +193,9 @@ fn submit(
     for prompt in &prompts {
         for sample in 0..samples {
             let sampling = choice(&prompt.sampling, sample);
-            let outputs = places
-                .submit(prompt.tokens.clone(), sampling, options.clone())
-                .map_err(|error| refusal(&error))?;
+            let options = SubmitOptions { constraint: prompt.constraint.clone(), ..options.clone() };
+            let outputs =
+                places.submit(prompt.tokens.clone(), sampling, options).map_err(|error| refusal(&error))?;
             let timer = SequenceTimer::new(model.metrics.clone(), arrival);
             running.push((outputs, Sequence::new(running.len(), &model, prompt, &request.options, timer)));
         }

@@ -11,5 +11,6 @@ mod anthropic;
 mod calls;
 mod failures;
 mod refusals;
+mod structured;
 mod support;
 mod surroundings;

@@ -9,7 +9,7 @@ mod validate;
 
 use serde_json::Value;
 
-use super::{Call, body::CommonBody, unsupported::refuse_unsupported};
+use super::{Call, body::CommonBody, structure, unsupported::refuse_unsupported};
 use crate::{ApiError, Limits, read};
 
 pub(super) use messages::normalize;
@@ -23,10 +23,11 @@ pub(super) use validate::chat_input;
 /// A 400 for whatever can be told without the model.
 pub fn parse(body: &Value, limits: &Limits) -> Result<Call, ApiError> {
     refuse_unsupported(body)?;
+    let structure = structure::read(body)?;
     let common: CommonBody = read(body)?;
     let own: types::ChatBody = read(body)?;
     let template: TemplateBody = read(body)?;
     common.validate()?;
     own.validate()?;
-    convert::to_call(&common, &own, template, limits)
+    convert::to_call(&common, &own, template, structure, limits)
 }

@@ -8,7 +8,7 @@ mod validate;
 
 use serde_json::Value;
 
-use super::{Call, body::CommonBody, unsupported::refuse_unsupported};
+use super::{Call, body::CommonBody, structure, unsupported::refuse_unsupported};
 use crate::{ApiError, Limits, read};
 
 /// Reads a parsed body.
@@ -17,8 +17,9 @@ use crate::{ApiError, Limits, read};
 /// A 400 for whatever can be told without the model.
 pub fn parse(body: &Value, limits: &Limits) -> Result<Call, ApiError> {
     refuse_unsupported(body)?;
+    let structure = structure::read(body)?;
     let common: CommonBody = read(body)?;
     let own: types::CompletionBody = read(body)?;
     common.validate()?;
-    convert::to_call(&common, own, limits)
+    convert::to_call(&common, own, structure, limits)
 }
