@@ -314,7 +314,10 @@ fn fields_are_refused_by_path() {
         ),
         (tool(json!({"type": "web_search_20250305"})), "tools.0: Tools of the type 'web_search_20250305'"),
         (tool(json!({"strict": 1})), "tools.0.strict: Input should be true or false."),
-        (json!({"output_format": {"type": "json_schema", "schema": false}}), "`output_format.schema` must be a JSON"),
+        (
+            json!({"output_format": {"type": "json_schema", "schema": false}}),
+            "`output_format.schema` must be a JSON",
+        ),
         (
             json!({"output_format": {"type": "json_schema", "schema": {"x-guidance": {}}}}),
             "The JSON schema can't be used",

@@ -4,9 +4,7 @@ mod common;
 
 use common::*;
 use millrace_engine::{Engine, EngineConfig, ResponseStream, SubmitOptions};
-use millrace_types::{
-    Constraint, ConstraintError, FinishReason, RequestOutput, SamplingParams, TokenId,
-};
+use millrace_types::{Constraint, ConstraintError, FinishReason, RequestOutput, SamplingParams, TokenId};
 
 /// Ends the answers of [`Pattern`].
 const END: TokenId = 250;
@@ -208,11 +206,8 @@ fn options_that_leave_nothing_are_an_error() {
         assert!(output.error.unwrap().contains("No token is left"));
     }
     // Also without a constraint.
-    let allowed = SamplingParams {
-        allowed_token_ids: Some(vec![7]),
-        bad_words: vec![vec![7, 7]],
-        ..greedy(50)
-    };
+    let allowed =
+        SamplingParams { allowed_token_ids: Some(vec![7]), bad_words: vec![vec![7, 7]], ..greedy(50) };
     let output = generate(&engine, prompt(9, 1), allowed);
     assert_eq!((output.tokens.as_slice(), output.finish.unwrap().reason), (&[7][..], FinishReason::Error));
     assert_idle(&engine, 4);

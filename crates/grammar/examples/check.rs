@@ -12,9 +12,11 @@ use serde_json::{Value, json};
 const END: TokenId = 256;
 
 fn main() -> Result<(), Error> {
-    let bytes = (0..=u8::MAX).map(|byte| vec![byte]).chain([Vec::new()]).collect();
-    let encode = |text: &str| text.bytes().map(TokenId::from).collect();
-    let grammars = Grammars::new(Vocabulary::new(bytes, Vec::new(), vec![END], encode));
+    let grammars = Grammars::new(|| {
+        let bytes = (0..=u8::MAX).map(|byte| vec![byte]).chain([Vec::new()]).collect();
+        let encode = |text: &str| text.bytes().map(TokenId::from).collect();
+        Vocabulary::new(bytes, Vec::new(), vec![END], encode)
+    });
     for line in std::io::stdin().lock().lines() {
         let case: Value = serde_json::from_str(&line?)?;
         let report = match check(&grammars, &case) {
@@ -30,7 +32,10 @@ fn check(grammars: &Grammars, case: &Value) -> Result<Vec<bool>, GrammarError> {
     let source = Source::Json { schema: case["schema"].clone(), whitespace: Whitespace::None };
     let grammar = grammars.get(&source)?.grammar;
     let instances = case["instances"].as_array().map(Vec::as_slice).unwrap_or_default();
-    Ok(instances.iter().map(|instance| accepts(&mut *grammar.start(), &instance.to_string()) == Ok(true)).collect())
+    Ok(instances
+        .iter()
+        .map(|instance| accepts(&mut *grammar.start(), &instance.to_string()) == Ok(true))
+        .collect())
 }
 
 fn accepts(constraint: &mut dyn Constraint, text: &str) -> Result<bool, ConstraintError> {

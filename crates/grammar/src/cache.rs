@@ -52,8 +52,8 @@ struct Entry {
 }
 
 impl Grammars {
-    /// For a model with these tokens. Nothing is computed before the first grammar is asked for.
-    pub fn new(vocabulary: Vocabulary) -> Self {
+    /// For a model with these tokens, which are asked for with the first grammar: not every server ever needs one.
+    pub fn new(vocabulary: impl Fn() -> Vocabulary + Send + Sync + 'static) -> Self {
         Self { compiler: Arc::new(Compiler::new(vocabulary)), cache: Mutex::default() }
     }
 

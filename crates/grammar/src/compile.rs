@@ -22,6 +22,7 @@ use crate::{
     GrammarError, Source, Vocabulary, lark,
     matching::{Matching, first_line},
     source::unusable,
+    vocabulary::Names,
 };
 
 /// Compiling takes milliseconds. What takes this long is an attack or a mistake.
@@ -53,17 +54,23 @@ impl Grammar {
 
 /// Makes grammars for one vocabulary.
 pub(crate) struct Compiler {
-    vocabulary: Vocabulary,
-    /// Made for the first grammar: it takes some tenths of a second for a large vocabulary.
-    factory: OnceLock<Result<ParserFactory, GrammarError>>,
-    ends: Arc<[TokenId]>,
+    vocabulary: Box<dyn Fn() -> Vocabulary + Send + Sync>,
+    /// Made for the first grammar: it takes some tenths of a second for a large vocabulary, and much memory.
+    tools: OnceLock<Result<Tools, GrammarError>>,
     at_work: AtomicUsize,
 }
 
+/// What compiling needs.
+struct Tools {
+    factory: ParserFactory,
+    names: Names,
+    /// Tokens that end an answer.
+    ends: Arc<[TokenId]>,
+}
+
 impl Compiler {
-    pub(crate) fn new(vocabulary: Vocabulary) -> Self {
-        let ends = vocabulary.ends().into();
-        Self { vocabulary, factory: OnceLock::new(), ends, at_work: AtomicUsize::new(0) }
+    pub(crate) fn new(vocabulary: impl Fn() -> Vocabulary + Send + Sync + 'static) -> Self {
+        Self { vocabulary: Box::new(vocabulary), tools: OnceLock::new(), at_work: AtomicUsize::new(0) }
     }
 
     /// Compiles a source, on a thread of its own: with a stack that suffices, and so that a client doesn't wait for ever.
@@ -86,26 +93,28 @@ impl Compiler {
     }
 
     fn compile_here(&self, source: &Source) -> Result<Grammar, GrammarError> {
-        let factory = self.factory.get_or_init(|| self.make_factory()).as_ref().map_err(Clone::clone)?;
-        let what = source.what();
-        let grammar = TopLevelGrammar::from_lark(lark::grammar(source, &self.vocabulary)?);
-        let parser = factory.create_parser(grammar);
-        let mut matcher =
-            Matcher::new(Ok(parser.map_err(|error| unusable(what, first_line(&error.to_string())))?));
+        let tools = self.tools.get_or_init(|| Tools::new((self.vocabulary)()));
+        let Tools { factory, names, ends } = tools.as_ref().map_err(Clone::clone)?;
+        let fail = |error: &dyn std::fmt::Display| unusable(source.what(), first_line(&error.to_string()));
+        let grammar = TopLevelGrammar::from_lark(lark::grammar(source, names)?);
+        let parser = factory.create_parser(grammar).map_err(|error| fail(&error))?;
+        let mut matcher = Matcher::new(Ok(parser));
         // Fills caches that every answer starts with, and shows whether there is any answer at all.
-        matcher.compute_mask().map_err(|error| unusable(what, first_line(&error.to_string())))?;
-        Ok(Grammar { matching: Matching { matcher, ends: self.ends.clone() } })
+        matcher.compute_mask().map_err(|error| fail(&error))?;
+        Ok(Grammar { matching: Matching { matcher, ends: ends.clone() } })
     }
+}
 
-    fn make_factory(&self) -> Result<ParserFactory, GrammarError> {
-        let environment = self.vocabulary.environment()?;
+impl Tools {
+    fn new(vocabulary: Vocabulary) -> Result<Self, GrammarError> {
+        let (environment, names, ends) = vocabulary.into_parts()?;
         let capabilities = InferenceCapabilities { ff_tokens: true, ..InferenceCapabilities::default() };
         let slices = SlicedBiasComputer::general_slices();
         let mut factory = ParserFactory::new(&environment, capabilities, &slices)
             .map_err(|error| GrammarError::Vocabulary(first_line(&error.to_string())))?;
         factory.quiet();
         *factory.limits_mut() = ParserLimits { verbose_errors: false, ..ParserLimits::default() };
-        Ok(factory)
+        Ok(Self { factory, names, ends })
     }
 }
 

@@ -4,7 +4,10 @@ use std::fmt::Write;
 
 use llguidance::regex_to_lark;
 
-use crate::{Expr, GrammarError, Source, Tag, Vocabulary, ebnf, vocabulary::Piece};
+use crate::{
+    Expr, GrammarError, Source, Tag, ebnf,
+    vocabulary::{Names, Piece},
+};
 
 /// Any text at all, without control tokens.
 const TEXT: &str = r"(.|\n)*";
@@ -13,12 +16,12 @@ const TEXT: &str = r"(.|\n)*";
 ///
 /// # Errors
 /// A grammar in EBNF that can't be read.
-pub(crate) fn grammar(source: &Source, vocabulary: &Vocabulary) -> Result<String, GrammarError> {
+pub(crate) fn grammar(source: &Source, names: &Names) -> Result<String, GrammarError> {
     Ok(match source {
         Source::Json { schema, whitespace } => {
-            expression(&Expr::Json { schema: schema.clone(), whitespace: whitespace.clone() }, vocabulary)
+            expression(&Expr::Json { schema: schema.clone(), whitespace: whitespace.clone() }, names)
         }
-        Source::Regex(pattern) => expression(&Expr::Regex(pattern.clone()), vocabulary),
+        Source::Regex(pattern) => expression(&Expr::Regex(pattern.clone()), names),
         Source::Choice(texts) => {
             // Not as rules: as one lexeme it doesn't matter how many begin alike.
             let texts: Vec<String> = texts.iter().map(|text| regex_escape(text)).collect();
@@ -26,12 +29,12 @@ pub(crate) fn grammar(source: &Source, vocabulary: &Vocabulary) -> Result<String
         }
         Source::Grammar(text) if text.contains("::=") => ebnf::to_lark(text)?,
         Source::Grammar(text) => text.clone(),
-        Source::Expr(expr) => expression(expr, vocabulary),
+        Source::Expr(expr) => expression(expr, names),
     })
 }
 
-fn expression(expr: &Expr, vocabulary: &Vocabulary) -> String {
-    let mut writer = Writer { rules: String::new(), count: 0, vocabulary };
+fn expression(expr: &Expr, names: &Names) -> String {
+    let mut writer = Writer { rules: String::new(), count: 0, names };
     let start = writer.write(expr);
     format!("start: {start}\n{}", writer.rules)
 }
@@ -40,7 +43,7 @@ fn expression(expr: &Expr, vocabulary: &Vocabulary) -> String {
 struct Writer<'a> {
     rules: String,
     count: usize,
-    vocabulary: &'a Vocabulary,
+    names: &'a Names,
 }
 
 impl Writer<'_> {
@@ -91,7 +94,7 @@ impl Writer<'_> {
             Piece::Text(text) => quoted(text),
             Piece::Token(id) => format!("<[{id}]>"),
         };
-        let words: Vec<String> = self.vocabulary.split(text).into_iter().map(word).collect();
+        let words: Vec<String> = self.names.split(text).into_iter().map(word).collect();
         match words.len() {
             0 => r#""""#.to_owned(),
             1 => words.concat(),
@@ -104,7 +107,7 @@ impl Writer<'_> {
         let mut forbidden = String::new();
         let mut openings = Vec::new();
         for tag in tags {
-            let opening = match self.vocabulary.split(&tag.trigger).as_slice() {
+            let opening = match self.names.split(&tag.trigger).as_slice() {
                 // Control tokens can't be in text.
                 [Piece::Token(id), rest @ ..] => {
                     let rest: String = rest

@@ -9,9 +9,11 @@
 //! use millrace_grammar::{Grammars, Source, Vocabulary, Whitespace};
 //! use millrace_types::Constraint;
 //!
-//! let bytes: Vec<Vec<u8>> = (0..=255).map(|byte| vec![byte]).chain([vec![]]).collect();
-//! let encode = |text: &str| text.bytes().map(u32::from).collect();
-//! let grammars = Grammars::new(Vocabulary::new(bytes, vec![(256, "<eos>".into())], vec![256], encode));
+//! let grammars = Grammars::new(|| {
+//!     let bytes = (0..=255).map(|byte| vec![byte]).chain([vec![]]).collect();
+//!     let encode = |text: &str| text.bytes().map(u32::from).collect();
+//!     Vocabulary::new(bytes, vec![(256, "<eos>".into())], vec![256], encode)
+//! });
 //! let schema = serde_json::json!({"type": "boolean"});
 //! let found = grammars.get(&Source::Json { schema, whitespace: Whitespace::None })?;
 //! let mut constraint = found.grammar.start();

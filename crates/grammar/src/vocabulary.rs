@@ -50,11 +50,40 @@ impl Vocabulary {
         self.bytes.len()
     }
 
-    /// Tokens that end an answer.
-    pub(crate) fn ends(&self) -> &[TokenId] {
-        &self.ends
+    /// The trie of all tokens with the tokenizer, and what else grammars have to know.
+    pub(crate) fn into_parts(self) -> Result<(TokEnv, Names, Arc<[TokenId]>), GrammarError> {
+        let fail = |reason: &str| GrammarError::Vocabulary(reason.to_owned());
+        let Some(first_end) = self.ends.first().copied() else {
+            return Err(fail("it has no token that ends an answer"));
+        };
+        let in_range = |id: &TokenId| (*id as usize) < self.size();
+        let size = u32::try_from(self.size()).map_err(|_| fail("its vocabulary is too large"))?;
+        let ends: Vec<TokenId> = self.ends.iter().copied().filter(in_range).collect();
+        if ends.is_empty() {
+            return Err(fail("the token that ends an answer is not in its vocabulary"));
+        }
+        let special: Vec<_> =
+            self.special.into_iter().filter(|(id, _)| (*id as usize) < self.bytes.len()).collect();
+        let mut words = self.bytes;
+        words.iter_mut().filter(|word| word.len() > MAX_TOKEN_BYTES).for_each(Vec::clear);
+        // As text, an end would be mistaken for one.
+        ends.iter().for_each(|id| words[*id as usize].clear());
+        for (id, name) in &special {
+            words[*id as usize] = [&[TokTrie::SPECIAL_TOKEN_MARKER], name.as_bytes()].concat();
+        }
+        let build = || TokTrie::from(&TokRxInfo::new(size, first_end), &words).with_eos_tokens(&ends);
+        let trie = catch_unwind(AssertUnwindSafe(build))
+            .map_err(|_| fail("its vocabulary can't be put into a trie"))?;
+        let environment = Arc::new(Environment { trie, encode: self.encode });
+        Ok((environment, Names(special), ends.into()))
     }
+}
 
+/// Control tokens by name.
+#[derive(Debug)]
+pub(crate) struct Names(Vec<(TokenId, String)>);
+
+impl Names {
     /// The text cut at the names of control tokens.
     pub(crate) fn split<'a>(&self, text: &'a str) -> Vec<Piece<'a>> {
         let mut pieces = Vec::new();
@@ -74,34 +103,9 @@ impl Vocabulary {
 
     /// The first name in a text, the longest if several begin there.
     fn first_special(&self, text: &str) -> Option<(usize, &str, TokenId)> {
-        let names = self.special.iter().filter(|(_, name)| !name.is_empty());
+        let names = self.0.iter().filter(|(_, name)| !name.is_empty());
         let found = names.filter_map(|(id, name)| Some((text.find(name.as_str())?, name.as_str(), *id)));
         found.min_by_key(|(at, name, _)| (*at, usize::MAX - name.len()))
-    }
-
-    /// The trie of all tokens, and the tokenizer.
-    pub(crate) fn environment(&self) -> Result<TokEnv, GrammarError> {
-        let fail = |reason: &str| GrammarError::Vocabulary(reason.to_owned());
-        let Some(first_end) = self.ends.first().copied() else {
-            return Err(fail("it has no token that ends an answer"));
-        };
-        let in_range = |id: &TokenId| (*id as usize) < self.size();
-        let size = u32::try_from(self.size()).map_err(|_| fail("its vocabulary is too large"))?;
-        let ends: Vec<TokenId> = self.ends.iter().copied().filter(in_range).collect();
-        if ends.is_empty() {
-            return Err(fail("the token that ends an answer is not in its vocabulary"));
-        }
-        let mut words = self.bytes.clone();
-        words.iter_mut().filter(|word| word.len() > MAX_TOKEN_BYTES).for_each(Vec::clear);
-        // As text, an end would be mistaken for one.
-        ends.iter().for_each(|id| words[*id as usize].clear());
-        for (id, name) in self.special.iter().filter(|(id, _)| in_range(id)) {
-            words[*id as usize] = [&[TokTrie::SPECIAL_TOKEN_MARKER], name.as_bytes()].concat();
-        }
-        let build = || TokTrie::from(&TokRxInfo::new(size, first_end), &words).with_eos_tokens(&ends);
-        let trie = catch_unwind(AssertUnwindSafe(build))
-            .map_err(|_| fail("its vocabulary can't be put into a trie"))?;
-        Ok(Arc::new(Environment { trie, encode: self.encode.clone() }))
     }
 }
 

@@ -163,7 +163,7 @@ fn what_cannot_be_held_to_is_refused() {
             "{source:?}: {error}"
         );
     }
-    assert!(start(&Source::Grammar(nested(60))).is_ok());
+    assert!(start(&Source::Grammar(nested(20))).is_ok());
 }
 
 #[test]

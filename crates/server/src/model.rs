@@ -65,7 +65,9 @@ impl ServedModel {
         let template = parts.template.as_deref();
         let formats = Formats::new(parts.families, &parts.tokenizer, template, &parts.eos_token_ids);
         let metrics = Arc::new(ModelMetrics::new(max_model_len));
-        let grammars = Grammars::new(vocabulary(&parts, engine.info().vocab_size));
+        let (tokenizer, ends) = (parts.tokenizer.clone(), parts.eos_token_ids.clone());
+        let vocab_size = engine.info().vocab_size;
+        let grammars = Grammars::new(move || vocabulary(&tokenizer, &ends, vocab_size));
         Self {
             grammars,
             parts,
@@ -104,8 +106,7 @@ impl ServedModel {
 }
 
 /// The tokens of a model as grammars see them.
-fn vocabulary(parts: &ModelParts, size: usize) -> Vocabulary {
-    let tokenizer = &parts.tokenizer;
+fn vocabulary(tokenizer: &Arc<Tokenizer>, ends: &[TokenId], size: usize) -> Vocabulary {
     let ids = || (0..size).filter_map(|id| TokenId::try_from(id).ok());
     let special = ids().filter(|id| tokenizer.is_special(*id));
     let special = special.map(|id| (id, tokenizer.token_text(id))).collect();
@@ -113,7 +114,7 @@ fn vocabulary(parts: &ModelParts, size: usize) -> Vocabulary {
     let encoder = tokenizer.clone();
     // A text that it has no tokens for is none that a grammar can force.
     let encode = move |text: &str| encoder.encode(text, false).unwrap_or_default();
-    Vocabulary::new(ids().map(bytes).collect(), special, parts.eos_token_ids.clone(), encode)
+    Vocabulary::new(ids().map(bytes).collect(), special, ends.to_vec(), encode)
 }
 
 /// All models. Looking one up by name happens here and nowhere else.

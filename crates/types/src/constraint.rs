@@ -9,7 +9,7 @@ use crate::TokenId;
 /// The engine calls [`commit`](Self::commit) for each token in order, and [`mask`](Self::mask) once before the next one
 /// is sampled. Both may take a while (up to milliseconds for hard grammars), and run on any thread, one at a time. A
 /// preempted sequence keeps its constraint: its tokens are computed again, not sampled again.
-pub trait Constraint: Send + fmt::Debug {
+pub trait Constraint: Send + Sync + fmt::Debug {
     /// Notes that `token` was appended to the output.
     ///
     /// # Errors

@@ -48,9 +48,13 @@ pub(crate) fn text(tokens: &[TokenId]) -> String {
 }
 
 pub(crate) fn grammars() -> Grammars {
+    Grammars::new(vocabulary)
+}
+
+fn vocabulary() -> Vocabulary {
     let words = (0..SIZE as TokenId).map(|id| if id >= CALL { Vec::new() } else { bytes(id) }).collect();
     let special = vec![(CALL, "<call>".to_owned()), (EOS, "<eos>".to_owned())];
-    Grammars::new(Vocabulary::new(words, special, vec![EOS], encode))
+    Vocabulary::new(words, special, vec![EOS], encode)
 }
 
 pub(crate) fn schema(schema: Value) -> Source {

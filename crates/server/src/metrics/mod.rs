@@ -79,9 +79,10 @@ impl ModelMetrics {
     /// Notes that a grammar was asked for, and how long it took to compile if it wasn't there.
     pub(crate) fn grammar(&self, compiled_in: Option<Duration>) {
         self.grammar_queries.fetch_add(1, Relaxed);
-        match compiled_in {
-            Some(time) => self.grammar_compile.observe_time(time),
-            None => drop(self.grammar_hits.fetch_add(1, Relaxed)),
+        if let Some(time) = compiled_in {
+            self.grammar_compile.observe_time(time);
+        } else {
+            self.grammar_hits.fetch_add(1, Relaxed);
         }
     }
 

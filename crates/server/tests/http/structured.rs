@@ -55,16 +55,20 @@ async fn every_way_to_ask_leads_to_a_constraint() {
     let mut server = plain().await;
     let schema = json!({"type": "object", "properties": {"a": {"type": "integer"}}, "required": ["a"],
                         "additionalProperties": false});
-    let format = json!({"type": "json_schema", "json_schema": {"name": "x", "schema": schema, "strict": true}});
+    let format =
+        json!({"type": "json_schema", "json_schema": {"name": "x", "schema": schema, "strict": true}});
     for extra in [
         json!({"response_format": format}),
         json!({"structured_outputs": {"json": schema}}),
         json!({"guided_json": schema.to_string()}),
     ] {
         let request = given(&mut server, CHAT, &body(extra)).await;
-        assert!(accepts(&request, "{\"a\": 12}") && !accepts(&request, "{\"b\": 12}") && !accepts(&request, "x"));
+        assert!(
+            accepts(&request, "{\"a\": 12}") && !accepts(&request, "{\"b\": 12}") && !accepts(&request, "x")
+        );
     }
-    let prompt = json!({"model": MODEL, "prompt": "a", "structured_outputs": {"regex": "b+"}, "ignore_eos": true});
+    let prompt =
+        json!({"model": MODEL, "prompt": "a", "structured_outputs": {"regex": "b+"}, "ignore_eos": true});
     let request = given(&mut server, "/v1/completions", &prompt).await;
     assert!(accepts(&request, "bb") && !accepts(&request, "a"));
     assert_eq!(request.sampling.eos_token_ids, [EOS]);
@@ -76,7 +80,9 @@ async fn every_way_to_ask_leads_to_a_constraint() {
     assert!(accepts(&request, "{\"a\": 12}") && !accepts(&request, "x"));
 
     let metrics = server.get("/metrics").await.text;
-    let count = |name: &str, count: u32| metrics.contains(&format!("millrace:{name}{{model_name=\"{MODEL}\",engine=\"0\"}} {count}"));
+    let count = |name: &str, count: u32| {
+        metrics.contains(&format!("millrace:{name}{{model_name=\"{MODEL}\",engine=\"0\"}} {count}"))
+    };
     assert!(count("grammar_cache_queries_total", 5) && count("grammar_cache_hits_total", 3), "{metrics}");
     assert!(count("grammar_compile_seconds_count", 2) && count("mask_time_seconds_count", 0));
 }
@@ -101,7 +107,9 @@ async fn forced_calls_have_the_models_format() {
     let forced = |choice: Value| body(json!({"tools": tools(), "tool_choice": choice}));
     let request = given(&mut server, CHAT, &forced(json!("required"))).await;
     assert!(accepts(&request, &call("g", 1)) && accepts(&request, &two));
-    assert!(!accepts(&request, &call("g", 3)) && !accepts(&request, "no") && !accepts(&request, &call("h", 1)));
+    assert!(
+        !accepts(&request, &call("g", 3)) && !accepts(&request, "no") && !accepts(&request, &call("h", 1))
+    );
 
     let named = json!({"type": "function", "function": {"name": "g"}});
     let request = given(&mut server, CHAT, &forced(named)).await;
@@ -124,7 +132,9 @@ async fn strict_tools_hold_calls_and_leave_text_alone() {
     let mut list = tools();
     list[0]["function"]["strict"] = json!(true);
     let request = given(&mut server, CHAT, &body(json!({"tools": list}))).await;
-    for good in ["no call", &format!("Well:\n{}", call("f", 1)), &format!("{}\n{}", call("f", 2), call("g", 9))] {
+    for good in
+        ["no call", &format!("Well:\n{}", call("f", 1)), &format!("{}\n{}", call("f", 2), call("g", 9))]
+    {
         assert!(accepts(&request, good), "{good}");
     }
     for bad in [call("f", 3), call("h", 1), "a <tool_call> b".to_owned()] {
@@ -159,7 +169,11 @@ async fn formats_that_cannot_be_derived_are_named() {
 async fn a_bad_format_is_refused_before_anything_runs() {
     let server = plain().await;
     for (extra, param, words) in [
-        (json!({"structured_outputs": {"json": {"type": "array", "contains": {}}}}), "structured_outputs.json", "contains"),
+        (
+            json!({"structured_outputs": {"json": {"type": "array", "contains": {}}}}),
+            "structured_outputs.json",
+            "contains",
+        ),
         (json!({"guided_regex": "(?=a)"}), "guided_regex", "regular expression"),
         (json!({"guided_grammar": "start: x"}), "guided_grammar", "grammar"),
         (
