@@ -120,13 +120,14 @@ def test_structural_tags(client):
 
 
 def test_choices_differ_and_all_validate(client):
-    answer = held(client, PERSON, n=4, temperature=1.2, seed=5)
+    options = {"text": "Tell me a story.", "n": 4, "temperature": 2, "seed": 5}
+    answer = held(client, PERSON, **options)
     texts = [choice.message.content for choice in answer.choices]
     for choice in answer.choices:
         if choice.finish_reason == "stop":
             jsonschema.validate(json.loads(choice.message.content), PERSON)
     assert len(set(texts)) > 1
-    again = held(client, PERSON, n=4, temperature=1.2, seed=5)
+    again = held(client, PERSON, **options)
     assert [choice.message.content for choice in again.choices] == texts
 
 
@@ -139,11 +140,19 @@ def test_log_probabilities_are_the_models_own(client):
     assert all(token.logprob <= 0 and len(token.top_logprobs) == 2 for token in scored)
 
 
+SUM = {
+    "type": "object",
+    "properties": {"sum": {"type": "integer"}},
+    "required": ["sum"],
+    "additionalProperties": False,
+}
+
+
 def test_reasoning_comes_first_and_is_free(client):
     answer = client.chat.completions.create(
         model=MODEL,
         messages=user("What is 12 plus 30?"),
-        response_format=schema_format({"type": "object", "properties": {"sum": {"type": "integer"}}, "required": ["sum"]}),
+        response_format=schema_format(SUM),
         max_tokens=300,
         temperature=0,
         extra_body={"chat_template_kwargs": {"enable_thinking": True}},
@@ -286,7 +295,8 @@ def test_strict_tools_leave_text_alone_and_hold_calls(client, text):
 
 
 def test_a_format_and_tools_may_stand_together(client):
-    options = {"tools": [WEATHER], "response_format": schema_format(PERSON), "max_tokens": 300}
+    strict = {"type": "function", "function": WEATHER["function"] | {"strict": True}}
+    options = {"tools": [strict], "response_format": schema_format(PERSON), "max_tokens": 300}
     choice = ask(client, EXAMPLE, **options).choices[0]
     if calls_of(choice):
         for name, arguments in calls_of(choice):

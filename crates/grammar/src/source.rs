@@ -36,7 +36,8 @@ pub enum Source {
 /// White space between the parts of JSON.
 #[derive(Debug, Clone, Default, PartialEq, Eq)]
 pub enum Whitespace {
-    /// As the model likes, within reason: a run of it has a limit, so that no answer is endless indentation.
+    /// A space, or a line break and some indentation, wherever JSON has any. Small models that may write more white space
+    /// write nothing else.
     #[default]
     Flexible,
     /// None.
@@ -100,7 +101,7 @@ impl Whitespace {
     /// The compiler's options, which it reads from the schema.
     fn options(&self) -> Value {
         match self {
-            Self::Flexible => json!({"whitespace_pattern": r"[\x20\x0A\x0D\x09]{1,48}"}),
+            Self::Flexible => json!({"whitespace_pattern": r"\x20|\r?\n[\x20\t]{0,24}"}),
             Self::None => json!({"whitespace_flexible": false}),
             Self::Pattern(pattern) => json!({"whitespace_pattern": pattern}),
         }
