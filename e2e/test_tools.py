@@ -162,13 +162,6 @@ def test_no_calls_without_tools(client):
     assert choice.finish_reason == "stop" and choice.message.tool_calls is None and choice.message.content
 
 
-@pytest.mark.parametrize("choice", ["required", {"type": "function", "function": {"name": "get_weather"}}])
-def test_forced_calls_are_refused(client, choice):
-    with pytest.raises(openai.BadRequestError, match="cannot constrain") as refusal:
-        ask(client, WEATHER, tool_choice=choice)
-    assert refusal.value.param == "tool_choice"
-
-
 def test_a_call_that_is_cut_off(client):
     choice = ask(client, WEATHER, max_tokens=16)
     assert choice.finish_reason == "length"

@@ -38,9 +38,8 @@ def check(error: anthropic.APIStatusError, status: int, kind: str) -> str:
     ({"thinking": {"type": "enabled", "budget_tokens": 100}}, "thinking.budget_tokens"),
     ({"tools": [TOOL, TOOL]}, "tools.1.name"),
     ({"tools": [{"type": "web_search_20250305", "name": "web_search"}]}, "web_search_20250305"),
-    ({"tools": [TOOL], "tool_choice": {"type": "any"}}, "tool_choice"),
-    ({"tools": [TOOL], "tool_choice": {"type": "tool", "name": "f"}}, "tool_choice"),
-    ({"output_config": {"format": {"type": "json_schema", "schema": {}}}}, "output_config.format"),
+    ({"tools": [TOOL], "tool_choice": {"type": "tool", "name": "g"}}, "tool_choice.name"),
+    ({"output_config": {"format": {"type": "json_schema", "schema": {"not": {}}}}}, "JSON schema"),
     ({"messages": user("word " * 9000)}, "too long"),
 ])
 def test_bad_requests(server, claude, fields, said):

@@ -45,6 +45,20 @@ def test_a_call_that_is_cut_off_reads_the_same_both_ways(claude, limit):
     assert (message.stop_reason == "tool_use") == (limit >= WEATHER["completion_tokens"])
 
 
+@pytest.mark.parametrize("choice", [{"type": "any"}, {"type": "tool", "name": WEATHER["tools"][0]["function"]["name"]}])
+def test_forced_calls_are_made(claude, choice):
+    fields = asking(WEATHER) | {"messages": [{"role": "user", "content": "Hello!"}]}
+    message = claude.messages.create(**fields | {"tool_choice": choice | {"disable_parallel_tool_use": True}})
+    (call,) = message.content
+    assert message.stop_reason == "tool_use" and isinstance(call.input, dict)
+
+
+def test_inputs_of_strict_tools_fit(claude):
+    fields = asking(WEATHER)
+    strict = [tool | {"strict": True} for tool in fields["tools"]]
+    assert blocks(claude.messages.create(**fields | {"tools": strict})) == expected(WEATHER)
+
+
 def test_no_calls_with_none(claude):
     message = claude.messages.create(**asking(WEATHER, tool_choice={"type": "none"}))
     assert message.stop_reason == "end_turn"

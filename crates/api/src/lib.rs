@@ -19,6 +19,7 @@ mod limits;
 mod options;
 mod request;
 mod server_tools;
+mod structure;
 
 pub mod anthropic;
 pub mod ollama;
@@ -36,3 +37,4 @@ pub use options::{
 };
 pub use request::{ChatInput, GenerationRequest, Input, Prompt, ToolChoice};
 pub use server_tools::{Approval, ServerCall, ServerCallNews, ServerTools};
+pub use structure::Structure;

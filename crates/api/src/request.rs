@@ -46,6 +46,8 @@ pub struct ChatInput {
     pub messages: Vec<Value>,
     /// Tool definitions in OpenAI's shape; empty if there are none or the model must not see any.
     pub tools: Vec<Value>,
+    /// Names of those whose arguments are held to their schema.
+    pub strict_tools: Vec<String>,
     /// Whether the model may, must or must not call them.
     pub tool_choice: ToolChoice,
     /// Whether one answer may hold several calls; if not, it ends after its first complete one.
@@ -86,6 +88,7 @@ impl Default for ChatInput {
         Self {
             messages: Vec::new(),
             tools: Vec::new(),
+            strict_tools: Vec::new(),
             tool_choice: ToolChoice::Auto,
             parallel_tool_calls: true,
             server_tools: None,

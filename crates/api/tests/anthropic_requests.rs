@@ -288,7 +288,7 @@ fn fields_are_refused_by_path() {
         (json!({"mcp_servers": [{}]}), "mcp_servers: This server calls no MCP servers"),
         (
             json!({"output_config": {"format": {"type": "json_schema"}}}),
-            "output_config.format: Constrained output",
+            "output_config.format.schema: Field required.",
         ),
         (json!({"system": 3}), "system: Input should be a string or a list of text blocks."),
         (
@@ -313,7 +313,15 @@ fn fields_are_refused_by_path() {
             "tools.0.input_schema.type: Input should be 'object'.",
         ),
         (tool(json!({"type": "web_search_20250305"})), "tools.0: Tools of the type 'web_search_20250305'"),
-        (tool(json!({"strict": true})), "tools.0.strict: "),
+        (tool(json!({"strict": 1})), "tools.0.strict: Input should be true or false."),
+        (
+            json!({"output_format": {"type": "json_schema", "schema": false}}),
+            "`output_format.schema` must be a JSON",
+        ),
+        (
+            json!({"output_format": {"type": "json_schema", "schema": {"x-guidance": {}}}}),
+            "The JSON schema can't be used",
+        ),
         (tool(json!({"defer_loading": true})), "tools.0.defer_loading: "),
         (
             tool(json!({"allowed_callers": ["code_execution_20250825"]})),

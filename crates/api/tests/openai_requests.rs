@@ -138,6 +138,23 @@ fn tools_are_shown_unless_they_must_not_be_called() {
 }
 
 #[test]
+fn strict_tools_are_named_and_formats_exclude_forced_calls() {
+    let tool =
+        |name: &str, strict: Value| json!({"type": "function", "function": {"name": name, "strict": strict}});
+    let tools = json!([tool("f", json!(true)), tool("g", json!(false)), tool("h", Value::Null)]);
+    let Input::Chat(input) = chat(json!({"tools": tools})).unwrap().request.input else { panic!("not chat") };
+    assert_eq!(input.strict_tools, ["f"]);
+    let wrong = error(chat(json!({"tools": [tool("f", json!("yes"))]})));
+    assert_eq!(wrong.param.as_deref(), Some("tools[0].function.strict"));
+    let format = json!({"type": "json_object"});
+    assert!(
+        chat(json!({"tools": tools, "response_format": format})).unwrap().request.options.structure.is_some()
+    );
+    let both = error(chat(json!({"tools": tools, "response_format": format, "tool_choice": "required"})));
+    assert!(both.message.starts_with("You can only either use constraints"), "{both}");
+}
+
+#[test]
 fn chat_refusals() {
     let tool = json!({"type": "function", "function": {"name": "f"}});
     let named = |name: &str| json!({"type": "function", "function": {"name": name}});
@@ -218,9 +235,9 @@ fn chat_refusals() {
         ),
         (json!({"best_of": 3}), "best_of", "best_of is not supported other than equal to n=1, got 3."),
         (
-            json!({"response_format": {"type": "json_object"}}),
+            json!({"response_format": {"type": "xml"}}),
             "response_format",
-            "`response_format` with the value",
+            "response_format has the type 'xml'",
         ),
         (json!({"cache_salt": ""}), "cache_salt", "Parameter 'cache_salt' must be a non-empty string"),
         (json!({"audio": {"voice": "x"}}), "audio", "`audio` with the value"),

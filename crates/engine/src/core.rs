@@ -10,7 +10,7 @@ use std::{
 
 use millrace_backend::BackendError;
 use millrace_sched::{PrefixKeys, Scheduler, SeqInit};
-use millrace_types::{Finish, FinishReason, Request, RequestId, RequestOutput};
+use millrace_types::{Finish, FinishReason, Request, RequestId, RequestOutput, TokenId};
 use tokio::sync::mpsc::{UnboundedReceiver, UnboundedSender, error::TryRecvError};
 use tokio::sync::watch;
 
@@ -18,22 +18,28 @@ use crate::{
     Command, EngineStats, ITERATION_TOKEN_BUCKETS, Inspection,
     handle::EnginePort,
     ledger::Ledger,
+    masks::{Constrained, Done, Job, MaskPool},
     runner::{Row, Runner},
     sampling::{SamplingState, mix},
 };
 
 /// Everything the engine thread owns.
 pub(crate) struct EngineCore {
-    sched: Scheduler,
-    runner: Runner,
-    ledger: Ledger,
+    pub(crate) sched: Scheduler,
+    pub(crate) runner: Runner,
+    pub(crate) ledger: Ledger,
     commands: UnboundedReceiver<Command>,
     stats_out: watch::Sender<EngineStats>,
     queued: Arc<AtomicUsize>,
-    stats: EngineStats,
+    pub(crate) stats: EngineStats,
     vocab_size: usize,
     seed: u64,
     mode: Mode,
+    pub(crate) masks: MaskPool,
+    /// Reused from step to step.
+    pub(crate) jobs: Vec<Job>,
+    pub(crate) done: Vec<Done>,
+    taken: Vec<TokenId>,
 }
 
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -64,6 +70,10 @@ impl EngineCore {
             vocab_size,
             seed,
             mode: Mode::Serving,
+            masks: MaskPool::new(),
+            jobs: Vec::new(),
+            done: Vec::new(),
+            taken: Vec::new(),
         }
     }
 
@@ -137,7 +147,10 @@ impl EngineCore {
             skip_prefix_lookup: params.prompt_logprobs.is_some(),
         };
         let sampling = SamplingState::new(params, &request.prompt, self.vocab_size, fallback_seed);
-        self.ledger.open(&request, sampling, outputs);
+        let constrained = request.constraint.take();
+        let constrained =
+            constrained.map(|constraint| Box::new(Constrained::new(constraint, self.vocab_size)));
+        self.ledger.open(&request, sampling, constrained, outputs);
         if let Err(error) = self.sched.add(init) {
             self.close(request.id, FinishReason::Error, Some(error.to_string()));
         }
@@ -162,7 +175,7 @@ impl EngineCore {
     }
 
     /// Ends a request from outside of a step; its blocks are free at once.
-    fn close(&mut self, id: RequestId, reason: FinishReason, error: Option<String>) {
+    pub(crate) fn close(&mut self, id: RequestId, reason: FinishReason, error: Option<String>) {
         if !self.ledger.was_admitted(id) && self.ledger.get(id).is_some() {
             self.queued.fetch_sub(1, Ordering::AcqRel);
         }
@@ -177,6 +190,11 @@ impl EngineCore {
         if started == 0 {
             // Every sequence alone fits the cache, so an empty plan is a bug; failing loudly beats spinning.
             self.fail_all("the scheduler could not place any request");
+            return;
+        }
+        self.first_masks();
+        if self.sched.batch().next().is_none() {
+            // All of its sequences had a constraint that failed.
             return;
         }
         match self.runner.step(&self.sched, &self.ledger) {
@@ -203,18 +221,27 @@ impl EngineCore {
 
     /// Hands the step's results to scheduler and ledger. The only place where a request gets tokens.
     fn commit(&mut self) {
+        self.close_stuck();
+        self.advance_constraints();
         let max_model_len = self.sched.config().max_model_len;
         for (id, row) in self.runner.rows() {
             let Some(entry) = self.ledger.get_mut(id) else { continue };
             match row {
                 Row::Scored(logprobs) => entry.push_score(logprobs),
                 Row::Sampled(token, logprobs) => {
-                    self.sched.commit(id, &[token]);
-                    let finish = self.ledger.append(id, token, max_model_len);
+                    self.taken.clear();
+                    self.taken.push(token);
+                    if let Some(constrained) = &mut entry.constrained {
+                        constrained.take_forced(&mut self.taken);
+                    }
+                    let (kept, finish) = self.ledger.append_all(id, &self.taken, max_model_len);
+                    let kept = &self.taken[..kept];
+                    self.sched.commit(id, kept);
                     if finish.is_some() {
                         self.sched.finish(id);
                     }
-                    self.ledger.send(id, Some(token), logprobs, finish);
+                    self.stats.forced_tokens += kept.len() as u64 - 1;
+                    self.ledger.send(id, kept, logprobs, finish);
                 }
             }
         }
@@ -233,7 +260,7 @@ impl EngineCore {
             if seq.samples && scores_only {
                 self.sched.finish(seq.id);
                 let finish = Finish { reason: FinishReason::Length, stop_token: None };
-                self.ledger.send(seq.id, None, None, Some(finish));
+                self.ledger.send(seq.id, &[], None, Some(finish));
             }
         }
     }

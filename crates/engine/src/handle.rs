@@ -8,7 +8,7 @@ use std::{
     time::Instant,
 };
 
-use millrace_types::{Request, RequestId, RequestOutput, SamplingParams, TokenId};
+use millrace_types::{Constraint, Request, RequestId, RequestOutput, SamplingParams, TokenId};
 use tokio::sync::{mpsc, oneshot, watch};
 
 use crate::{EngineStats, Inspection};
@@ -96,6 +96,8 @@ pub struct SubmitOptions {
     pub deadline: Option<Instant>,
     /// Ends the request if it still waits for its first step at this moment.
     pub start_by: Option<Instant>,
+    /// What the output has to obey; a clone is independent.
+    pub constraint: Option<Box<dyn Constraint>>,
 }
 
 /// The engine's end of [`channel`].
@@ -183,9 +185,10 @@ impl EngineHandle {
     ) -> Result<ResponseStream, SubmitError> {
         self.check_serving()?;
         let id = RequestId(self.next_id.fetch_add(1, Ordering::Relaxed));
-        let SubmitOptions { priority, cache_salt, deadline, start_by } = options;
+        let SubmitOptions { priority, cache_salt, deadline, start_by, constraint } = options;
         let arrival = Instant::now();
-        let request = Request { id, prompt, sampling, priority, cache_salt, deadline, start_by, arrival };
+        let request =
+            Request { id, prompt, sampling, constraint, priority, cache_salt, deadline, start_by, arrival };
         let (tx, outputs) = mpsc::unbounded_channel();
         if self.commands.send(Command::Submit(Box::new(request), tx)).is_err() {
             return Err(SubmitError::Dead);

@@ -10,7 +10,7 @@ use millrace_types::{
 };
 use tokio::sync::mpsc::UnboundedSender;
 
-use crate::{RequestState, sampling::SamplingState};
+use crate::{RequestState, masks::Constrained, sampling::SamplingState};
 
 /// Said to a request that was never started.
 const WAITED: &str = "The request waited too long for its turn. Please try again later.";
@@ -19,6 +19,8 @@ const WAITED: &str = "The request waited too long for its turn. Please try again
 #[derive(Debug)]
 pub(crate) struct Entry {
     pub(crate) sampling: SamplingState,
+    /// Away while it is being advanced.
+    pub(crate) constrained: Option<Box<Constrained>>,
     pub(crate) output: Vec<TokenId>,
     pub(crate) usage: Usage,
     pub(crate) deadline: Option<Instant>,
@@ -37,6 +39,24 @@ impl Entry {
     /// Sampled rows of a prompt-scoring request are never drawn: `max_tokens` 0 only asks for the prompt.
     pub(crate) fn scores_only(&self) -> bool {
         self.sampling.params().max_tokens == 0
+    }
+
+    /// Whether, and why, the output ends with `token` as its token number `count` (the order of checks is vLLM's).
+    pub(crate) fn finish_at(&self, token: TokenId, count: usize, max_model_len: usize) -> Option<Finish> {
+        let params = self.sampling.params();
+        if params.eos_token_ids.contains(&token) {
+            return Some(Finish { reason: FinishReason::Stop, stop_token: None });
+        }
+        if params.stop_token_ids.contains(&token) {
+            return Some(Finish { reason: FinishReason::Stop, stop_token: Some(token) });
+        }
+        (count >= self.most_tokens(max_model_len))
+            .then_some(Finish { reason: FinishReason::Length, stop_token: None })
+    }
+
+    /// How many tokens the output may have.
+    pub(crate) fn most_tokens(&self, max_model_len: usize) -> usize {
+        max_model_len.saturating_sub(self.usage.prompt_tokens).min(self.sampling.params().max_tokens)
     }
 
     /// Notes the log-probability of the next prompt token.
@@ -71,6 +91,7 @@ impl Ledger {
         &mut self,
         request: &Request,
         sampling: SamplingState,
+        constrained: Option<Box<Constrained>>,
         outputs: UnboundedSender<RequestOutput>,
     ) {
         let prompt_logprobs =
@@ -78,6 +99,7 @@ impl Ledger {
         let usage = Usage { prompt_tokens: request.prompt.len(), ..Usage::default() };
         let entry = Entry {
             sampling,
+            constrained,
             output: Vec::new(),
             usage,
             deadline: request.deadline,
@@ -162,37 +184,38 @@ impl Ledger {
         self.entries.get(&id).is_some_and(|e| e.queue_time.is_some())
     }
 
-    /// Appends a sampled token and decides whether it ends the request (the order of checks is vLLM's).
-    /// `Some` means that the caller must close the request.
-    pub(crate) fn append(&mut self, id: RequestId, token: TokenId, max_model_len: usize) -> Option<Finish> {
-        let entry = self.entries.get_mut(&id)?;
-        entry.output.push(token);
-        entry.sampling.append(token);
-        entry.usage.completion_tokens += 1;
-        self.generation_tokens += 1;
-        let params = entry.sampling.params();
-        if params.eos_token_ids.contains(&token) {
-            return Some(Finish { reason: FinishReason::Stop, stop_token: None });
+    /// Appends a step's tokens, one at least, up to the one that ends the request. Says how many those were, and why it
+    /// ended: then the caller must close it.
+    pub(crate) fn append_all(
+        &mut self,
+        id: RequestId,
+        tokens: &[TokenId],
+        max_model_len: usize,
+    ) -> (usize, Option<Finish>) {
+        let Some(entry) = self.entries.get_mut(&id) else { return (0, None) };
+        for (index, token) in tokens.iter().enumerate() {
+            entry.output.push(*token);
+            entry.sampling.append(*token);
+            entry.usage.completion_tokens += 1;
+            self.generation_tokens += 1;
+            if let Some(finish) = entry.finish_at(*token, entry.output.len(), max_model_len) {
+                return (index + 1, Some(finish));
+            }
         }
-        if params.stop_token_ids.contains(&token) {
-            return Some(Finish { reason: FinishReason::Stop, stop_token: Some(token) });
-        }
-        let total = entry.usage.prompt_tokens + entry.output.len();
-        (total >= max_model_len || entry.output.len() >= params.max_tokens)
-            .then_some(Finish { reason: FinishReason::Length, stop_token: None })
+        (tokens.len(), None)
     }
 
     /// Sends a step's news. The last news of a request closes it.
     pub(crate) fn send(
         &mut self,
         id: RequestId,
-        token: Option<TokenId>,
+        tokens: &[TokenId],
         logprobs: Option<TokenLogprobs>,
         finish: Option<Finish>,
     ) {
         let Some(entry) = self.entries.get_mut(&id) else { return };
         let mut output = entry.report();
-        output.tokens.extend(token);
+        output.tokens.extend_from_slice(tokens);
         output.logprobs.extend(logprobs);
         if !entry.prompt_logprobs.is_empty() {
             output.prompt_logprobs = Some(std::mem::take(&mut entry.prompt_logprobs));

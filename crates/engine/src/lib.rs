@@ -4,11 +4,13 @@
 //! `plan → run → commit`: the scheduler plans, the runner lays the plan out as one ragged batch and executes it,
 //! and the ledger closes what has ended.
 
+mod advance;
 mod config;
 mod core;
 mod handle;
 mod inspect;
 mod ledger;
+mod masks;
 mod runner;
 mod sampling;
 mod start;
@@ -22,4 +24,4 @@ pub use handle::{
 pub use inspect::{Inspection, RequestState};
 pub use millrace_sched::Policy;
 pub use start::{Engine, start};
-pub use stats::{EngineStats, ITERATION_TOKEN_BUCKETS};
+pub use stats::{EngineStats, ITERATION_TOKEN_BUCKETS, MASK_SECONDS_BUCKETS};

@@ -7,6 +7,7 @@ use millrace_types::{BlockId, RequestId, TokenId, TokenLogprobs};
 
 use crate::{
     ledger::{Entry, Ledger},
+    masks::Constrained,
     sampling,
 };
 
@@ -19,6 +20,8 @@ pub(crate) struct Runner {
     result: StepResult,
     /// Whose each sampled row is, parallel to `batch.samples`.
     owners: Vec<RequestId>,
+    /// Sequences for which nothing is left to sample.
+    stuck: Vec<RequestId>,
 }
 
 /// What the step found out about one row.
@@ -33,19 +36,31 @@ pub(crate) enum Row {
 impl Runner {
     pub(crate) fn new(backend: Box<dyn Backend>, decoder: Decoder, block_size: usize) -> Self {
         let (batch, result) = (Batch::default(), StepResult::default());
-        Self { backend, decoder, block_size, batch, result, owners: Vec::new() }
+        Self { backend, decoder, block_size, batch, result, owners: Vec::new(), stuck: Vec::new() }
     }
 
     /// Runs the scheduler's newest plan. Afterwards [`rows`](Self::rows) has the results.
     pub(crate) fn step(&mut self, sched: &Scheduler, ledger: &Ledger) -> Result<(), BackendError> {
         self.batch.clear();
         self.owners.clear();
+        self.stuck.clear();
         self.result.clear();
         self.push_all(sched, ledger, |start, _, prompt_len| start..prompt_len);
         self.batch.prompt_rows = self.batch.tokens.len();
         self.push_all(sched, ledger, |_, end, prompt_len| prompt_len..end);
         let ticket = self.decoder.forward(&mut *self.backend, &self.batch);
         self.backend.wait(ticket, &mut self.result)
+    }
+
+    /// Sequences of the last step that got no token because their options allow none.
+    pub(crate) fn stuck(&self) -> &[RequestId] {
+        &self.stuck
+    }
+
+    /// The tokens that the last step sampled, in batch order.
+    pub(crate) fn sampled(&self) -> impl Iterator<Item = (RequestId, TokenId)> {
+        let rows = self.owners.iter().zip(&self.batch.samples).zip(&self.result.rows);
+        rows.filter(|((_, spec), _)| spec.kind == SampleKind::Sample).map(|((id, _), row)| (*id, row.token))
     }
 
     /// The last step's results in batch order.
@@ -106,9 +121,14 @@ impl Runner {
             }
         }
         if seq.samples && !entry.scores_only() {
-            let spec = entry.sampling.sample(row_of(seq.end - 1), &entry.output, batch);
-            batch.samples.push(spec);
-            self.owners.push(seq.id);
+            let constraint = entry.constrained.as_deref().map(Constrained::mask);
+            match entry.sampling.sample(row_of(seq.end - 1), &entry.output, constraint, batch) {
+                Some(spec) => {
+                    batch.samples.push(spec);
+                    self.owners.push(seq.id);
+                }
+                None => self.stuck.push(seq.id),
+            }
         }
     }
 }

@@ -1,6 +1,6 @@
 //! A sequence's sampling state: turns its parameters and history into one [`SampleSpec`] per step.
 
-use std::collections::HashMap;
+use std::collections::{HashMap, HashSet};
 
 use millrace_backend::{Batch, Penalties, SampleKind, SampleSpec, Span, TokenCount};
 use millrace_types::{SamplingParams, TokenId};
@@ -16,6 +16,7 @@ pub(crate) struct SamplingState {
     seen_index: HashMap<TokenId, usize>,
     /// `allowed_token_ids` as a bit mask over the vocabulary; empty allows everything.
     mask: Vec<u32>,
+    vocab_size: usize,
     thinking: Option<Thinking>,
 }
 
@@ -50,6 +51,7 @@ impl SamplingState {
             seen: Vec::new(),
             seen_index: HashMap::new(),
             mask: mask.unwrap_or_default(),
+            vocab_size,
             thinking,
         };
         if state.params.repetition_penalty != 1.0 {
@@ -94,26 +96,30 @@ impl SamplingState {
         self.seen[index].generated += generated;
     }
 
-    /// The spec that samples the next token from logits row `row`; `output` is what was generated so far.
-    pub(crate) fn sample(&self, row: u32, output: &[TokenId], batch: &mut Batch) -> SampleSpec {
+    /// The spec that samples the next token from logits row `row`; `output` is what was generated so far, `constraint`
+    /// the mask of a constraint. `None` if no token is left.
+    pub(crate) fn sample(
+        &self,
+        row: u32,
+        output: &[TokenId],
+        constraint: Option<&[u32]>,
+        batch: &mut Batch,
+    ) -> Option<SampleSpec> {
         let p = &self.params;
         if let Some(closing) = self.closing() {
             // Nothing else counts: no ban and no bias may stand in the way of the only token that is allowed.
-            return SampleSpec {
+            return Some(SampleSpec {
                 mask: append(&mut batch.masks, closing),
                 logprobs: p.logprobs.map(|n| n as u32),
                 ..SampleSpec::greedy(row)
-            };
+            });
         }
-        let banned_from = batch.banned.len();
-        if output.len() < p.min_tokens {
-            batch.banned.extend(p.eos_token_ids.iter().chain(&p.stop_token_ids));
+        let banned = self.ban(output, &mut batch.banned);
+        let mask = self.combine(constraint, &mut batch.masks);
+        if !self.is_possible(mask.of(&batch.masks), banned.of(&batch.banned)) {
+            return None;
         }
-        batch.banned.extend(p.bad_words.iter().filter_map(|word| {
-            let (last, prefix) = word.split_last()?;
-            output.ends_with(prefix).then_some(*last)
-        }));
-        SampleSpec {
+        Some(SampleSpec {
             temperature: p.temperature,
             top_k: p.top_k,
             top_p: p.top_p,
@@ -125,13 +131,61 @@ impl SamplingState {
                 frequency: p.frequency_penalty,
                 presence: p.presence_penalty,
             },
-            banned: Span { start: banned_from as u32, len: (batch.banned.len() - banned_from) as u32 },
+            banned,
             seen: append(&mut batch.seen, &self.seen),
             bias: append(&mut batch.bias, &p.logit_bias),
-            mask: append(&mut batch.masks, &self.mask),
+            mask,
             logprobs: p.logprobs.map(|n| n as u32),
             ..SampleSpec::greedy(row)
+        })
+    }
+
+    /// Adds the tokens that must not come next.
+    fn ban(&self, output: &[TokenId], banned: &mut Vec<TokenId>) -> Span {
+        let p = &self.params;
+        let start = banned.len();
+        if output.len() < p.min_tokens {
+            banned.extend(p.eos_token_ids.iter().chain(&p.stop_token_ids));
         }
+        banned.extend(p.bad_words.iter().filter_map(|word| {
+            let (last, prefix) = word.split_last()?;
+            output.ends_with(prefix).then_some(*last)
+        }));
+        Span { start: start as u32, len: (banned.len() - start) as u32 }
+    }
+
+    /// Adds the mask of what both the parameters and the constraint allow; nothing if both allow everything.
+    fn combine(&self, constraint: Option<&[u32]>, masks: &mut Vec<u32>) -> Span {
+        let span = append(masks, constraint.unwrap_or(&self.mask));
+        if constraint.is_some() && !self.mask.is_empty() {
+            let combined = &mut masks[span.start as usize..];
+            combined.iter_mut().zip(&self.mask).for_each(|(word, own)| *word &= own);
+        }
+        span
+    }
+
+    /// Whether a token is left that `mask` allows (an empty one allows all) and that isn't among `banned`.
+    fn is_possible(&self, mask: &[u32], banned: &[TokenId]) -> bool {
+        let bit = |token: TokenId| 1u32 << (token % 32);
+        let distinct = || banned.iter().collect::<HashSet<_>>();
+        if mask.is_empty() {
+            // A few bans can't cover a vocabulary.
+            return banned.len() < self.vocab_size || distinct().len() < self.vocab_size;
+        }
+        let allowed: u32 = mask.iter().map(|word| word.count_ones()).sum();
+        if allowed as usize > banned.len() {
+            return true;
+        }
+        let lost = distinct();
+        let lost = lost.iter().filter(|token| mask[***token as usize / 32] & bit(***token) != 0);
+        lost.count() < allowed as usize
+    }
+
+    /// Whether tokens may be appended without sampling: nothing that the request asked for could forbid one, or
+    /// wants to know its probability.
+    pub(crate) fn may_force(&self) -> bool {
+        let p = &self.params;
+        p.logprobs.is_none() && p.bad_words.is_empty() && self.mask.is_empty()
     }
 }
 
@@ -191,10 +245,10 @@ mod tests {
         let params = SamplingParams { bad_words: vec![vec![9], vec![4, 5, 6]], ..SamplingParams::default() };
         let state = state(params, &[1]);
         let mut batch = Batch::default();
-        state.sample(0, &[4], &mut batch);
+        state.sample(0, &[4], None, &mut batch);
         assert_eq!(batch.banned, [9]);
         batch.clear();
-        state.sample(0, &[1, 4, 5], &mut batch);
+        state.sample(0, &[1, 4, 5], None, &mut batch);
         assert_eq!(batch.banned, [9, 6]);
     }
 
@@ -208,9 +262,9 @@ mod tests {
         };
         let state = state(params, &[1]);
         let mut batch = Batch::default();
-        assert_eq!(state.sample(0, &[5], &mut batch).banned.of(&batch.banned), [3, 8]);
+        assert_eq!(state.sample(0, &[5], None, &mut batch).unwrap().banned.of(&batch.banned), [3, 8]);
         batch.clear();
-        assert_eq!(state.sample(0, &[5, 5], &mut batch).banned.len, 0);
+        assert_eq!(state.sample(0, &[5, 5], None, &mut batch).unwrap().banned.len, 0);
     }
 
     #[test]
@@ -237,7 +291,7 @@ mod tests {
             let mut state = state(params, &[1]);
             output.iter().for_each(|token| state.append(*token));
             let mut batch = Batch::default();
-            let spec = state.sample(0, output, &mut batch);
+            let spec = state.sample(0, output, None, &mut batch).unwrap();
             if spec.mask.len == 0 {
                 return false;
             }
@@ -256,5 +310,35 @@ mod tests {
     fn allowed_tokens_become_a_bit_mask() {
         let params = SamplingParams { allowed_token_ids: Some(vec![0, 33]), ..SamplingParams::default() };
         assert_eq!(state(params, &[1]).mask, [1, 2]);
+    }
+
+    #[test]
+    fn masks_are_joined() {
+        let allowed = SamplingParams { allowed_token_ids: Some(vec![1, 2, 33]), ..SamplingParams::default() };
+        let mut batch = Batch { masks: vec![7], ..Batch::default() };
+        let spec = state(allowed, &[1]).sample(0, &[], Some(&[0b100, 0b11]), &mut batch).unwrap();
+        assert_eq!(spec.mask.of(&batch.masks), [0b100, 0b10]);
+    }
+
+    #[test]
+    fn nothing_left_to_sample_is_noticed() {
+        let left = |params: SamplingParams, output: &[TokenId], constraint: Option<&[u32]>| {
+            state(params, &[1]).sample(0, output, constraint, &mut Batch::default()).is_some()
+        };
+        let words =
+            || SamplingParams { bad_words: vec![vec![4, 5], vec![6], vec![6]], ..SamplingParams::default() };
+        let (five, five_six, six) = (&[1 << 5, 0][..], &[3 << 5, 0][..], &[1 << 6, 0][..]);
+        assert!(left(words(), &[1], Some(five)) && !left(words(), &[4], Some(five)));
+        assert!(left(words(), &[1], Some(five_six)) && !left(words(), &[4], Some(five_six)));
+        assert!(
+            !left(words(), &[], Some(six)) && !left(words(), &[], Some(&[0, 0])) && left(words(), &[], None)
+        );
+        let only = SamplingParams { allowed_token_ids: Some(vec![5]), ..words() };
+        assert!(left(only.clone(), &[1], None) && !left(only, &[4], None));
+        let early = SamplingParams { min_tokens: 2, eos_token_ids: vec![6], ..SamplingParams::default() };
+        assert!(!left(early.clone(), &[1], Some(six)) && left(early, &[1, 1], Some(six)));
+        let all =
+            SamplingParams { bad_words: (0..40).map(|t| vec![t]).collect(), ..SamplingParams::default() };
+        assert!(!left(all, &[], None));
     }
 }

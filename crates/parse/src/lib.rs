@@ -37,6 +37,7 @@ mod output;
 mod parser;
 mod scalar;
 mod scan;
+mod shape;
 mod text;
 mod tools;
 
@@ -46,4 +47,5 @@ pub use event::{Answer, Call, Event};
 pub use families::{reasoning_parsers, tool_parsers};
 pub use history::{ArgumentsForm, arguments_form};
 pub use parser::{Families, Parser, Start};
+pub use shape::CallShape;
 pub use tools::Tools;

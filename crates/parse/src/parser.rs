@@ -11,6 +11,7 @@ use crate::families::{self, ReasoningFamily, ToolFamily};
 use crate::grammar::Plan;
 use crate::output::{Channel, Ids, Output};
 use crate::scan::{Scan, SharedPort};
+use crate::shape::CallShape;
 use crate::tools::Tools;
 use crate::{harmony, text};
 
@@ -84,6 +85,22 @@ impl Families {
         self.reasoning.into_iter().flat_map(pairs).map(|(open, close)| (*open, *close))
     }
 
+    /// How the family writes calls, the newest of its models first. Empty if it has a format that can't be put that way.
+    pub fn call_shapes(&self) -> &'static [CallShape] {
+        self.tool.map_or(&[], |family| family.writes)
+    }
+
+    /// Whether the whole output is in a format of its own, text included.
+    pub fn is_framed(&self) -> bool {
+        self.tool.is_some_and(|family| family.harmony) || self.reasoning.is_some_and(|family| family.harmony)
+    }
+
+    /// Whether the prompt ends with reasoning that is over: templates write an empty one to forbid it.
+    pub fn is_reasoned(&self, prompt: &str) -> bool {
+        let prompt = prompt.trim_end();
+        self.reasoning.is_some_and(|family| family.close.iter().any(|close| prompt.ends_with(close)))
+    }
+
     /// Where the output begins after this prompt, which is the rendered template.
     pub fn start_after(&self, prompt: &str) -> Start {
         let prompt = prompt.trim_end();
@@ -132,8 +149,7 @@ impl Parser {
     fn new(families: &Families, tools: Arc<Tools>, start: Start, seed: u64) -> Self {
         let port = SharedPort::default();
         let short = families.tool.is_some_and(|family| family.short_ids);
-        let is_harmony = families.tool.is_some_and(|family| family.harmony)
-            || families.reasoning.is_some_and(|family| family.harmony);
+        let is_harmony = families.is_framed();
         let channel = match (start, families.reasoning) {
             (_, None) | (Start::Content | Start::Continued, _) => Channel::Content,
             (Start::Reasoning, Some(_)) => Channel::Reasoning,

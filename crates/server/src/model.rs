@@ -7,6 +7,7 @@ use std::{
 
 use millrace_api::{Limits, ModelLimits, SamplingDefaults};
 use millrace_engine::EngineHandle;
+use millrace_grammar::{Grammars, Vocabulary};
 use millrace_parse::Families;
 use millrace_text::{ChatTemplate, Tokenizer};
 use millrace_types::TokenId;
@@ -50,6 +51,8 @@ pub struct ServedModel {
     /// Whether the template reads system messages that aren't the first message.
     pub(crate) knows_late_system: bool,
     pub(crate) formats: Formats,
+    /// Compiled formats of structured output.
+    pub(crate) grammars: Grammars,
     pub(crate) metrics: Arc<ModelMetrics>,
 }
 
@@ -62,7 +65,19 @@ impl ServedModel {
         let template = parts.template.as_deref();
         let formats = Formats::new(parts.families, &parts.tokenizer, template, &parts.eos_token_ids);
         let metrics = Arc::new(ModelMetrics::new(max_model_len));
-        Self { parts, engine, created: unix_time(), knows_developer, knows_late_system, formats, metrics }
+        let (tokenizer, ends) = (parts.tokenizer.clone(), parts.eos_token_ids.clone());
+        let vocab_size = engine.info().vocab_size;
+        let grammars = Grammars::new(move || vocabulary(&tokenizer, &ends, vocab_size));
+        Self {
+            grammars,
+            parts,
+            engine,
+            created: unix_time(),
+            knows_developer,
+            knows_late_system,
+            formats,
+            metrics,
+        }
     }
 
     /// What requests are checked against.
@@ -80,6 +95,18 @@ impl ServedModel {
     pub fn name(&self) -> &str {
         self.parts.names.first().map_or("", String::as_str)
     }
+}
+
+/// The tokens of a model as grammars see them.
+fn vocabulary(tokenizer: &Arc<Tokenizer>, ends: &[TokenId], size: usize) -> Vocabulary {
+    let ids = || (0..size).filter_map(|id| TokenId::try_from(id).ok());
+    let special = ids().filter(|id| tokenizer.is_special(*id));
+    let special = special.map(|id| (id, tokenizer.token_text(id))).collect();
+    let bytes = |id| if tokenizer.is_special(id) { Vec::new() } else { tokenizer.token_bytes(id).to_vec() };
+    let encoder = tokenizer.clone();
+    // A text that it has no tokens for is none that a grammar can force.
+    let encode = move |text: &str| encoder.encode(text, false).unwrap_or_default();
+    Vocabulary::new(ids().map(bytes).collect(), special, ends.to_vec(), encode)
 }
 
 /// Seconds since 1970.

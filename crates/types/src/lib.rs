@@ -2,10 +2,12 @@
 //!
 //! Nothing here computes. The engine side of Millrace works on token ids only; text exists above it.
 
+mod constraint;
 mod output;
 mod request;
 mod sampling;
 
+pub use constraint::{Constraint, ConstraintError};
 pub use output::{Finish, FinishReason, RequestOutput, TokenLogprobs, Usage};
 pub use request::{Request, RequestId};
 pub use sampling::{GREEDY_TEMPERATURE, SamplingParams, ThinkingLimit};

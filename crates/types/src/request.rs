@@ -2,7 +2,7 @@
 
 use std::time::Instant;
 
-use crate::{SamplingParams, TokenId};
+use crate::{Constraint, SamplingParams, TokenId};
 
 /// Names a request within one engine; never reused while the process lives.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Hash, PartialOrd, Ord)]
@@ -17,6 +17,8 @@ pub struct Request {
     pub prompt: Vec<TokenId>,
     /// How to sample and when to stop.
     pub sampling: SamplingParams,
+    /// What the output has to obey.
+    pub constraint: Option<Box<dyn Constraint>>,
     /// Lower runs earlier. Only the `priority` scheduling policy looks at it.
     pub priority: i32,
     /// Keeps this request's prefix blocks apart from those of any other salt.

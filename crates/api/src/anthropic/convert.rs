@@ -30,18 +30,28 @@ fn to_options(options: Options) -> GenerationOptions {
         top_k: options.top_k,
         stop: options.stop_sequences,
         max_tokens_default: MaxTokensDefault::Fixed(options.max_tokens),
+        structure: options.structure,
         ..GenerationOptions::default()
     }
 }
 
 /// A conversation; if the assistant speaks last, it goes on with that message.
 pub(super) fn to_input(conversation: Conversation) -> Input {
-    let Conversation { system, messages, tools, tool_choice, parallel_tool_calls, thinking, effort } =
-        conversation;
+    let Conversation {
+        system,
+        messages,
+        tools,
+        strict_tools,
+        tool_choice,
+        parallel_tool_calls,
+        thinking,
+        effort,
+    } = conversation;
     let prefilled = messages.last().is_some_and(|last| last.role == Role::Assistant);
     Input::Chat(Box::new(ChatInput {
         messages: to_messages(&system, messages),
         tools,
+        strict_tools,
         tool_choice,
         parallel_tool_calls,
         add_generation_prompt: !prefilled,

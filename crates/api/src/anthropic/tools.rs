@@ -10,26 +10,30 @@ use crate::{ApiError, Limits, ToolChoice, error::shorten, openai::chat::check_sc
 /// Longest name of a tool.
 const MAX_NAME: usize = 128;
 
-/// Reads the tools into OpenAI's shape, which templates know.
+/// Reads the tools into OpenAI's shape, which templates know, and the names of the strict ones.
 ///
 /// # Errors
 /// A 400 with the path of the tool at fault.
-pub(super) fn read_tools(tools: &[Value], limits: &Limits) -> Result<Vec<Value>, ApiError> {
+pub(super) fn read_tools(tools: &[Value], limits: &Limits) -> Result<(Vec<Value>, Vec<String>), ApiError> {
     if tools.len() > limits.max_tools {
         let message = format!("At most {} tools are allowed, got {}.", limits.max_tools, tools.len());
         return Err(invalid("tools", &message));
     }
     let mut names = HashSet::new();
     let mut read = Vec::with_capacity(tools.len());
+    let mut strict = Vec::new();
     for (index, tool) in tools.iter().enumerate() {
         let mut fields = Fields::new(format!("tools.{index}"), tool)?;
         let name = read_name(&mut fields)?;
         if !names.insert(name) {
             return Err(invalid(&fields.at("name"), "Tool names must be unique."));
         }
+        if fields.bool("strict")?.unwrap_or(false) {
+            strict.push(name.to_owned());
+        }
         read.push(read_tool(fields, name, limits)?);
     }
-    Ok(read)
+    Ok((read, strict))
 }
 
 fn read_name<'a>(fields: &mut Fields<'a>) -> Result<&'a str, ApiError> {
@@ -70,7 +74,6 @@ fn read_tool(mut fields: Fields<'_>, name: &str, limits: &Limits) -> Result<Valu
     if let Some(examples) = fields.list("input_examples")?.filter(|list| !list.is_empty()) {
         function.insert("input_examples".into(), examples.to_vec().into());
     }
-    fields.refuse("strict", "Inputs can't be held to the schema yet. Leave `strict` out.")?;
     fields
         .refuse("defer_loading", "There is no tool search here, so a deferred tool could never be used.")?;
     if fields.list("allowed_callers")?.is_some_and(|callers| !callers.iter().any(|caller| caller == "direct"))
@@ -83,8 +86,8 @@ fn read_tool(mut fields: Fields<'_>, name: &str, limits: &Limits) -> Result<Valu
     Ok(json!({"type": "function", "function": function}))
 }
 
-/// Reads `tool_choice` into the neutral choice, and whether calls may be parallel. Whether the server can honour it is
-/// for the pipeline to say.
+/// Reads `tool_choice` into the neutral choice, and whether calls may be parallel. Whether calls can be forced in
+/// the model's format is for the pipeline to say.
 ///
 /// # Errors
 /// A 400 for a choice that names no tool.

@@ -3,7 +3,7 @@
 use serde::Serialize;
 use serde_json::{Map, Value};
 
-use crate::ToolChoice;
+use crate::{Structure, ToolChoice};
 
 /// A whole request.
 pub(super) struct Request {
@@ -19,6 +19,8 @@ pub(super) struct Conversation {
     pub(super) messages: Vec<Message>,
     /// In OpenAI's shape.
     pub(super) tools: Vec<Value>,
+    /// Names of those whose inputs are held to their schema.
+    pub(super) strict_tools: Vec<String>,
     pub(super) tool_choice: ToolChoice,
     pub(super) parallel_tool_calls: bool,
     pub(super) thinking: Thinking,
@@ -35,6 +37,8 @@ pub(super) struct Options {
     pub(super) top_k: Option<i64>,
     pub(super) stop_sequences: Vec<String>,
     pub(super) stream: bool,
+    /// What the answer is held to.
+    pub(super) structure: Option<Structure>,
     /// Show what was thought, not only that it was.
     pub(super) show_thinking: bool,
 }

@@ -2,6 +2,7 @@
 
 use std::collections::HashMap;
 
+use millrace_grammar::{Source, Whitespace};
 use serde_json::{Value, json};
 
 use super::{
@@ -10,7 +11,7 @@ use super::{
     tools::{read_choice, read_tools},
     types::{Block, Conversation, Message, Options, Request, Role, Thinking},
 };
-use crate::{ApiError, Limits, ToolChoice, json::object_chars};
+use crate::{ApiError, Limits, Structure, ToolChoice, json::object_chars, openai::chat::check_schema};
 
 /// Least `thinking.budget_tokens`.
 const MIN_BUDGET: i64 = 1024;
@@ -38,10 +39,7 @@ const REFUSED: &[(&str, &str)] = &[
     ("compaction", "This server doesn't compact conversations. Shorten the messages."),
     ("fallbacks", "This server falls back to no other model. Leave it out."),
     ("thread", "This server stores no threads. Send all messages."),
-    ("output_format", NO_FORMAT),
 ];
-
-const NO_FORMAT: &str = "Constrained output is not available. Describe the format in the prompt.";
 
 /// The head of the line in which Claude Code counts its calls, before the system prompt. It differs in every request, so
 /// it would keep any prompt from being found in the cache.
@@ -105,6 +103,7 @@ fn read_options(
         top_k: at_least(fields, "top_k", 0)?,
         stop_sequences: read_stops(fields, limits)?,
         stream: fields.bool("stream")?.unwrap_or(false),
+        structure: read_format(fields, limits)?,
         show_thinking: thinking.shown,
     })
 }
@@ -121,7 +120,7 @@ fn read_conversation(
     check_contents(&messages)?;
     check_size(&system, &messages, limits)?;
     check_calls(&messages)?;
-    let tools = read_tools(fields.list("tools")?.unwrap_or_default(), limits)?;
+    let (tools, strict_tools) = read_tools(fields.list("tools")?.unwrap_or_default(), limits)?;
     let (tool_choice, parallel_tool_calls) = read_choice(fields.get("tool_choice"), &tools)?;
     if thinking.on && messages.last().is_some_and(|last| last.role == Role::Assistant) {
         let path = format!("messages.{}", messages.len() - 1);
@@ -133,6 +132,7 @@ fn read_conversation(
         messages,
         // As with OpenAI's `none`: what must not be called isn't shown.
         tools: if tool_choice == ToolChoice::None { Vec::new() } else { tools },
+        strict_tools,
         tool_choice,
         parallel_tool_calls,
         thinking,
@@ -281,7 +281,8 @@ fn read_thinking(fields: &mut Fields<'_>, max_tokens: Option<i64>) -> Result<Thi
 fn read_effort(fields: &mut Fields<'_>) -> Result<Option<&'static str>, ApiError> {
     let Some(value) = fields.get("output_config") else { return Ok(None) };
     let mut fields = Fields::new("output_config".into(), value)?;
-    fields.refuse("format", NO_FORMAT)?;
+    // Read with the options.
+    fields.accept(&["format"]);
     let effort = fields.one_of("effort", &["low", "medium", "high", "xhigh", "max"])?;
     fields.accept(&["task_budget"]);
     fields.done()?;
@@ -290,6 +291,29 @@ fn read_effort(fields: &mut Fields<'_>) -> Result<Option<&'static str>, ApiError
         "medium" => "medium",
         _ => "high",
     }))
+}
+
+/// `output_config.format`, and what it was called before.
+fn read_format(fields: &mut Fields<'_>, limits: &Limits) -> Result<Option<Structure>, ApiError> {
+    let (old, new) =
+        (fields.get("output_format"), fields.get("output_config").map(|config| &config["format"]));
+    let new = new.filter(|format| !format.is_null());
+    let (path, format) = match (old, new) {
+        (None, None) => return Ok(None),
+        (_, Some(format)) => ("output_config.format", format),
+        (Some(format), None) => ("output_format", format),
+    };
+    let mut fields = Fields::new(path.into(), format)?;
+    fields.need("type")?;
+    fields.one_of("type", &["json_schema"])?;
+    let schema = fields.need("schema")?;
+    let param = fields.at("schema");
+    check_schema(&param, schema, limits)?;
+    fields.done()?;
+    let source = Source::Json { schema: schema.clone(), whitespace: Whitespace::Flexible };
+    let structure = Structure { source, param };
+    structure.validate()?;
+    Ok(Some(structure))
 }
 
 fn read_stops(fields: &mut Fields<'_>, limits: &Limits) -> Result<Vec<String>, ApiError> {

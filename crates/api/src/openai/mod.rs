@@ -11,6 +11,7 @@ pub mod models;
 mod reply;
 pub mod responses;
 mod stream;
+mod structure;
 pub mod tokenize;
 mod unsupported;
 

@@ -16,19 +16,11 @@ const fn never(name: &'static str, advice: &'static str) -> Field {
     Field { name, harmless: |_| false, advice }
 }
 
-const GRAMMAR: &str = "Constrained output is not available; describe the format in the prompt.";
 const REMOVE: &str = "Leave it out.";
 const USE_TOOLS: &str = "Use `tools` instead.";
 
 /// `null` is harmless for all of them.
 const FIELDS: &[Field] = &[
-    Field { name: "response_format", harmless: is_text_format, advice: GRAMMAR },
-    never("structured_outputs", GRAMMAR),
-    never("guided_json", GRAMMAR),
-    never("guided_regex", GRAMMAR),
-    never("guided_choice", GRAMMAR),
-    never("guided_grammar", GRAMMAR),
-    never("structural_tag", GRAMMAR),
     never("functions", USE_TOOLS),
     never("function_call", USE_TOOLS),
     Field { name: "suffix", harmless: |v| v == "", advice: "Filling in the middle is not available." },
@@ -56,9 +48,6 @@ pub(super) fn refuse_unsupported(body: &Value) -> Result<(), ApiError> {
             continue;
         };
         let Field { name, advice, .. } = field;
-        if field.name == "response_format" {
-            check_response_format(value)?;
-        }
         let value = shorten(&value.to_string(), 80);
         let message = format!("`{name}` with the value {value} is not supported by this server. {advice}");
         return Err(ApiError::invalid(*name, message));
@@ -66,24 +55,8 @@ pub(super) fn refuse_unsupported(body: &Value) -> Result<(), ApiError> {
     Ok(())
 }
 
-/// A format that is wrong in itself gets the words for that.
-fn check_response_format(value: &Value) -> Result<(), ApiError> {
-    let refuse = |message: &str| Err(ApiError::invalid("response_format", message));
-    match value.get("type").and_then(Value::as_str) {
-        Some("json_schema") if value.get("json_schema").is_none_or(Value::is_null) => {
-            refuse("When response_format type is 'json_schema', the 'json_schema' field must be provided.")
-        }
-        Some(_) => Ok(()),
-        None => refuse("response_format must be an object with a `type`."),
-    }
-}
-
 fn is_false(value: &Value) -> bool {
     value == false
-}
-
-fn is_text_format(value: &Value) -> bool {
-    value.get("type").is_some_and(|kind| kind == "text")
 }
 
 fn is_text_only(value: &Value) -> bool {
@@ -103,7 +76,7 @@ mod tests {
     #[test]
     fn harmless_values_pass() {
         let body = json!({
-            "response_format": {"type": "text"}, "suffix": "", "modalities": ["text"], "store": false,
+            "suffix": "", "modalities": ["text"], "store": false,
             "service_tier": "auto", "audio": null, "use_beam_search": false, "user": "me", "metadata": {"a": "b"},
             "never_heard_of": 3,
         });
@@ -113,12 +86,6 @@ mod tests {
     #[test]
     fn what_would_be_ignored_is_refused_by_name() {
         for (name, value) in [
-            ("response_format", json!({"type": "json_object"})),
-            ("response_format", json!({"type": "json_schema", "json_schema": {}})),
-            ("response_format", json!({"type": "json_schema"})),
-            ("response_format", json!("json")),
-            ("structured_outputs", json!({"json": {}})),
-            ("guided_regex", json!("a+")),
             ("functions", json!([])),
             ("suffix", json!("}")),
             ("modalities", json!(["text", "audio"])),

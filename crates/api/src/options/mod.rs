@@ -9,6 +9,8 @@ use std::time::Duration;
 pub use defaults::{Ignored, SamplingDefaults, eos_token_ids};
 pub use resolve::{ModelLimits, prompt_too_long};
 
+use crate::Structure;
+
 /// Options as a client wrote them; `None` is "not said". Numbers are wide so that the rules, and not the parser,
 /// say what is out of range. [`validate`](Self::validate) checks what needs no model,
 /// [`resolve`](Self::resolve) the rest.
@@ -66,6 +68,8 @@ pub struct GenerationOptions {
     pub echo: bool,
     /// Leave special tokens out of the text.
     pub skip_special_tokens: bool,
+    /// What the answer is held to; of a conversation, what follows on reasoning.
+    pub structure: Option<Structure>,
     /// Lower runs earlier, under the priority policy.
     pub priority: i32,
     /// Keeps cached prefixes apart from those of other salts.
@@ -112,6 +116,7 @@ impl Default for GenerationOptions {
             prompt_logprobs: None,
             echo: false,
             skip_special_tokens: true,
+            structure: None,
             priority: 0,
             cache_salt: None,
             timeout: None,

@@ -6,6 +6,7 @@ use super::common::{
 };
 use super::xml_like::MINIMAX;
 use super::{PLAIN, ToolFamily};
+use crate::CallShape;
 use crate::grammar::{Body, Section};
 
 /// A section of JSON objects.
@@ -22,6 +23,7 @@ pub(super) const TOOL_CALLS_TAG: Section = json_between!(&["<tool_calls>"], &["<
 pub(super) const LLAMA3: ToolFamily = ToolFamily {
     names: &["llama3_json", "llama", "llama3", "llama3.1", "llama3.2", "llama3.3"],
     sections: &[PYTHON_TAG, LONE_FUNCTION, BARE_OBJECT],
+    writes: &[CallShape::LLAMA3],
     ..PLAIN
 };
 
@@ -29,6 +31,7 @@ pub(super) const LLAMA3: ToolFamily = ToolFamily {
 pub(super) const GRANITE: ToolFamily = ToolFamily {
     names: &["granite", "granite3", "granite4"],
     sections: &[json_between!(&["<|tool_call|>"], &[]), TOOL_CALL],
+    writes: &[CallShape::list("<|tool_call|>", "<|tool_call|>[", "]")],
     ..PLAIN
 };
 
@@ -36,6 +39,7 @@ pub(super) const GRANITE: ToolFamily = ToolFamily {
 pub(super) const XLAM: ToolFamily = ToolFamily {
     names: &["xlam"],
     sections: &[TOOL_CALLS, TOOL_CALL, FENCED, BARE_LIST, BARE_OBJECT],
+    writes: &[CallShape::LIST],
     ..PLAIN
 };
 
@@ -43,21 +47,31 @@ pub(super) const XLAM: ToolFamily = ToolFamily {
 pub(super) const NEMOTRON_V2: ToolFamily = ToolFamily {
     names: &["nemotron_v2", "nemotron_nano_v2", "nemotron_json"],
     sections: &[json_between!(&["<TOOLCALL>"], &["</TOOLCALL>"])],
+    writes: &[CallShape::list("<TOOLCALL>", "<TOOLCALL>[", "]</TOOLCALL>")],
     ..PLAIN
 };
 
 /// A JSON object on each line between `<tool_calls>`.
-pub(super) const MINIMAX_M1: ToolFamily =
-    ToolFamily { names: &["minimax_m1"], sections: &[TOOL_CALLS_TAG], ..PLAIN };
+pub(super) const MINIMAX_M1: ToolFamily = ToolFamily {
+    names: &["minimax_m1"],
+    sections: &[TOOL_CALLS_TAG],
+    writes: &[CallShape::lines("<tool_calls>", "<tool_calls>\n", "\n</tool_calls>")],
+    ..PLAIN
+};
 
 /// A list between `<tool_calls>`.
-pub(super) const JAMBA: ToolFamily =
-    ToolFamily { names: &["jamba", "apriel"], sections: &[TOOL_CALLS_TAG], ..PLAIN };
+pub(super) const JAMBA: ToolFamily = ToolFamily {
+    names: &["jamba", "apriel"],
+    sections: &[TOOL_CALLS_TAG],
+    writes: &[CallShape::list("<tool_calls>", "<tool_calls>[", "]</tool_calls>")],
+    ..PLAIN
+};
 
 /// `functools[{"name": …}]`, or a list between `<|tool_call|>`.
 pub(super) const PHI4: ToolFamily = ToolFamily {
     names: &["phi4", "phi4_mini_json", "phi4_mini", "firefunction"],
     sections: &[json_between!(&["functools"], &[]), json_between!(&["<|tool_call|>"], &["<|/tool_call|>"])],
+    writes: &[CallShape::list("functools", "functools[", "]")],
     ..PLAIN
 };
 
@@ -86,6 +100,7 @@ pub(super) const APERTUS: ToolFamily = ToolFamily {
         close: &["<|tools_suffix|>"],
         bare: false,
     }],
+    writes: &[CallShape::APERTUS],
     ..PLAIN
 };
 
@@ -93,12 +108,17 @@ pub(super) const APERTUS: ToolFamily = ToolFamily {
 pub(super) const GIGACHAT: ToolFamily = ToolFamily {
     names: &["gigachat", "gigachat3"],
     sections: &[json_between!(&["<|function_call|>", "function call<|role_sep|>"], &["<|message_sep|>"])],
+    writes: &[CallShape::list("<|function_call|>", "<|function_call|>", "")],
     ..PLAIN
 };
 
 /// JSON objects as they come.
-pub(super) const JSON: ToolFamily =
-    ToolFamily { names: &["json"], sections: &[FENCED, BARE_LIST, BARE_OBJECT], ..PLAIN };
+pub(super) const JSON: ToolFamily = ToolFamily {
+    names: &["json"],
+    sections: &[FENCED, BARE_LIST, BARE_OBJECT],
+    writes: &[CallShape::LIST],
+    ..PLAIN
+};
 
 /// `[f(a=1), g(b="x")]`
 pub(super) const PYTHONIC: ToolFamily =

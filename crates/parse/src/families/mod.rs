@@ -8,6 +8,7 @@ mod named;
 mod reasoning;
 mod xml_like;
 
+use crate::CallShape;
 use crate::ParseError;
 use crate::grammar::Section;
 use crate::harmony;
@@ -25,6 +26,8 @@ pub(crate) struct ToolFamily {
     pub(crate) short_ids: bool,
     /// The whole output is in the harmony format.
     pub(crate) harmony: bool,
+    /// How its models write calls, the newest first; empty if that can't be said in a [`CallShape`].
+    pub(crate) writes: &'static [CallShape],
 }
 
 impl ToolFamily {
@@ -40,7 +43,7 @@ impl ToolFamily {
 
 /// A family of which only names and sections are to be said.
 const PLAIN: ToolFamily =
-    ToolFamily { names: &[], sections: &[], replace: &[], short_ids: false, harmony: false };
+    ToolFamily { names: &[], sections: &[], replace: &[], short_ids: false, harmony: false, writes: &[] };
 
 /// How a family writes reasoning.
 #[derive(Debug)]

@@ -2,11 +2,17 @@
 
 use super::common::{BARE_BRACKET, BARE_LIST, FENCED, LONE_FUNCTION, PYTHON_TAG, TOOL_CALLS};
 use super::{PLAIN, ToolFamily};
+use crate::CallShape;
 use crate::grammar::{Arguments, Body, Name, Named, Section};
 
 /// `[TOOL_CALLS][{"name": …}]` up to v7, `[TOOL_CALLS]f[ARGS]{"a": 1}` since v11.
-pub(super) const MISTRAL: ToolFamily =
-    ToolFamily { names: &["mistral", "devstral"], sections: &[TOOL_CALLS], short_ids: true, ..PLAIN };
+pub(super) const MISTRAL: ToolFamily = ToolFamily {
+    names: &["mistral", "devstral"],
+    sections: &[TOOL_CALLS],
+    short_ids: true,
+    writes: &[CallShape::MISTRAL_NAMED, CallShape::list("[TOOL_CALLS]", "[TOOL_CALLS][", "]")],
+    ..PLAIN
+};
 
 /// `function<｜tool▁sep｜>f` and a code fence (V3, R1), `f<｜tool▁sep｜>` and JSON (V3.1), between markers.
 pub(super) const DEEPSEEK: ToolFamily = ToolFamily {
@@ -22,6 +28,7 @@ pub(super) const DEEPSEEK: ToolFamily = ToolFamily {
         close: &["<｜tool▁calls▁end｜>"],
         bare: false,
     }],
+    writes: &[CallShape::DEEPSEEK],
     ..PLAIN
 };
 

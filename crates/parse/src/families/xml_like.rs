@@ -2,6 +2,7 @@
 
 use super::common::{CALLING, FUNCTION, LONE_FUNCTION, TOOL_CALL};
 use super::{PLAIN, ToolFamily};
+use crate::CallShape;
 use crate::grammar::{Arguments, Body, Name, Named, Section, Tags};
 
 /// JSON in `<tool_call>`: Hermes, Qwen 2.5 and 3, and most small models since. They slip into Qwen's XML at times.
@@ -9,6 +10,7 @@ pub(super) const HERMES: ToolFamily = ToolFamily {
     names: &["hermes", "nous", "qwen", "qwen2", "qwen2.5", "qwen3", "smollm3", "mimo"],
     sections: &[TOOL_CALL, LONE_FUNCTION, CALLING],
     replace: &[("<tool_call_reasoning>", "(Reasoning: "), ("</tool_call_reasoning>", ")\n")],
+    writes: &[CallShape::TAGGED],
     ..PLAIN
 };
 

@@ -17,6 +17,10 @@ pub(super) const REQUEST: &[f64] = &[
     960.0, 1920.0, 7680.0,
 ];
 
+/// Seconds to compile a grammar.
+pub(super) const COMPILE: &[f64] =
+    &[0.001, 0.002, 0.005, 0.01, 0.02, 0.05, 0.1, 0.2, 0.5, 1.0, 2.0, 5.0, 10.0];
+
 /// Choices per prompt.
 pub(super) const CHOICES: &[f64] = &[1.0, 2.0, 5.0, 10.0, 20.0];
 

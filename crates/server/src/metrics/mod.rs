@@ -11,7 +11,10 @@ mod scrape;
 mod store;
 mod text;
 
-use std::sync::atomic::{AtomicU64, Ordering::Relaxed};
+use std::{
+    sync::atomic::{AtomicU64, Ordering::Relaxed},
+    time::Duration,
+};
 
 use histogram::Histogram;
 pub(crate) use http::HttpMetrics;
@@ -36,6 +39,9 @@ pub struct ModelMetrics {
     choices: Histogram,
     preemptions: Histogram,
     cached_tokens: AtomicU64,
+    grammar_compile: Histogram,
+    grammar_queries: AtomicU64,
+    grammar_hits: AtomicU64,
     /// By [`Outcome`].
     outcomes: [AtomicU64; Outcome::ALL.len()],
 }
@@ -59,6 +65,9 @@ impl ModelMetrics {
             choices: Histogram::new(buckets::CHOICES),
             preemptions: Histogram::new(buckets::EVENTS),
             cached_tokens: AtomicU64::new(0),
+            grammar_compile: Histogram::new(buckets::COMPILE),
+            grammar_queries: AtomicU64::new(0),
+            grammar_hits: AtomicU64::new(0),
             outcomes: Default::default(),
         }
     }
@@ -67,6 +76,16 @@ impl ModelMetrics {
     pub(crate) fn accepted(&self, choices: usize, max_tokens: usize) {
         self.choices.observe_count(choices);
         self.max_tokens.observe_count(max_tokens);
+    }
+
+    /// Notes that a grammar was asked for, and how long it took to compile if it wasn't there.
+    pub(crate) fn grammar(&self, compiled_in: Option<Duration>) {
+        self.grammar_queries.fetch_add(1, Relaxed);
+        if let Some(time) = compiled_in {
+            self.grammar_compile.observe_time(time);
+        } else {
+            self.grammar_hits.fetch_add(1, Relaxed);
+        }
     }
 
     fn outcome(&self, outcome: Outcome) {

@@ -5,7 +5,7 @@ use std::sync::{
     atomic::{AtomicU64, Ordering::Relaxed},
 };
 
-use millrace_engine::{EngineStats, ITERATION_TOKEN_BUCKETS};
+use millrace_engine::{EngineStats, ITERATION_TOKEN_BUCKETS, MASK_SECONDS_BUCKETS};
 
 use super::{
     HttpMetrics, ModelMetrics, Outcome, StoreMetrics,
@@ -114,7 +114,7 @@ fn write_gauges(writer: &mut TextWriter, prefix: &str, models: &[Sample]) {
 }
 
 fn write_counters(writer: &mut TextWriter, prefix: &str, models: &[Sample]) {
-    let counters: [Counter; 6] = [
+    let counters: [Counter; 9] = [
         ("prefix_cache_queries_total", "Prompt tokens looked up in the prefix cache.", |m| {
             m.stats.prefix_queries
         }),
@@ -124,6 +124,15 @@ fn write_counters(writer: &mut TextWriter, prefix: &str, models: &[Sample]) {
         ("generation_tokens_total", "Tokens sampled.", |m| m.stats.generation_tokens),
         ("prompt_tokens_cached_total", "Prompt tokens of finished requests that were cached.", |m| {
             m.metrics.cached_tokens.load(Relaxed)
+        }),
+        ("grammar_cache_queries_total", "Requests that needed a compiled grammar.", |m| {
+            m.metrics.grammar_queries.load(Relaxed)
+        }),
+        ("grammar_cache_hits_total", "Those that found it compiled.", |m| {
+            m.metrics.grammar_hits.load(Relaxed)
+        }),
+        ("forced_tokens_total", "Generated tokens that a grammar left no choice about: not sampled.", |m| {
+            m.stats.forced_tokens
         }),
     ];
     for (name, help, read) in counters {
@@ -161,7 +170,7 @@ fn write_keys(writer: &mut TextWriter, keys: &[Arc<Key>]) {
 }
 
 fn write_histograms(writer: &mut TextWriter, prefix: &str, models: &[Sample]) {
-    let histograms: [HistogramOf; 13] = [
+    let histograms: [HistogramOf; 14] = [
         ("time_to_first_token_seconds", "From arrival to the first token.", |m| m.first_token.snapshot()),
         ("inter_token_latency_seconds", "From token to token.", |m| m.inter_token.snapshot()),
         ("request_time_per_output_token_seconds", "Mean time per token after the first.", |m| {
@@ -180,6 +189,7 @@ fn write_histograms(writer: &mut TextWriter, prefix: &str, models: &[Sample]) {
             m.max_tokens.snapshot()
         }),
         ("request_params_n", "The n of requests.", |m| m.choices.snapshot()),
+        ("grammar_compile_seconds", "Time to compile a grammar.", |m| m.grammar_compile.snapshot()),
         ("request_num_preemptions", "Preemptions per sequence.", |m| m.preemptions.snapshot()),
     ];
     for (name, help, read) in histograms {
@@ -188,6 +198,16 @@ fn write_histograms(writer: &mut TextWriter, prefix: &str, models: &[Sample]) {
         for model in models {
             writer.histogram(&name, &model.labels(&[]), &read(&model.metrics));
         }
+    }
+    let name = format!("{prefix}:mask_time_seconds");
+    writer.family(&name, "histogram", "Time to take a token into a grammar and compute the next mask.");
+    for model in models {
+        let snapshot = Snapshot {
+            bounds: &MASK_SECONDS_BUCKETS,
+            counts: model.stats.mask_time.to_vec(),
+            sum: model.stats.mask_nanos as f64 / 1e9,
+        };
+        writer.histogram(&name, &model.labels(&[]), &snapshot);
     }
     let name = format!("{prefix}:iteration_tokens_total");
     writer.family(&name, "histogram", "Tokens scheduled per step.");

@@ -9,6 +9,7 @@ mod prepare;
 mod reading;
 mod render;
 mod sequence;
+mod structure;
 
 use std::{
     collections::HashMap,
@@ -27,6 +28,7 @@ use crate::{Lease, ModelReport, Registry, keys::Caller, metrics::SequenceTimer};
 use active::Active;
 use prepare::{Prepared, input_bytes, prepare, tokenize};
 use sequence::Sequence;
+use structure::is_constrained;
 
 pub(crate) use active::{ActiveGuard, RequestStatus};
 pub use generation::Generation;
@@ -93,6 +95,7 @@ impl Service {
             cache_salt: request.options.cache_salt.clone(),
             deadline: self.deadline(caller.time_limit(request.options.time_limit())),
             start_by: self.max_queue_wait.and_then(|wait| arrival.checked_add(wait)),
+            constraint: None,
         };
         let guard = self.active.enter(names, request.model.as_deref(), caller.clone(), arrival);
         let lookup = Instant::now();
@@ -147,7 +150,9 @@ impl Service {
         request: GenerationRequest,
     ) -> Result<(GenerationRequest, Vec<Prepared>), ApiError> {
         let (model, limits) = (model.clone(), self.limits.clone());
-        let bytes = input_bytes(&request.input);
+        // Compiling a grammar is long work, however short it is.
+        let constrained = is_constrained(&request.input, request.options.structure.as_ref());
+        let bytes = if constrained { usize::MAX } else { input_bytes(&request.input) };
         let work = move || {
             let prompts = prepare(&model, &request, &limits)?;
             Ok((request, prompts))
@@ -257,9 +262,9 @@ fn submit(
     for prompt in &prompts {
         for sample in 0..samples {
             let sampling = choice(&prompt.sampling, sample);
-            let outputs = places
-                .submit(prompt.tokens.clone(), sampling, options.clone())
-                .map_err(|error| refusal(&error))?;
+            let options = SubmitOptions { constraint: prompt.constraint.clone(), ..options.clone() };
+            let outputs =
+                places.submit(prompt.tokens.clone(), sampling, options).map_err(|error| refusal(&error))?;
             let timer = SequenceTimer::new(model.metrics.clone(), arrival);
             running.push((outputs, Sequence::new(running.len(), &model, prompt, &request.options, timer)));
         }

@@ -4,12 +4,13 @@ use millrace_api::{
     ApiError, ChatInput, GenerationOptions, GenerationRequest, Input, Limits, Prompt, prompt_too_long,
 };
 use millrace_text::{TextError, Tokenizer};
-use millrace_types::{SamplingParams, TokenId};
+use millrace_types::{Constraint, SamplingParams, TokenId};
 use serde_json::Value;
 
 use super::{
-    reading::{Reading, check_tool_choice, thinking_limit},
+    reading::{Reading, thinking_limit},
     render::render,
+    structure::{after_reasoning, constraint},
 };
 use crate::ServedModel;
 
@@ -18,6 +19,8 @@ use crate::ServedModel;
 pub(super) struct Prepared {
     pub(super) tokens: Vec<TokenId>,
     pub(super) sampling: SamplingParams,
+    /// What the answer is held to; each choice has its own copy.
+    pub(super) constraint: Option<Box<dyn Constraint>>,
     /// Text with which the answer opens.
     pub(super) echo: Option<String>,
     /// How the answer is read; `None`: it is text.
@@ -41,19 +44,23 @@ pub(super) fn prepare(
     let rules = model.limits(limits);
     let bad_words = bad_words(&model.parts.tokenizer, options, limits)?;
     bad_words.iter().try_for_each(|word| rules.check_tokens("bad_words", word))?;
-    if let Input::Chat(chat) = input {
-        check_tool_choice(chat)?;
-    }
+    let held_to = constraint(model, input, options.structure.as_ref())?;
     let with_parameters = |(index, prompt): (usize, Tokenized)| {
         let Tokenized { tokens, reading } = prompt;
         // Also for texts: a tokenizer may know tokens that the model's embedding doesn't have.
         rules.check_tokens("prompt", &tokens)?;
         let resolved = options.resolve(&rules, &model.parts.defaults, tokens.len())?;
         let thinking = thinking_limit(model, options.thinking_token_budget, reading.as_ref())?;
-        let sampling = SamplingParams { bad_words: bad_words.clone(), thinking, ..resolved };
+        let mut sampling = SamplingParams { bad_words: bad_words.clone(), thinking, ..resolved };
+        let constraint =
+            held_to.clone().map(|inner| after_reasoning(model, inner, reading.as_ref())).transpose()?;
+        if constraint.is_some() {
+            // Also under `ignore_eos`: behind the end of a format there is nothing to go on with.
+            sampling.eos_token_ids.clone_from(&model.parts.eos_token_ids);
+        }
         rules.check_choice(&sampling)?;
         let echo = echo(model, input, index, &tokens, options);
-        Ok(Prepared { tokens, sampling, echo, reading })
+        Ok(Prepared { tokens, sampling, constraint, echo, reading })
     };
     let prompts = tokenize(model, input, rules.max_model_len)?;
     prompts.into_iter().enumerate().map(with_parameters).collect()

@@ -2,7 +2,7 @@
 
 use std::sync::Arc;
 
-use millrace_api::{ApiError, ChatInput, Delta, Part, ToolChoice};
+use millrace_api::{ApiError, ChatInput, Delta, Part};
 use millrace_parse::{Event, Families, Parser, Start, Tools};
 use millrace_types::{ThinkingLimit, TokenId};
 
@@ -14,6 +14,8 @@ pub(super) struct Reading {
     format: Format,
     tools: Arc<Tools>,
     start: Start,
+    /// The prompt ends with reasoning that is over.
+    reasoned: bool,
     /// The answer ends after its first complete call.
     single_call: bool,
 }
@@ -32,8 +34,32 @@ impl Reading {
             format: format.clone(),
             tools: Arc::new(tools),
             start,
+            reasoned: format.families.is_reasoned(prompt),
             single_call: !chat.parallel_tool_calls,
         }))
+    }
+
+    /// Where the answer begins.
+    pub(super) fn start(&self) -> Start {
+        self.start
+    }
+
+    /// Whether reasoning may come before the answer.
+    pub(super) fn may_reason(&self) -> bool {
+        match self.start {
+            Start::Reasoning => true,
+            Start::Content | Start::Unknown => !self.reasoned,
+            Start::Continued => false,
+        }
+    }
+
+    /// The tokens between which reasoning stands.
+    pub(super) fn mark_tokens(&self, model: &ServedModel) -> Option<(TokenId, TokenId)> {
+        let vocab_size = model.engine.info().vocab_size;
+        let token = |text: &str| {
+            model.parts.tokenizer.token_to_id(text).filter(|token| (*token as usize) < vocab_size)
+        };
+        mark_tokens(&self.format.families, token)
     }
 
     /// Special tokens that have to be text.
@@ -54,12 +80,7 @@ pub(super) fn thinking_limit(
     // Anything below 0 is no limit.
     let Some(budget) = budget.and_then(|budget| usize::try_from(budget).ok()) else { return Ok(None) };
     let limit = reading.and_then(|reading| {
-        let families = &reading.format.families;
-        let vocab_size = model.engine.info().vocab_size;
-        let token = |text: &str| {
-            model.parts.tokenizer.token_to_id(text).filter(|token| (*token as usize) < vocab_size)
-        };
-        let (open, close) = mark_tokens(families, token)?;
+        let (open, close) = reading.mark_tokens(model)?;
         Some(ThinkingLimit { budget, open, close, inside: reading.start == Start::Reasoning })
     });
     limit.map(Some).ok_or_else(|| {
@@ -72,20 +93,6 @@ pub(super) fn thinking_limit(
 /// The tokens between which reasoning stands: of a family's pairs, the first that the model has both of.
 fn mark_tokens(families: &Families, token: impl Fn(&str) -> Option<TokenId>) -> Option<(TokenId, TokenId)> {
     families.reasoning_marks().find_map(|(open, close)| token(open).zip(token(close)))
-}
-
-/// Refuses what would need output that is constrained to a grammar.
-pub(super) fn check_tool_choice(chat: &ChatInput) -> Result<(), ApiError> {
-    let asked = match &chat.tool_choice {
-        ToolChoice::Auto | ToolChoice::None => return Ok(()),
-        ToolChoice::Required => "A call that is required".to_owned(),
-        ToolChoice::Named(name) => format!("A required call of `{name}`"),
-    };
-    let message = format!(
-        "{asked} is not supported by this server, which cannot constrain what a model writes. Set `tool_choice` to \
-         \"auto\" or \"none\"."
-    );
-    Err(ApiError::invalid("tool_choice", message))
 }
 
 /// Reads one answer. Text goes in as it becomes certain; parts come out into the deltas.

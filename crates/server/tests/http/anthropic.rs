@@ -249,12 +249,12 @@ async fn thinking_and_calls_are_blocks() {
 }
 
 #[tokio::test]
-async fn calls_cannot_be_forced() {
+async fn calls_need_a_format_to_be_forced() {
     let server = saying("x").await;
     for choice in [json!({"type": "any"}), json!({"type": "tool", "name": "f"})] {
         let tools = json!([{"name": "f", "input_schema": {"type": "object"}}]);
         let reply = server.post(MESSAGES, &body(json!({"tools": tools, "tool_choice": choice}))).await;
-        assert_error(&reply, 400, "invalid_request_error", "tool_choice");
+        assert_error(&reply, 400, "invalid_request_error", "tool-call format");
     }
 }
 

@@ -16,5 +16,6 @@ mod ollama;
 mod refusals;
 mod registry;
 mod responses;
+mod structured;
 mod support;
 mod surroundings;

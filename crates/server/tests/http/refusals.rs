@@ -130,12 +130,12 @@ async fn bad_chat_requests() {
         (json!({"messages": user, "tool_choice": "auto"}), "When using `tool_choice`, `tools` must be set."),
         (
             json!({"messages": user, "tools": [tool], "tool_choice": "required"}),
-            "A call that is required is not supported by this server",
+            "Calls can't be held to a grammar in this model's tool-call format (none).",
         ),
         (
             json!({"messages": user, "tools": [tool],
                    "tool_choice": {"type": "function", "function": {"name": "f"}}}),
-            "A required call of `f` is not supported by this server",
+            "Calls can't be held to a grammar in this model's tool-call format (none).",
         ),
         (json!({"messages": user, "thinking_token_budget": 5}), "`thinking_token_budget` can't be kept here"),
         (
@@ -154,8 +154,8 @@ async fn bad_chat_requests() {
         (json!({"messages": user, "seed": 1.5}), "Invalid value for `seed`"),
         (json!({"messages": user, "timeout": -1}), "timeout must be in (0, 604800] seconds, got -1."),
         (
-            json!({"messages": user, "response_format": {"type": "json_object"}}),
-            "`response_format` with the value",
+            json!({"messages": user, "structured_outputs": {"json": {"not": {}}}}),
+            "The JSON schema can't be used for structured output: ",
         ),
         (
             json!({"messages": [{"role": "user", "content": "x".repeat(600)}]}),

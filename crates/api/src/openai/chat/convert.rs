@@ -13,7 +13,7 @@ use super::{
 };
 use crate::{
     ApiError, Collected, GenerationOptions, GenerationRequest, Input, Limits, MaxTokensDefault, ReplyHead,
-    Scored, TokenText, ToolCall,
+    Scored, Structure, TokenText, ToolCall, ToolChoice,
     openai::{
         Call, UsageBody,
         body::{CommonBody, TokenFormat},
@@ -27,6 +27,7 @@ pub(super) fn to_call(
     common: &CommonBody,
     own: &ChatBody,
     template: TemplateBody,
+    structure: Option<Structure>,
     limits: &Limits,
 ) -> Result<Call, ApiError> {
     let options = GenerationOptions {
@@ -34,6 +35,7 @@ pub(super) fn to_call(
         max_tokens_default: MaxTokensDefault::RestOfContext,
         // A conversation's echo is the text that it continues, not the rendered prompt.
         echo: false,
+        structure,
         ..common.options()?
     };
     options.validate(limits)?;
@@ -54,6 +56,11 @@ pub(super) fn to_call(
     if chat.echo && !chat.continue_final_message {
         let message = "`echo` gives back the message that is continued: it needs `continue_final_message`.";
         return Err(ApiError::invalid("echo", message));
+    }
+    let forced = matches!(chat.tool_choice, ToolChoice::Required | ToolChoice::Named(_));
+    if options.structure.is_some() && forced {
+        let message = "You can only either use constraints for structured outputs or tools, not both.";
+        return Err(ApiError::invalid("tool_choice", message));
     }
     let input = Input::Chat(Box::new(chat));
     let request = GenerationRequest { model: common.model.clone(), input, options };

@@ -10,7 +10,7 @@ mod validate;
 
 use serde_json::Value;
 
-use super::{Call, body::CommonBody, unsupported::refuse_unsupported};
+use super::{Call, body::CommonBody, structure, unsupported::refuse_unsupported};
 use crate::{ApiError, Limits, introspect::field_names, read};
 
 pub(super) use convert::token_logprobs;
@@ -30,10 +30,11 @@ pub fn fields() -> Vec<&'static str> {
 /// A 400 for whatever can be told without the model.
 pub fn parse(body: &Value, limits: &Limits) -> Result<Call, ApiError> {
     refuse_unsupported(body)?;
+    let structure = structure::read(body)?;
     let common: CommonBody = read(body)?;
     let own: types::ChatBody = read(body)?;
     let template: TemplateBody = read(body)?;
     common.validate()?;
     own.validate()?;
-    convert::to_call(&common, &own, template, limits)
+    convert::to_call(&common, &own, template, structure, limits)
 }

@@ -54,6 +54,26 @@ fn check_tool(path: &str, tool: &Value, limits: &Limits) -> Result<(), ApiError>
     check_schema(&format!("{path}.function.parameters"), schema, limits)
 }
 
+/// The tools whose arguments are to be held to their schema.
+///
+/// # Errors
+/// A 400 for a `strict` that is neither true nor false.
+pub(super) fn strict_names(tools: &[Value]) -> Result<Vec<String>, ApiError> {
+    let mut names = Vec::new();
+    for (index, tool) in tools.iter().enumerate() {
+        let function = &tool["function"];
+        match &function["strict"] {
+            Value::Null | Value::Bool(false) => {}
+            Value::Bool(true) => names.extend(function["name"].as_str().map(str::to_owned)),
+            _ => {
+                let path = format!("tools[{index}].function.strict");
+                return Err(ApiError::invalid(&path, format!("`{path}` must be true or false.")));
+            }
+        }
+    }
+    Ok(names)
+}
+
 /// Checks a function's name.
 ///
 /// # Errors
@@ -101,7 +121,7 @@ fn is_deeper(value: &Value, levels: usize) -> bool {
     }
 }
 
-/// `tool_choice` in its neutral form; whether the server can honour it is for the pipeline to say.
+/// `tool_choice` in its neutral form; whether calls can be forced in the model's format is for the pipeline to say.
 fn tool_choice(choice: Option<&Value>, tools: &[Value]) -> Result<ToolChoice, ApiError> {
     let refuse = |message: String| Err(ApiError::invalid("tool_choice", message));
     match choice {

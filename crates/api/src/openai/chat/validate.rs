@@ -2,7 +2,11 @@
 
 use serde_json::{Map, Value};
 
-use super::{TemplateBody, normalize, tools::offered, types::ChatBody};
+use super::{
+    TemplateBody, normalize,
+    tools::{offered, strict_names},
+    types::ChatBody,
+};
 use crate::{ApiError, ChatInput, Limits};
 
 /// Template variables that have their own request fields; a second way in would contradict the first.
@@ -53,9 +57,11 @@ pub(crate) fn chat_input(body: TemplateBody, limits: &Limits) -> Result<ChatInpu
     check_kwargs(&kwargs)?;
     add_thinking(&mut kwargs, body.enable_thinking, body.reasoning_effort);
     let (tools, tool_choice) = offered(body.tools, body.tool_choice.as_ref(), limits)?;
+    let strict_tools = strict_names(&tools)?;
     Ok(ChatInput {
         messages: normalize(messages, limits)?,
         tools,
+        strict_tools,
         tool_choice,
         parallel_tool_calls: body.parallel_tool_calls.unwrap_or(true),
         server_tools: None,

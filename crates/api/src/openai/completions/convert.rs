@@ -9,7 +9,7 @@ use super::{
 };
 use crate::{
     ApiError, Collected, GenerationOptions, GenerationRequest, Input, Limits, MaxTokensDefault, ReplyHead,
-    Scored,
+    Scored, Structure,
     openai::{
         Call, UsageBody,
         body::{CommonBody, TokenFormat},
@@ -22,10 +22,16 @@ use crate::{
 const DEFAULT_MAX_TOKENS: usize = 16;
 
 /// Everything that doesn't need the model is checked here.
-pub(super) fn to_call(common: &CommonBody, own: CompletionBody, limits: &Limits) -> Result<Call, ApiError> {
+pub(super) fn to_call(
+    common: &CommonBody,
+    own: CompletionBody,
+    structure: Option<Structure>,
+    limits: &Limits,
+) -> Result<Call, ApiError> {
     let options = GenerationOptions {
         logprobs: own.logprobs.map(|count| count.0),
         max_tokens_default: MaxTokensDefault::Fixed(DEFAULT_MAX_TOKENS),
+        structure,
         ..common.options()?
     };
     options.validate(limits)?;

@@ -8,7 +8,7 @@ mod validate;
 
 use serde_json::Value;
 
-use super::{Call, body::CommonBody, unsupported::refuse_unsupported};
+use super::{Call, body::CommonBody, structure, unsupported::refuse_unsupported};
 use crate::{ApiError, Limits, introspect::field_names, read};
 
 /// Names of the fields that a body may have and that mean something.
@@ -22,8 +22,9 @@ pub fn fields() -> Vec<&'static str> {
 /// A 400 for whatever can be told without the model.
 pub fn parse(body: &Value, limits: &Limits) -> Result<Call, ApiError> {
     refuse_unsupported(body)?;
+    let structure = structure::read(body)?;
     let common: CommonBody = read(body)?;
     let own: types::CompletionBody = read(body)?;
     common.validate()?;
-    convert::to_call(&common, own, limits)
+    convert::to_call(&common, own, structure, limits)
 }

@@ -1,0 +1,83 @@
+#!/usr/bin/env python3
+"""What grammars make of the official JSON-Schema-Test-Suite (draft 2020-12), by keyword, as a table in Markdown.
+
+    cargo build -p millrace-grammar --example check
+    bench/schema_suite.py [--check target/debug/examples/check] [--suite FOLDER] [--list wrong|strict|refused]
+
+The suite is the npm package `@json-schema-org/tests`, fetched with `npm pack` unless --suite names an unpacked one.
+A schema is refused, or its instances are accepted or rejected. Wrong is only an invalid instance that is accepted:
+grammars may be stricter than their schema (fields come in the schema's order), and refusing says so.
+"""
+import argparse
+import collections
+import json
+import pathlib
+import subprocess
+import tarfile
+import tempfile
+
+PACKAGE = "@json-schema-org/tests"
+DRAFT = "draft2020-12"
+
+
+def main() -> None:
+    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
+    parser.add_argument("--check", default="target/debug/examples/check")
+    parser.add_argument("--suite", type=pathlib.Path, help="an unpacked package")
+    parser.add_argument("--list", choices=["wrong", "strict", "refused"], help="names the tests of this outcome")
+    args = parser.parse_args()
+    with tempfile.TemporaryDirectory() as folder:
+        files = find(args.suite or fetch(pathlib.Path(folder)))
+        groups = [(file.stem, group) for file in files for group in json.loads(file.read_text())]
+        table(groups, run(args.check, [group for _, group in groups]), args.list)
+
+
+def fetch(folder: pathlib.Path) -> pathlib.Path:
+    packed = subprocess.run(["npm", "pack", PACKAGE, "--silent"], cwd=folder, check=True, capture_output=True, text=True)
+    with tarfile.open(folder / packed.stdout.strip().splitlines()[-1]) as archive:
+        archive.extractall(folder, filter="data")
+    return folder
+
+
+def find(folder: pathlib.Path) -> list[pathlib.Path]:
+    """One file a keyword; optional ones are about formats and the like, which schemas needn't mean anything by."""
+    files = sorted(file for file in folder.rglob(f"{DRAFT}/*.json"))
+    assert files, f"{folder} has no {DRAFT}"
+    return files
+
+
+def run(check: str, groups: list[dict]) -> list[dict]:
+    lines = [
+        json.dumps({"schema": group["schema"], "instances": [test["data"] for test in group["tests"]]}) for group in groups
+    ]
+    done = subprocess.run([check], input="\n".join(lines), capture_output=True, text=True, check=True, timeout=600)
+    return [json.loads(line) for line in done.stdout.splitlines()]
+
+
+def table(groups: list, reports: list[dict], listed: str | None) -> None:
+    assert len(groups) == len(reports)
+    rows = collections.defaultdict(collections.Counter)
+    for (keyword, group), report in zip(groups, reports):
+        for index, test in enumerate(group["tests"]):
+            outcome = outcome_of(report, index, test["valid"])
+            rows[keyword][outcome] += 1
+            if outcome == listed:
+                print(f"{keyword}: {group['description']}: {test['description']}: {report.get('error', json.dumps(test['data']))}")
+    columns = ("right", "refused", "strict", "wrong")
+    print("| keyword | right | schema refused | valid but rejected | invalid but accepted |\n|---|--:|--:|--:|--:|")
+    total = collections.Counter()
+    for keyword, counts in sorted(rows.items()):
+        total += counts
+        print(f"| `{keyword}` | " + " | ".join(str(counts[column]) for column in columns) + " |")
+    print("| all | " + " | ".join(str(total[column]) for column in columns) + " |")
+
+
+def outcome_of(report: dict, index: int, valid: bool) -> str:
+    if "error" in report:
+        return "refused"
+    accepted = report["accepted"][index]
+    return "right" if accepted == valid else "strict" if valid else "wrong"
+
+
+if __name__ == "__main__":
+    main()

@@ -1,0 +1,184 @@
+//! Sources in llguidance's Lark dialect.
+
+use std::fmt::Write;
+
+use llguidance::regex_to_lark;
+
+use crate::{
+    Expr, GrammarError, Source, Tag, ebnf,
+    vocabulary::{Names, Piece},
+};
+
+/// Any text at all, without control tokens.
+const TEXT: &str = r"(.|\n)*";
+
+/// The grammar of a checked source.
+///
+/// # Errors
+/// A grammar in EBNF that can't be read.
+pub(crate) fn grammar(source: &Source, names: &Names) -> Result<String, GrammarError> {
+    Ok(match source {
+        Source::Json { schema, whitespace } => {
+            expression(&Expr::Json { schema: schema.clone(), whitespace: whitespace.clone() }, names)
+        }
+        Source::Regex(pattern) => expression(&Expr::Regex(pattern.clone()), names),
+        Source::Choice(texts) => {
+            // Not as rules: as one lexeme it doesn't matter how many begin alike.
+            let texts: Vec<String> = texts.iter().map(|text| regex_escape(text)).collect();
+            format!("start: /({})/\n", regex_to_lark(&texts.join("|"), ""))
+        }
+        Source::Grammar(text) if text.contains("::=") => ebnf::to_lark(text)?,
+        Source::Grammar(text) => text.clone(),
+        Source::Expr(expr) => expression(expr, names),
+    })
+}
+
+fn expression(expr: &Expr, names: &Names) -> String {
+    let mut writer = Writer { rules: String::new(), count: 0, names };
+    let start = writer.write(expr);
+    format!("start: {start}\n{}", writer.rules)
+}
+
+/// Writes a rule for each part that is more than a word.
+struct Writer<'a> {
+    rules: String,
+    count: usize,
+    names: &'a Names,
+}
+
+impl Writer<'_> {
+    /// What stands for `expr` in another rule; it never needs brackets around it.
+    fn write(&mut self, expr: &Expr) -> String {
+        match expr {
+            Expr::Literal(text) => self.literal(text),
+            Expr::Json { schema, whitespace } => {
+                let json = escape_delete(&whitespace.apply(schema).to_string());
+                self.rule("", &format!("%json {json}"))
+            }
+            Expr::Regex(pattern) => self.rule("", &regex(pattern)),
+            Expr::Lark(text) => self.rule("", &format!("%lark {{\n{text}\n}}")),
+            Expr::Seq(parts) => {
+                let parts: Vec<String> = parts.iter().map(|part| self.write(part)).collect();
+                self.rule("", &parts.join(" "))
+            }
+            Expr::Any(parts) => {
+                let parts: Vec<String> = parts.iter().map(|part| self.write(part)).collect();
+                self.rule("", &parts.join(" | "))
+            }
+            Expr::Repeat { item, separator, min, max } => {
+                let item = self.write(item);
+                let separator = self.literal(separator);
+                let least = min.saturating_sub(1);
+                let more = match max {
+                    Some(1) => String::new(),
+                    Some(max) => format!("({separator} {item}){{{least},{}}}", max.saturating_sub(1)),
+                    None => format!("({separator} {item}){{{least},}}"),
+                };
+                let optional = if *min == 0 { "?" } else { "" };
+                self.rule("", &format!("({item} {more}){optional}"))
+            }
+            Expr::Free { tags, min, max } => self.free(tags, *min, *max),
+        }
+    }
+
+    fn rule(&mut self, attributes: &str, body: &str) -> String {
+        let name = format!("r{}", self.count);
+        self.count += 1;
+        // Writing to a string can't fail.
+        let _ = writeln!(self.rules, "{name}{attributes}: {body}");
+        name
+    }
+
+    fn literal(&mut self, text: &str) -> String {
+        let word = |piece: Piece<'_>| match piece {
+            Piece::Text(text) => quoted(text),
+            Piece::Token(id) => format!("<[{id}]>"),
+        };
+        let words: Vec<String> = self.names.split(text).into_iter().map(word).collect();
+        match words.len() {
+            0 => r#""""#.to_owned(),
+            1 => words.concat(),
+            _ => self.rule("", &words.join(" ")),
+        }
+    }
+
+    /// Text up to a trigger, what follows that, and so on; then text without any trigger.
+    fn free(&mut self, tags: &[Tag], min: usize, max: Option<usize>) -> String {
+        let mut forbidden = String::new();
+        let mut openings = Vec::new();
+        for tag in tags {
+            let opening = match self.names.split(&tag.trigger).as_slice() {
+                // Control tokens can't be in text.
+                [Piece::Token(id), rest @ ..] => {
+                    let rest: String = rest
+                        .iter()
+                        .map(|piece| match piece {
+                            Piece::Text(text) => format!(" {}", quoted(text)),
+                            Piece::Token(id) => format!(" <[{id}]>"),
+                        })
+                        .collect();
+                    let text = self.rule("", &format!("/{TEXT}/"));
+                    self.rule("", &format!("{text} <[{id}]>{rest}"))
+                }
+                _ => {
+                    let trigger = regex_to_lark(&regex_escape(&tag.trigger), "");
+                    let _ = write!(forbidden, " & ~/{TEXT}{trigger}{TEXT}/");
+                    self.rule("[lazy]", &format!("/{TEXT}{trigger}/"))
+                }
+            };
+            let rest = self.write(&tag.rest);
+            openings.push(self.rule("", &format!("{opening} {rest}")));
+        }
+        let any = self.rule("", &openings.join(" | "));
+        let tail = format!("T{}", self.count);
+        let _ = writeln!(self.rules, "{tail}: /{TEXT}/{forbidden}");
+        let tail = self.rule("", &tail);
+        let body = match max {
+            None => format!("{any}{{{min},}} {tail}"),
+            // The last of them is the end.
+            Some(max) if min >= max => format!("{any}{{{max},{max}}}"),
+            Some(1) => format!("{tail} | {any}"),
+            Some(max) => format!("{any}{{{min},{}}} {tail} | {any}{{{max},{max}}}", max - 1),
+        };
+        self.rule("", &body)
+    }
+}
+
+/// A pattern that has to match as a whole, which is what the anchors at its ends would say.
+fn regex(pattern: &str) -> String {
+    let pattern = pattern.strip_prefix('^').unwrap_or(pattern);
+    let ends_anchored = pattern.strip_suffix('$').filter(|rest| {
+        let escapes = rest.len() - rest.trim_end_matches('\\').len();
+        escapes.is_multiple_of(2)
+    });
+    // Digits are ASCII's, as in JSON; words are everybody's.
+    format!("/(?:{})/", regex_to_lark(ends_anchored.unwrap_or(pattern), "d"))
+}
+
+/// A text as a pattern that matches it and nothing else.
+fn regex_escape(text: &str) -> String {
+    let mut pattern = String::with_capacity(text.len() + 8);
+    for c in text.chars() {
+        match c {
+            '\n' => pattern.push_str("\\n"),
+            '\r' => pattern.push_str("\\r"),
+            _ => {
+                if "\\.+*?()|[]{}^$#&-~".contains(c) {
+                    pattern.push('\\');
+                }
+                pattern.push(c);
+            }
+        }
+    }
+    pattern
+}
+
+/// A text in quotes.
+pub(crate) fn quoted(text: &str) -> String {
+    escape_delete(&serde_json::Value::from(text).to_string())
+}
+
+/// The one control character that JSON needn't escape, but Lark must.
+fn escape_delete(json: &str) -> String {
+    json.replace('\u{7f}', "\\u007f")
+}

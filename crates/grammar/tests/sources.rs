@@ -1,0 +1,177 @@
+//! Each kind of source accepts what it should and nothing else.
+#![allow(clippy::unwrap_used)]
+
+mod common;
+
+use common::*;
+use millrace_grammar::{Expr, Source, Tag, Whitespace};
+use serde_json::json;
+
+#[test]
+fn json_follows_its_schema() {
+    let person = schema(json!({
+        "type": "object",
+        "properties": {"name": {"type": "string", "maxLength": 5}, "age": {"type": "integer", "minimum": 0, "maximum": 120}},
+        "required": ["name", "age"],
+        "additionalProperties": false,
+    }));
+    for good in
+        [r#"{"name": "Jo", "age": 7}"#, r#"{"name":"Jo","age":120}"#, "{\n  \"name\": \"\",\n  \"age\": 0\n}"]
+    {
+        assert!(accepts(&person, good), "{good}");
+    }
+    for bad in [
+        r#"{"name": "Jo", "age": 121}"#,
+        r#"{"name": "Jo"}"#,
+        r#"{"age": 1, "name": "Jo"}"#,
+        "[]",
+        r#"{"name": "abcdef", "age": 1}"#,
+    ] {
+        assert!(!accepts(&person, bad), "{bad}");
+    }
+}
+
+#[test]
+fn white_space_is_as_asked_for() {
+    let list =
+        |whitespace| Source::Json { schema: json!({"type": "array", "items": {"type": "null"}}), whitespace };
+    let spaced = |n: usize| format!("[null,{}null]", " ".repeat(n));
+    assert!(
+        accepts(&list(Whitespace::Flexible), &spaced(40))
+            && !accepts(&list(Whitespace::Flexible), &spaced(60))
+    );
+    assert!(accepts(&list(Whitespace::None), &spaced(0)) && !accepts(&list(Whitespace::None), &spaced(1)));
+    let one = list(Whitespace::Pattern(" ?".into()));
+    assert!(accepts(&one, &spaced(1)) && accepts(&one, &spaced(0)) && !accepts(&one, &spaced(2)));
+}
+
+#[test]
+fn regular_expressions_match_as_a_whole() {
+    for pattern in [r"[a-c]+\d{2}", r"^[a-c]+\d{2}$"] {
+        let source = Source::Regex(pattern.into());
+        assert!(
+            accepts(&source, "abc42") && !accepts(&source, "abc4") && !accepts(&source, "xabc42"),
+            "{pattern}"
+        );
+        assert!(!accepts(&source, "abc423"), "{pattern}");
+    }
+    let source = Source::Regex(r#"a/b\\|"x"|c\$"#.into());
+    assert!(accepts(&source, r"a/b\") && accepts(&source, r#""x""#) && accepts(&source, "c$"));
+    let alternatives = Source::Regex("yes|no".into());
+    assert!(accepts(&alternatives, "yes") && accepts(&alternatives, "no") && !accepts(&alternatives, "yno"));
+}
+
+#[test]
+fn choices_are_taken_literally() {
+    let texts = ["yes", "yes, but", "a.b*(c)", "line\nbreak", "\"quoted\\\"", "<a/>", "größe", "$^#~&-"];
+    let source = Source::Choice(texts.iter().map(|text| (*text).into()).collect());
+    assert!(texts.iter().all(|text| accepts(&source, text)));
+    assert!(!accepts(&source, "yes,") && !accepts(&source, "axb*(c)") && !accepts(&source, ""));
+}
+
+#[test]
+fn grammars_are_lark_or_ebnf() {
+    let lark = Source::Grammar("start: \"a\" NUMBER (\",\" NUMBER)*\nNUMBER: /[0-9]+/\n".into());
+    assert!(accepts(&lark, "a1,22,3") && !accepts(&lark, "a1,"));
+    let ebnf = Source::Grammar(
+        "root ::= expr # start\nexpr ::= term (op term)*\nterm ::= [0-9]+ | \"(\" expr \")\"\nop ::= \"+\" | \"\\x2a\"".into(),
+    );
+    assert!(accepts(&ebnf, "1+(2*30)") && !accepts(&ebnf, "1+") && !accepts(&ebnf, "(1"));
+    let classes = Source::Grammar("root ::= [^\\]\\-a-z] [-+]? \"x\"{2,3}".into());
+    assert!(
+        accepts(&classes, "A-xx")
+            && accepts(&classes, "[xxx")
+            && !accepts(&classes, "]xx")
+            && !accepts(&classes, "-xx")
+    );
+}
+
+fn call(name: &str) -> Expr {
+    let arguments = json!({"type": "object", "properties": {"a": {"type": "integer"}}, "required": ["a"], "additionalProperties": false});
+    Expr::Seq(vec![
+        literal(&format!("{{\"name\": \"{name}\", \"arguments\": ")),
+        Expr::Json { schema: arguments, whitespace: Whitespace::Flexible },
+        literal("}"),
+    ])
+}
+
+#[test]
+fn parts_are_put_together() {
+    let calls = |min, max| {
+        let item =
+            Expr::Seq(vec![literal("<call>"), Expr::Any(vec![call("f"), call("g")]), literal("</tool>")]);
+        Source::Expr(Expr::Repeat { item: Box::new(item), separator: "\n".into(), min, max })
+    };
+    let one = |name: &str| format!("<call>{{\"name\": \"{name}\", \"arguments\": {{\"a\": 1}}}}</tool>");
+    let two = format!("{}\n{}", one("f"), one("g"));
+    assert!(accepts(&calls(1, None), &one("f")) && accepts(&calls(1, None), &two));
+    assert!(!accepts(&calls(1, None), &one("h")) && !accepts(&calls(1, None), ""));
+    assert!(accepts(&calls(1, Some(1)), &one("g")) && !accepts(&calls(1, Some(1)), &two));
+    assert!(accepts(&calls(0, Some(2)), "") && accepts(&calls(0, Some(2)), &two));
+    // The name of a control token is that token and not its letters.
+    let spelled = accepts_tokens(&calls(1, None), &encode(&one("f")));
+    assert!(!spelled);
+}
+
+#[test]
+fn free_text_is_free_up_to_a_trigger() {
+    for trigger in ["<tool_call>", "<call>"] {
+        let tag = |name: &str| Tag {
+            trigger: trigger.into(),
+            rest: Expr::Seq(vec![call(name), literal("</tool>")]),
+        };
+        let free = |min, max| Source::Expr(Expr::Free { tags: vec![tag("f"), tag("g")], min, max });
+        let one =
+            |name: &str| format!("{trigger}{{\"name\": \"{name}\", \"arguments\": {{\"a\": 1}}}}</tool>");
+        let good = format!("Let me see.\n{} and {} <tool", one("f"), one("g"));
+        assert!(accepts(&free(0, None), &good), "{trigger}");
+        assert!(accepts(&free(0, None), "no call") && !accepts(&free(1, None), "no call"));
+        assert!(!accepts(&free(0, None), &format!("x {}", one("h"))), "{trigger}");
+        assert!(!accepts(&free(0, None), &format!("x {trigger} y")), "{trigger}");
+        assert!(!accepts(&free(0, Some(1)), &good) && accepts(&free(0, Some(1)), &one("g")));
+    }
+}
+
+#[test]
+fn what_cannot_be_held_to_is_refused() {
+    let nested = |levels: usize| format!("start: {}\"a\"{}", "(".repeat(levels), ")".repeat(levels));
+    for (source, words) in [
+        (schema(json!({"type": "array", "uniqueItems": true})), "uniqueItems"),
+        (schema(json!({"not": {"type": "string"}})), "not"),
+        (schema(json!({"type": "string", "format": "no-such-format"})), "no-such-format"),
+        (schema(json!({"type": "string", "pattern": "(?=a)b"})), "can't be used"),
+        (schema(json!({"$ref": "https://example.org/x"})), "never fetched"),
+        (schema(json!({"$ref": "other.json"})), "can't be used"),
+        (schema(json!({"$ref": "#/$defs/none"})), "can't be used"),
+        (schema(json!({"type": "nothing"})), "nothing"),
+        (schema(json!({"type": "object", "properties": {"a": false}, "required": ["a"]})), "nsatisfiable"),
+        (schema(json!({"allOf": [{"type": "string"}, {"type": "null"}]})), "nsatisfiable"),
+        (schema(json!({"oneOf": [{"type": "object"}, {"type": "object"}]})), "oneOf"),
+        (Source::Regex("(".into()), "regular expression"),
+        (Source::Regex("a\\1".into()), "regular expression"),
+        (Source::Regex(" ".into()), "empty"),
+        (Source::Regex("a\0".into()), "NUL"),
+        (Source::Choice(vec![]), "empty"),
+        (Source::Grammar("start: missing".into()), "missing"),
+        (Source::Grammar("root ::= missing".into()), "missing"),
+        (Source::Grammar(nested(300)), "levels of brackets"),
+        (Source::Grammar(format!("start: /{}/", "a".repeat(70_000))), "too large"),
+    ] {
+        let error = start(&source).unwrap_err().to_string();
+        assert!(
+            error.contains(words) && error.ends_with('.') && !error.contains('\n'),
+            "{source:?}: {error}"
+        );
+    }
+    assert!(start(&Source::Grammar(nested(20))).is_ok());
+}
+
+#[test]
+fn grammars_are_compiled_once() {
+    let grammars = grammars();
+    let source = schema(json!({"type": "integer"}));
+    assert!(grammars.get(&source).unwrap().compiled_in.is_some());
+    assert!(grammars.get(&source).unwrap().compiled_in.is_none());
+    let other = Source::Json { schema: json!({"type": "integer"}), whitespace: Whitespace::None };
+    assert!(grammars.get(&other).unwrap().compiled_in.is_some());
+}
