@@ -22,8 +22,8 @@ pub(crate) fn init(level: LogLevel) {
         LogLevel::Trace => LevelFilter::TRACE,
     };
     let wanted = std::env::var(EnvFilter::DEFAULT_ENV).unwrap_or_default();
-    let filter =
-        EnvFilter::builder().with_default_directive(default.into()).parse_lossy(format!("{QUIET},{wanted}"));
+    // A default directive would count only if there were no others.
+    let filter = EnvFilter::builder().parse_lossy(format!("{default},{QUIET},{wanted}"));
     let ansi = std::io::stderr().is_terminal();
     fmt().with_env_filter(filter).with_writer(std::io::stderr).with_ansi(ansi).init();
 }
