@@ -12,7 +12,8 @@ from mcp_support import misfit
 
 QUESTION = [{"role": "user", "content": "What is the weather in Paris?"}]
 ANSWER = "The weather in Paris is sunny with 21 degrees."
-ONLY = {"servers": ["weather"], "tools": ["get_weather"]}
+# The demo model leaves the prefix out and calls `get_weather`.
+ONLY = {"servers": ["demo"], "tools": ["get_weather"]}
 NO_THINKING = {"chat_template_kwargs": {"enable_thinking": False}}
 MINE = {
     "type": "function",
@@ -26,7 +27,7 @@ MINE = {
 
 @pytest.fixture
 def weather(tools):
-    server = tools({"weather": misfit()})
+    server = tools({"demo": misfit()})
     yield server
     server.wait_idle()
 
@@ -47,11 +48,11 @@ def test_the_model_uses_a_tool(weather):
     (call,) = choice.message.model_extra["mcp_calls"]
     assert call.pop("id").startswith("call_")
     assert call == {
-        "server": "weather", "name": "weather__get_weather", "arguments": '{"location": "Paris"}',
+        "server": "demo", "name": "demo__get_weather", "arguments": '{"location": "Paris"}',
         "status": "completed", "output": '{"temperature": 21, "condition": "sunny"}',
     }
     log = weather.stderr()
-    assert "`weather__get_weather` returned 41 bytes" in log and "sunny" not in log
+    assert "`demo__get_weather` returned 41 bytes" in log and "sunny" not in log
 
 
 def test_usage_is_of_all_rounds(weather):
@@ -83,7 +84,7 @@ def test_the_stream_shows_every_step(weather):
     deltas = [chunk["choices"][0]["delta"] for chunk in chunks]
     news = [call for delta in deltas for call in delta.get("mcp_calls", [])]
     assert [call["index"] for call in news] == [0] * len(news)
-    assert (news[0]["name"], news[0]["status"]) == ("weather__get_weather", "in_progress")
+    assert (news[0]["name"], news[0]["status"]) == ("demo__get_weather", "in_progress")
     assert "".join(call.get("arguments", "") for call in news) == '{"location": "Paris"}'
     assert (news[-1]["status"], json.loads(news[-1]["output"])["condition"]) == ("completed", "sunny")
     assert "".join(delta.get("content") or "" for delta in deltas) == ANSWER
@@ -98,7 +99,7 @@ def test_with_approval_the_client_gets_the_call(weather):
     (choice,) = answer.choices
     assert choice.finish_reason == "tool_calls" and "mcp_calls" not in choice.message.model_extra
     (call,) = choice.message.tool_calls
-    assert call.function.name == "weather__get_weather"
+    assert call.function.name == "demo__get_weather"
     # Approval is running it, and going on with the result.
     arguments = json.loads(call.function.arguments)
     body = {"tool_name": call.function.name, "arguments": arguments}
@@ -112,14 +113,14 @@ def test_with_approval_the_client_gets_the_call(weather):
 
 def test_the_client_keeps_its_own_tools(weather):
     """The model's bare name means the client's tool where it has one of that name."""
-    answer = ask(weather, {"tools": ["echo"]}, tools=[MINE])
+    answer = ask(weather, ONLY, tools=[MINE])
     (choice,) = answer.choices
-    assert choice.finish_reason == "tool_calls"
+    assert choice.finish_reason == "tool_calls" and "mcp_calls" not in choice.message.model_extra
     assert choice.message.tool_calls[0].function.name == "get_weather"
 
 
 def test_failures_are_the_models_to_read(tools):
-    answer = ask(tools({"weather": misfit("--broken")}), ONLY)
+    answer = ask(tools({"demo": misfit("--broken")}), ONLY)
     (call,) = answer.choices[0].message.model_extra["mcp_calls"]
     assert call["status"] == "failed" and "ended before it answered" in call["output"]
     assert answer.choices[0].finish_reason == "stop" and answer.choices[0].message.content
@@ -127,7 +128,7 @@ def test_failures_are_the_models_to_read(tools):
 
 def test_max_tokens_is_for_all_rounds(weather):
     tool = json.loads(json.dumps(MINE))
-    tool["function"]["name"] = "weather__get_weather"
+    tool["function"]["name"] = "demo__get_weather"
     first = ask(weather, tools=[tool]).usage.completion_tokens
     answer = ask(weather, ONLY, max_tokens=first + 2)
     assert answer.usage.completion_tokens == first + 2
@@ -137,7 +138,7 @@ def test_max_tokens_is_for_all_rounds(weather):
 
 @pytest.mark.parametrize("how", ["hang up", "cancel"])
 def test_who_leaves_takes_the_calls_along(tools, how):
-    server = tools({"weather": misfit("--slow")})
+    server = tools({"demo": misfit("--slow")})
     body = {"model": MODEL, "messages": QUESTION, "temperature": 0, "mcp": ONLY, **NO_THINKING}
     with server.events("/v1/chat/completions", body) as events:
         for chunk in events:

@@ -22,8 +22,8 @@ pub(crate) fn init(level: LogLevel, format: LogFormat) {
         LogLevel::Trace => LevelFilter::TRACE,
     };
     let wanted = std::env::var(EnvFilter::DEFAULT_ENV).unwrap_or_default();
-    let filter =
-        EnvFilter::builder().with_default_directive(default.into()).parse_lossy(format!("{QUIET},{wanted}"));
+    // A default directive would count only if there were no others.
+    let filter = EnvFilter::builder().parse_lossy(format!("{default},{QUIET},{wanted}"));
     let lines = fmt().with_env_filter(filter).with_writer(std::io::stderr);
     match format {
         LogFormat::Text => lines.with_ansi(std::io::stderr().is_terminal()).init(),

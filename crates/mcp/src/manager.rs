@@ -38,8 +38,8 @@ impl Manager {
         let servers: Vec<Arc<Server>> = servers.into_iter().map(Arc::new).collect();
         let (stop, stopped) = watch::channel(false);
         let mut tasks = JoinSet::new();
-        for server in servers.iter().cloned() {
-            let stopped = stopped.clone();
+        for server in &servers {
+            let (server, stopped) = (server.clone(), stopped.clone());
             tasks.spawn(async move { server.run(stopped).await });
         }
         Self { servers, stop, tasks: Mutex::new(tasks) }

@@ -4,7 +4,7 @@ use serde_json::json;
 
 use super::*;
 
-fn parse(servers: Value) -> Result<McpConfig, McpError> {
+fn parse(servers: &Value) -> Result<McpConfig, McpError> {
     let lookup = |name: &str| (name == "TOKEN").then(|| "tok-12345678".to_owned());
     McpConfig::parse(
         &json!({"mcpServers": servers, "other": 1}).to_string(),
@@ -13,13 +13,13 @@ fn parse(servers: Value) -> Result<McpConfig, McpError> {
     )
 }
 
-fn one(entry: Value) -> Result<ServerSpec, McpError> {
-    parse(json!({"s": entry})).map(|mut config| config.servers.remove(0))
+fn one(entry: &Value) -> Result<ServerSpec, McpError> {
+    parse(&json!({"s": entry})).map(|mut config| config.servers.remove(0))
 }
 
 #[test]
 fn a_program() {
-    let spec = one(json!({
+    let spec = one(&json!({
         "command": "npx", "args": ["-y", "thing", "--key=${TOKEN}"], "env": {"A_KEY": "Bearer ${TOKEN}", "MODE": "fast"},
         "timeout": 2.5, "allowedTools": ["x"], "type": "stdio",
     }))
@@ -36,7 +36,7 @@ fn a_program() {
 
 #[test]
 fn a_url() {
-    let spec = one(json!({
+    let spec = one(&json!({
         "url": "https://example.org/mcp/abcdef?key=${TOKEN}", "headers": {"Authorization": "Bearer very-secret"},
     }))
     .unwrap();
@@ -46,7 +46,7 @@ fn a_url() {
     assert_eq!(said, "https://example.org/[secret]?[secret] [secret], [secret]");
     let shown = format!("{spec:?}");
     assert!(["secret-", "tok-", "very", "abcdef"].iter().all(|word| !shown.contains(word)), "{shown}");
-    assert_eq!(one(json!({"url": "http://a.example/", "type": "sse"})).unwrap().endpoint.transport(), "sse");
+    assert_eq!(one(&json!({"url": "http://a.example/", "type": "sse"})).unwrap().endpoint.transport(), "sse");
 }
 
 #[test]
@@ -84,9 +84,7 @@ fn errors_name_the_place_and_say_what_to_do() {
             "sent",
         ),
     ] {
-        let McpError::Config { place: found, problem } = one(entry.clone()).unwrap_err() else {
-            panic!("{entry}")
-        };
+        let McpError::Config { place: found, problem } = one(&entry).unwrap_err() else { panic!("{entry}") };
         assert_eq!(found, place, "{entry}: {problem}");
         assert!(problem.contains(word), "{entry}: {problem}");
         assert!(!problem.contains("12345678") && !problem.contains("hunter"), "{problem}");
@@ -102,11 +100,11 @@ fn the_whole_has_a_form() {
     for text in ["", "[]", "{}", "{\"servers\": {}}", "{\"mcpServers\": []}", &"[".repeat(10_000)] {
         assert!(matches!(parse(text), Err(McpError::Config { .. })), "{text}");
     }
-    assert!(super::tests::parse(json!({"": {"command": "npx"}})).is_err());
-    assert!(super::tests::parse(json!({"x".repeat(65): {"command": "npx"}})).is_err());
+    assert!(super::tests::parse(&json!({"": {"command": "npx"}})).is_err());
+    assert!(super::tests::parse(&json!({"x".repeat(65): {"command": "npx"}})).is_err());
     let many: serde_json::Map<String, Value> =
         (0..65).map(|i| (i.to_string(), json!({"command": "npx"}))).collect();
-    assert!(super::tests::parse(Value::Object(many)).is_err());
+    assert!(super::tests::parse(&Value::Object(many)).is_err());
 }
 
 #[test]

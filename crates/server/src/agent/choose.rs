@@ -38,7 +38,7 @@ pub(super) fn choose(
     let offered: Vec<Tool> = manager.tools().into_iter().filter(of_servers).collect();
     let tools = match &wanted.tools {
         None => offered,
-        Some(names) => pick(offered, names)?,
+        Some(names) => pick(&offered, names)?,
     };
     if chat.tools.len() + tools.len() > limits.max_tools {
         let message = format!(
@@ -81,7 +81,7 @@ fn check_servers(manager: &Manager, wanted: &ServerTools) -> Result<(), ApiError
 }
 
 /// The named ones of some tools.
-fn pick(offered: Vec<Tool>, names: &[String]) -> Result<Vec<Tool>, ApiError> {
+fn pick(offered: &[Tool], names: &[String]) -> Result<Vec<Tool>, ApiError> {
     let mut picked: Vec<Tool> = Vec::new();
     for name in names {
         let mut found = offered.iter().filter(|tool| tool.name == *name);
@@ -181,8 +181,7 @@ pub(super) mod tests {
         let offered = vec![tool("a", "x"), tool("a", "y"), tool("b", "y")];
         let pick = |names: &[&str]| {
             let names: Vec<String> = names.iter().map(|name| (*name).to_owned()).collect();
-            pick(offered.clone(), &names)
-                .map(|tools| tools.into_iter().map(|tool| tool.name).collect::<Vec<_>>())
+            pick(&offered, &names).map(|tools| tools.into_iter().map(|tool| tool.name).collect::<Vec<_>>())
         };
         assert_eq!(pick(&["x", "b__y", "a__x"]).unwrap(), ["a__x", "b__y"]);
         for name in ["y", "nope"] {

@@ -117,18 +117,18 @@ mod tests {
     use super::*;
     use crate::read;
 
-    fn parse(body: serde_json::Value) -> Result<ServerTools, ApiError> {
-        read::<McpBody>(&body)?.to_server_tools()
+    fn parse(body: &serde_json::Value) -> Result<ServerTools, ApiError> {
+        read::<McpBody>(body)?.to_server_tools()
     }
 
     #[test]
     fn what_is_left_out_has_a_default() {
-        let tools = parse(json!({})).unwrap();
+        let tools = parse(&json!({})).unwrap();
         assert_eq!(
             (tools.servers, tools.tools, tools.max_rounds, tools.approval),
             (None, None, 8, Approval::Never)
         );
-        let tools = parse(json!({"servers": ["a"], "max_rounds": 1, "require_approval": "always"})).unwrap();
+        let tools = parse(&json!({"servers": ["a"], "max_rounds": 1, "require_approval": "always"})).unwrap();
         assert_eq!((tools.max_rounds, tools.approval), (1, Approval::Always));
     }
 
@@ -141,7 +141,7 @@ mod tests {
             (json!({"servers": "a"}), "servers"),
             (json!({"server": []}), "server"),
         ] {
-            assert_eq!(parse(body.clone()).unwrap_err().param.as_deref(), Some(field), "{body}");
+            assert_eq!(parse(&body).unwrap_err().param.as_deref(), Some(field), "{body}");
         }
     }
 
