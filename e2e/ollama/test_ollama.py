@@ -135,7 +135,7 @@ def test_the_small_endpoints(server, llama):
         (lambda c: c.generate(model="none", prompt="x"), 404),
         (lambda c: c.show("none"), 404),
         (lambda c: c.pull("none"), 404),
-        (lambda c: c.chat(**asking(FRANCE, format="json")), 400),
+        (lambda c: c.chat(**asking(FRANCE, format={"type": "no such type"})), 400),
         (lambda c: c.chat(**asking(FRANCE, options={"temperature": 9})), 400),
         (lambda c: c.chat(**asking(FRANCE, options={"mirostat": 2})), 400),
         (lambda c: c.generate(model=MODEL, prompt="x", suffix="y"), 400),

@@ -1,5 +1,6 @@
 """`/v1/responses` with the official client: answers whole and streamed, logprobs, errors, many at once."""
 
+import json
 from concurrent.futures import ThreadPoolExecutor
 
 import openai
@@ -99,16 +100,17 @@ def test_counts_are_those_of_the_answer(client):
         assert counted.object == "response.input_tokens" and counted.input_tokens == question["prompt_tokens"]
 
 
-def test_parsed_outputs_need_a_grammar_or_none(client):
-    """Structured output comes back parsed if the server can make it; else it is refused and not made up."""
+def test_answers_are_held_to_a_schema(client):
     schema = {"type": "object", "properties": {"city": {"type": "string"}}, "required": ["city"], "additionalProperties": False}
     text = {"format": {"type": "json_schema", "name": "city", "schema": schema, "strict": True}}
-    try:
-        response = client.responses.create(**body(text=text, max_output_tokens=60))
-    except openai.BadRequestError as error:
-        assert "response_format" in error.body["message"]
-    else:
-        assert response.text.format.name == "city"
+    response = client.responses.create(**body(text=text, max_output_tokens=60))
+    assert response.text.format.name == "city"
+    if response.status == "completed":
+        assert list(json.loads(response.output_text)) == ["city"]
+    text["format"]["schema"] = {"type": "no such type"}
+    with pytest.raises(openai.BadRequestError) as refused:
+        client.responses.create(**body(text=text))
+    assert refused.value.body["param"] == "text.format"
 
 
 @pytest.mark.parametrize("fields, param", [

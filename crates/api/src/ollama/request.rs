@@ -2,11 +2,12 @@
 
 use std::collections::VecDeque;
 
+use millrace_grammar::{Source, Whitespace};
 use serde_json::{Map, Value, json};
 
 use super::{KeepAlive, Lines, Needs, OllamaCall, options::read_options, parse_name, parse_stream};
 use crate::{
-    ApiError, ChatInput, GenerationRequest, Input, Limits, Prompt,
+    ApiError, ChatInput, GenerationOptions, GenerationRequest, Input, Limits, Prompt, Structure,
     openai::chat::{TemplateBody, chat_input},
     read,
 };
@@ -34,7 +35,7 @@ pub(super) fn chat(body: &Value, limits: &Limits) -> Result<OllamaCall, ApiError
         Some(Value::Array(messages)) => messages,
         Some(_) => return Err(ApiError::invalid("messages", "`messages` must be a list of messages.")),
     };
-    let options = read_options(body, limits)?;
+    let options = GenerationOptions { structure: read_format(body)?, ..read_options(body, limits)? };
     let lines = Lines::chat(&common.model, options.logprobs.is_some());
     if messages.is_empty() {
         return Ok(common.into_call(None, Needs::default(), lines));
@@ -64,7 +65,7 @@ pub(super) fn generate(
         Some(_) => return Err(ApiError::invalid("raw", "`raw` must be true or false.")),
     };
     let (prompt, system) = (text("prompt")?, text("system")?);
-    let options = read_options(body, limits)?;
+    let options = GenerationOptions { structure: read_format(body)?, ..read_options(body, limits)? };
     let lines = Lines::generate(&common.model, options.logprobs.is_some());
     if prompt.is_empty() {
         return Ok(common.into_call(None, Needs::default(), lines));
@@ -93,9 +94,24 @@ fn raw_input(prompt: &str, limits: &Limits) -> Result<Input, ApiError> {
     Ok(Input::Prompts { prompts, add_special_tokens: true })
 }
 
+/// `format`: `"json"`, or a schema.
+fn read_format(body: &Value) -> Result<Option<Structure>, ApiError> {
+    let param = "format".to_owned();
+    let schema = match body.get("format") {
+        None | Some(Value::Null) => return Ok(None),
+        // Clients send an empty text for "none".
+        Some(Value::String(format)) if format.is_empty() => return Ok(None),
+        Some(Value::String(format)) if format == "json" => json!({"type": "object"}),
+        Some(schema @ Value::Object(_)) => schema.clone(),
+        Some(_) => return Err(ApiError::invalid(&param, "`format` must be \"json\" or a JSON schema.")),
+    };
+    let structure = Structure { source: Source::Json { schema, whitespace: Whitespace::Flexible }, param };
+    structure.validate()?;
+    Ok(Some(structure))
+}
+
 impl Common {
     fn read(body: &Value) -> Result<Self, ApiError> {
-        refuse(body, "format", "Constrained output is not available; describe the format in the prompt.")?;
         refuse(body, "images", "This model reads text only.")?;
         Ok(Self {
             model: parse_name(body)?,
@@ -105,12 +121,7 @@ impl Common {
         })
     }
 
-    fn into_call(
-        self,
-        work: Option<(Input, crate::GenerationOptions)>,
-        needs: Needs,
-        lines: Lines,
-    ) -> OllamaCall {
+    fn into_call(self, work: Option<(Input, GenerationOptions)>, needs: Needs, lines: Lines) -> OllamaCall {
         let Self { model, stream, keep_alive, .. } = self;
         let request = |(input, options)| GenerationRequest { model: Some(model.clone()), input, options };
         OllamaCall { work: work.map(request), model, stream, keep_alive, needs, lines }
@@ -341,8 +352,8 @@ mod tests {
     #[test]
     fn what_this_server_cannot_do_is_refused() {
         for (field, value) in [
-            ("format", json!("json")),
-            ("format", json!({"type": "object"})),
+            ("format", json!("xml")),
+            ("format", json!(3)),
             ("images", json!(["aGk="])),
             ("template", json!("{{ .Prompt }}")),
             ("suffix", json!("end")),

@@ -15,7 +15,7 @@ use crate::{ApiError, Limits, introspect::field_names, read};
 
 pub(super) use convert::token_logprobs;
 pub(super) use messages::normalize;
-pub(crate) use tools::{check_name, check_schema};
+pub(crate) use tools::{check_name, check_schema, strict_names};
 pub(crate) use types::TemplateBody;
 pub(crate) use validate::chat_input;
 

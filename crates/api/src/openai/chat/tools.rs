@@ -58,7 +58,7 @@ fn check_tool(path: &str, tool: &Value, limits: &Limits) -> Result<(), ApiError>
 ///
 /// # Errors
 /// A 400 for a `strict` that is neither true nor false.
-pub(super) fn strict_names(tools: &[Value]) -> Result<Vec<String>, ApiError> {
+pub(crate) fn strict_names(tools: &[Value]) -> Result<Vec<String>, ApiError> {
     let mut names = Vec::new();
     for (index, tool) in tools.iter().enumerate() {
         let function = &tool["function"];

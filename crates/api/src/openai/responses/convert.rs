@@ -112,6 +112,7 @@ impl Conversation {
         crate::Input::Chat(Box::new(ChatInput {
             messages: to_messages(instructions.as_deref(), &self.items[dropped.min(self.items.len())..]),
             tools: offer.tools.clone(),
+            strict_tools: offer.strict.clone(),
             tool_choice: offer.choice.clone(),
             parallel_tool_calls: *parallel_tool_calls,
             add_generation_prompt: true,

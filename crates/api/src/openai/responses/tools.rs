@@ -8,7 +8,7 @@ use crate::{
     ApiError, Limits, ToolChoice,
     error::shorten,
     fields::{Fields, invalid},
-    openai::chat::{check_name, check_schema},
+    openai::chat::{check_name, check_schema, strict_names},
 };
 
 /// What the model may call.
@@ -16,6 +16,8 @@ use crate::{
 pub(super) struct Offer {
     /// In the shape of chat completions, which templates know; those that may be called and no others.
     pub(super) tools: Vec<Value>,
+    /// Names of those whose arguments are held to their schema.
+    pub(super) strict: Vec<String>,
     pub(super) choice: ToolChoice,
     /// Namespace and name of the functions that the model knows by a longer name.
     pub(super) namespaces: HashMap<String, (String, String)>,
@@ -57,7 +59,9 @@ pub(super) fn read_offer(
     };
     functions.retain(offered);
     let tools = functions.into_iter().map(|function| json!({"type": "function", "function": function}));
-    Ok(Offer { tools: tools.collect(), choice, namespaces, echo })
+    let tools: Vec<Value> = tools.collect();
+    let strict = strict_names(&tools)?;
+    Ok(Offer { tools, strict, choice, namespaces, echo })
 }
 
 /// What was read of a list of tools.

@@ -9,9 +9,9 @@ use super::{
     tools::{Offer, read_offer},
 };
 use crate::{
-    ApiError, GenerationOptions, Limits, MaxTokensDefault,
+    ApiError, GenerationOptions, Limits, MaxTokensDefault, Structure,
     fields::{Fields, invalid},
-    openai::unsupported::refuse_unsupported,
+    openai::structure,
 };
 
 /// Accepted without effect: what agents tell about themselves.
@@ -98,9 +98,9 @@ pub(super) struct Show {
 pub(super) fn read_request(body: &Value, limits: &Limits, id: &ResponseId) -> Result<Request, ApiError> {
     let mut fields = Fields::new(String::new(), body)?;
     let delivery = read_delivery(&mut fields)?;
-    let (prompt, wish, format) = read_prompt(&mut fields, limits, id)?;
+    let (prompt, wish, (format, structure)) = read_prompt(&mut fields, limits, id)?;
     let show = Show { summary: wish.summary, ..read_include(&mut fields)? };
-    let options = read_options(&mut fields, show, limits)?;
+    let options = GenerationOptions { structure, ..read_options(&mut fields, show, limits)? };
     let mut echo = read_labels(&mut fields)?;
     fields.integer("max_tool_calls")?;
     fields.done()?;
@@ -150,7 +150,7 @@ fn read_prompt(
     fields: &mut Fields<'_>,
     limits: &Limits,
     id: &ResponseId,
-) -> Result<(PromptBody, Wish, Value), ApiError> {
+) -> Result<(PromptBody, Wish, (Value, Option<Structure>)), ApiError> {
     let wish = read_reasoning(fields.get("reasoning"))?;
     let format = read_text(fields.get("text"))?;
     let tools = fields.list("tools")?.unwrap_or_default();
@@ -302,10 +302,10 @@ fn read_metadata(fields: &mut Fields<'_>) -> Result<Value, ApiError> {
     Ok(metadata.clone().into())
 }
 
-/// `text`; gives `text.format` back.
-fn read_text(text: Option<&Value>) -> Result<Value, ApiError> {
+/// `text`: the format as it was given, and what it asks of the answer.
+fn read_text(text: Option<&Value>) -> Result<(Value, Option<Structure>), ApiError> {
     let plain = json!({"type": "text"});
-    let Some(text) = text else { return Ok(plain) };
+    let Some(text) = text else { return Ok((plain, None)) };
     let mut fields = Fields::new("text".into(), text)?;
     if fields.one_of("verbosity", &["low", "medium", "high"])?.is_some_and(|verbosity| verbosity != "medium")
     {
@@ -314,9 +314,9 @@ fn read_text(text: Option<&Value>) -> Result<Value, ApiError> {
     }
     let format = fields.get("format").cloned().unwrap_or(plain);
     fields.done()?;
-    // The same words as for chat completions.
-    refuse_unsupported(&json!({"response_format": chat_format(&format)?}))?;
-    Ok(format)
+    let structure = structure::read(&json!({"response_format": chat_format(&format)?}));
+    let structure = structure.map_err(|error| ApiError { param: Some("text.format".into()), ..error })?;
+    Ok((format, structure))
 }
 
 /// `text.format` as the `response_format` of chat completions.
