@@ -98,9 +98,10 @@ pub(super) struct Show {
 pub(super) fn read_request(body: &Value, limits: &Limits, id: &ResponseId) -> Result<Request, ApiError> {
     let mut fields = Fields::new(String::new(), body)?;
     let delivery = read_delivery(&mut fields)?;
-    let (prompt, wish, (format, structure)) = read_prompt(&mut fields, limits, id)?;
+    let (prompt, wish, format) = read_prompt(&mut fields, limits, id)?;
     let show = Show { summary: wish.summary, ..read_include(&mut fields)? };
-    let options = GenerationOptions { structure, ..read_options(&mut fields, show, limits)? };
+    let options =
+        GenerationOptions { structure: format.structure, ..read_options(&mut fields, show, limits)? };
     let mut echo = read_labels(&mut fields)?;
     fields.integer("max_tool_calls")?;
     fields.done()?;
@@ -122,7 +123,7 @@ pub(super) fn read_request(body: &Value, limits: &Limits, id: &ResponseId) -> Re
         ("store", delivery.store.into()),
         ("parallel_tool_calls", prompt.parallel_tool_calls.into()),
         ("reasoning", wish.echo),
-        ("text", json!({"format": format, "verbosity": "medium"})),
+        ("text", json!({"format": format.given, "verbosity": "medium"})),
         ("tool_choice", or("tool_choice", json!("auto"))),
         ("tools", prompt.offer.echo.clone().into()),
         ("top_logprobs", or("top_logprobs", json!(0))),
@@ -150,7 +151,7 @@ fn read_prompt(
     fields: &mut Fields<'_>,
     limits: &Limits,
     id: &ResponseId,
-) -> Result<(PromptBody, Wish, (Value, Option<Structure>)), ApiError> {
+) -> Result<(PromptBody, Wish, Format), ApiError> {
     let wish = read_reasoning(fields.get("reasoning"))?;
     let format = read_text(fields.get("text"))?;
     let tools = fields.list("tools")?.unwrap_or_default();
@@ -302,10 +303,17 @@ fn read_metadata(fields: &mut Fields<'_>) -> Result<Value, ApiError> {
     Ok(metadata.clone().into())
 }
 
-/// `text`: the format as it was given, and what it asks of the answer.
-fn read_text(text: Option<&Value>) -> Result<(Value, Option<Structure>), ApiError> {
+/// `text.format`.
+struct Format {
+    given: Value,
+    /// What it asks of the answer.
+    structure: Option<Structure>,
+}
+
+/// `text`.
+fn read_text(text: Option<&Value>) -> Result<Format, ApiError> {
     let plain = json!({"type": "text"});
-    let Some(text) = text else { return Ok((plain, None)) };
+    let Some(text) = text else { return Ok(Format { given: plain, structure: None }) };
     let mut fields = Fields::new("text".into(), text)?;
     if fields.one_of("verbosity", &["low", "medium", "high"])?.is_some_and(|verbosity| verbosity != "medium")
     {
@@ -316,7 +324,7 @@ fn read_text(text: Option<&Value>) -> Result<(Value, Option<Structure>), ApiErro
     fields.done()?;
     let structure = structure::read(&json!({"response_format": chat_format(&format)?}));
     let structure = structure.map_err(|error| ApiError { param: Some("text.format".into()), ..error })?;
-    Ok((format, structure))
+    Ok(Format { given: format, structure })
 }
 
 /// `text.format` as the `response_format` of chat completions.
