@@ -4,7 +4,8 @@
     cargo build -p millrace-grammar --example check
     bench/schema_suite.py [--check target/debug/examples/check] [--suite FOLDER] [--list wrong|strict|refused]
 
-The suite is the npm package `@json-schema-org/tests`, fetched with `npm pack` unless --suite names an unpacked one.
+The suite comes with the source of the Python package `jsonschema`, fetched with `pip download` unless --suite names a
+folder that has it (the npm package `@json-schema-org/tests` only refers to it, and not to this draft).
 A schema is refused, or its instances are accepted or rejected. Wrong is only an invalid instance that is accepted:
 grammars may be stricter than their schema (fields come in the schema's order), and refusing says so.
 """
@@ -13,17 +14,18 @@ import collections
 import json
 import pathlib
 import subprocess
+import sys
 import tarfile
 import tempfile
 
-PACKAGE = "@json-schema-org/tests"
+PACKAGE = "jsonschema==4.26.0"
 DRAFT = "draft2020-12"
 
 
 def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("--check", default="target/debug/examples/check")
-    parser.add_argument("--suite", type=pathlib.Path, help="an unpacked package")
+    parser.add_argument("--suite", type=pathlib.Path, help="a folder that has it")
     parser.add_argument("--list", choices=["wrong", "strict", "refused"], help="names the tests of this outcome")
     args = parser.parse_args()
     with tempfile.TemporaryDirectory() as folder:
@@ -33,15 +35,16 @@ def main() -> None:
 
 
 def fetch(folder: pathlib.Path) -> pathlib.Path:
-    packed = subprocess.run(["npm", "pack", PACKAGE, "--silent"], cwd=folder, check=True, capture_output=True, text=True)
-    with tarfile.open(folder / packed.stdout.strip().splitlines()[-1]) as archive:
+    pip = [sys.executable, "-m", "pip", "download", "--quiet", "--no-deps", "--no-binary", ":all:", PACKAGE]
+    subprocess.run(pip, cwd=folder, check=True)
+    with tarfile.open(next(folder.glob("*.tar.gz"))) as archive:
         archive.extractall(folder, filter="data")
     return folder
 
 
 def find(folder: pathlib.Path) -> list[pathlib.Path]:
-    """One file a keyword; optional ones are about formats and the like, which schemas needn't mean anything by."""
-    files = sorted(file for file in folder.rglob(f"{DRAFT}/*.json"))
+    """One file a keyword. Those in `optional` test what schemas needn't mean."""
+    files = sorted(folder.rglob(f"tests/{DRAFT}/*.json"))
     assert files, f"{folder} has no {DRAFT}"
     return files
 

@@ -150,7 +150,9 @@ async def one(server: Server, index: int, schema: dict) -> tuple[str, str]:
     if choice["finish_reason"] == "length":
         return "cut", text
     try:
-        jsonschema.validate(json.loads(text), schema, format_checker=jsonschema.FormatChecker())
+        # Not dates: Python has no year 0, which RFC 3339 has.
+        formats = jsonschema.FormatChecker(["email", "ipv4", "uuid"])
+        jsonschema.validate(json.loads(text), schema, format_checker=formats)
         return "valid", text
     except (ValueError, jsonschema.ValidationError) as error:
         return "INVALID", f"{text} by {json.dumps(schema)}: {str(error).splitlines()[0]}"
@@ -167,6 +169,7 @@ FORMATS = {
 
 async def cost(server: Server, rounds: int, tokens: int, concurrency: int) -> None:
     speeds = {name: [] for name in FORMATS}
+    masks = {name: [0.0, 0.0] for name in FORMATS}
     for number in range(rounds + 1):
         for name, extra in FORMATS.items():
             bodies = [
@@ -174,18 +177,22 @@ async def cost(server: Server, rounds: int, tokens: int, concurrency: int) -> No
                  "temperature": 1, "seed": index, "ignore_eos": True} | extra
                 for index in range(concurrency)
             ]
+            before = [await server.value(f"mask_time_seconds_{part}") for part in ("sum", "count")]
             start = time.monotonic()
             answers = await asyncio.gather(*(server.post("/v1/completions", body) for body in bodies))
             seconds = time.monotonic() - start
             generated = sum(answer["usage"]["completion_tokens"] for _, answer in answers)
             assert generated == tokens * concurrency, f"{generated} tokens instead of {tokens * concurrency}"
+            for index, part in enumerate(("sum", "count")):
+                masks[name][index] += await server.value(f"mask_time_seconds_{part}") - before[index]
             # The first round warms up.
             speeds[name].extend([generated / seconds] if number else [])
     free = statistics.median(speeds["no format"])
     print(f"batch {concurrency}, {tokens} tokens each, medians of {rounds}:")
     for name, values in speeds.items():
         speed = statistics.median(values)
-        print(f"  {name}: {speed:.0f} tokens/s, {speed / free - 1:+.1%}")
+        mean = f", {masks[name][0] / masks[name][1] * 1e6:.0f} µs a mask" if masks[name][1] else ""
+        print(f"  {name}: {speed:.0f} tokens/s, {speed / free - 1:+.1%}{mean}")
 
 
 async def main() -> None:

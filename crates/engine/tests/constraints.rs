@@ -1,4 +1,5 @@
 //! Constraints: masks hold at every step, forced tokens come in one step, and a constraint that fails ends one request.
+#![allow(clippy::unwrap_used)]
 
 mod common;
 

@@ -62,6 +62,8 @@ pub(crate) fn first_line(message: &str) -> String {
     const MOST: usize = 300;
     let line = message.lines().map(str::trim).find(|line| !line.is_empty() && !line.starts_with('<'));
     let line = line.unwrap_or("no reason was given").trim_end_matches(['.', ':']);
+    // Where it is in the grammar that a schema was put into says nothing.
+    let line = line.split_once("failed to compile JSON schema: ").map_or(line, |(_, reason)| reason);
     match line.char_indices().nth(MOST) {
         Some((end, _)) => format!("{}…", &line[..end]),
         None => line.to_owned(),
