@@ -194,7 +194,7 @@ fn check_json(what: &'static str, schema: &Value, whitespace: &Whitespace) -> Re
 }
 
 fn check_text(what: &'static str, text: &str, most: usize) -> Result<(), GrammarError> {
-    if text.trim().is_empty() {
+    if text.is_empty() {
         return Err(unusable(what, "it is empty"));
     }
     if text.contains('\0') {
