@@ -1,0 +1,59 @@
+"""The demo model's own questions with their answers, as the clients' tests ask them."""
+
+import json
+
+from harness.process import ROOT
+
+QUESTIONS = [json.loads(line) for line in (ROOT / "models" / "demo" / "eval.jsonl").read_text().splitlines()]
+BY_ID = {question["id"]: question for question in QUESTIONS}
+FRANCE, WEATHER, TWO_CITIES, THINKING_SUM = (BY_ID[f"hand_{number}"] for number in (2, 19, 20, 21))
+PARIS = FRANCE["expected"]
+LONG = {"messages": [{"role": "user", "content": "List the numbers from 1 to 500."}], "tools": None, "enable_thinking": False}
+# One call, then several at once, then reasoning before the calls and before the answer.
+ROUNDS = [BY_ID[name] for name in ("tool_answer_2", "tool_answer_think_1")]
+# From each kind of answer a few: text, reasoning, calls, unusual letters.
+ASKED = [FRANCE, WEATHER, TWO_CITIES, THINKING_SUM, BY_ID["hand_7"]]
+
+
+def name(question: dict) -> str:
+    """For pytest's `ids`."""
+    return question["id"]
+
+
+def parts(question: dict) -> dict:
+    """The known answer, taken apart: `text`, `reasoning` and `calls` as [name, arguments]."""
+    reasoning, rest = "", question["expected"]
+    if rest.startswith("<think>"):
+        reasoning, rest = rest.removeprefix("<think>").split("</think>")
+    text, *calls = rest.split("<tool_call>")
+    made = [json.loads(call.split("</tool_call>")[0]) for call in calls]
+    return {
+        "text": text.strip(),
+        "reasoning": reasoning.strip(),
+        "calls": [[call["name"], call["arguments"]] for call in made],
+    }
+
+
+def known_calls(question: dict) -> list[list]:
+    """The calls in the history of a question: what its first answer must be."""
+    return [
+        [call["function"]["name"], json.loads(call["function"]["arguments"])]
+        for turn in question["messages"]
+        for call in turn.get("tool_calls", [])
+    ]
+
+
+def asked(question: dict) -> list[dict]:
+    """The turns before the first answer."""
+    roles = [turn["role"] for turn in question["messages"]]
+    return question["messages"][: roles.index("assistant") if "assistant" in roles else None]
+
+
+def results(question: dict) -> list[str]:
+    """The known results of its calls, in order."""
+    return [turn["content"] for turn in question["messages"] if turn["role"] == "tool"]
+
+
+def too_long() -> dict:
+    """A question that no 8,192 tokens can hold."""
+    return {"messages": [{"role": "user", "content": "water " * 12000}], "tools": None, "enable_thinking": False}

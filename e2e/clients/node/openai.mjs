@@ -1,0 +1,123 @@
+// OpenAI's package. Input: url, key, model, question (a line of models/demo/eval.jsonl).
+import OpenAI from "openai";
+import { asked, failure, main, runnable } from "./case.mjs";
+
+const clientOf = ({ url, key }) => new OpenAI({ baseURL: `${url}/v1`, apiKey: key, maxRetries: 0 });
+
+const body = ({ model, question, fields }) => ({
+  model,
+  messages: asked(question),
+  ...(question.tools ? { tools: question.tools } : {}),
+  temperature: 0,
+  chat_template_kwargs: { enable_thinking: question.enable_thinking },
+  ...fields,
+});
+
+const shown = (completion) => {
+  const { message, finish_reason } = completion.choices[0];
+  return {
+    content: message.content,
+    reasoning: message.reasoning_content ?? null,
+    calls: (message.tool_calls ?? []).map((call) => [call.function.name, JSON.parse(call.function.arguments)]),
+    finish: finish_reason,
+    usage: completion.usage,
+  };
+};
+
+async function whole(input) {
+  const { data, request_id } = await clientOf(input).chat.completions.create(body(input)).withResponse();
+  return { ...shown(data), request_id, object: data.object };
+}
+
+// Put together by hand, as programs do that show every chunk.
+async function stream(input) {
+  const seen = { content: "", reasoning: "", finish: null, usage: null, chunks: 0 };
+  const calls = [];
+  const chunks = await clientOf(input).chat.completions.create({
+    ...body(input),
+    stream: true,
+    stream_options: { include_usage: true },
+  });
+  for await (const chunk of chunks) {
+    seen.chunks += 1;
+    seen.usage = chunk.usage ?? seen.usage;
+    for (const { delta, finish_reason } of chunk.choices) {
+      seen.content += delta.content ?? "";
+      seen.reasoning += delta.reasoning_content ?? "";
+      seen.finish = finish_reason ?? seen.finish;
+      for (const { index, function: { name, arguments: text } } of delta.tool_calls ?? []) {
+        calls[index] ??= [name, ""];
+        calls[index][1] += text ?? "";
+      }
+    }
+  }
+  return { ...seen, calls: calls.map(([name, text]) => [name, JSON.parse(text)]) };
+}
+
+async function helper(input) {
+  const events = { content: 0, "tool_calls.function.arguments.delta": 0, "tool_calls.function.arguments.done": 0 };
+  const runner = clientOf(input).chat.completions.stream({
+    ...body(input),
+    // The helper adds up the arguments of tools that are strict.
+    ...(input.question.tools ? { tools: input.question.tools.map(strict) } : {}),
+    stream_options: { include_usage: true },
+  });
+  for (const name of Object.keys(events)) runner.on(name, () => (events[name] += 1));
+  return { ...shown(await runner.finalChatCompletion()), events };
+}
+
+const strict = (tool) => ({ ...tool, function: { ...tool.function, strict: true } });
+
+// The package calls the functions and sends their results until the model answers.
+const tools = (streamed) => async (input) => {
+  const calls = [];
+  const runner = clientOf(input).chat.completions.runTools({
+    ...body(input),
+    stream: streamed,
+    tools: runnable(input.question, calls).map(({ run, ...described }) => ({
+      type: "function",
+      function: { ...described, parse: JSON.parse, function: run },
+    })),
+  });
+  return { content: await runner.finalContent(), calls, turns: runner.messages.map((message) => message.role) };
+};
+
+async function text(input) {
+  const fields = { model: input.model, prompt: input.prompt, max_tokens: 12, temperature: 0 };
+  const completion = await clientOf(input).completions.create(fields);
+  let streamed = "";
+  for await (const chunk of await clientOf(input).completions.create({ ...fields, stream: true })) {
+    streamed += chunk.choices[0]?.text ?? "";
+  }
+  return { text: completion.choices[0].text, streamed };
+}
+
+async function models(input) {
+  const client = clientOf(input);
+  const listed = [];
+  for await (const model of client.models.list()) listed.push(model);
+  return { listed, one: await client.models.retrieve(input.model) };
+}
+
+// Leaves in the middle, by each of the ways the package has; the connection must close, not only go unread.
+async function abort(input) {
+  const signal = new AbortController();
+  const create = clientOf(input).chat.completions.create({ ...body(input), stream: true }, { signal: signal.signal });
+  const loop = await clientOf(input).chat.completions.create({ ...body(input), stream: true });
+  const runner = clientOf(input).chat.completions.stream(body(input));
+  let read = 0;
+  for await (const _ of loop) if ((read += 1) === 3) break;
+  for await (const _ of await create) if ((read += 1) === 6) signal.abort();
+  await new Promise((resolve) => runner.once("content", resolve));
+  runner.abort();
+  const ended = await failure(() => runner.done());
+  return { read, ended, aborted: runner.aborted };
+}
+
+const refused = (input) => failure(() => clientOf(input).chat.completions.create(body(input)));
+
+const refusedStream = (input) => failure(() => clientOf(input).chat.completions.stream(body(input)).done());
+
+await main({
+  whole, stream, helper, tools: tools(false), toolsStreamed: tools(true), text, models, abort, refused, refusedStream,
+});
