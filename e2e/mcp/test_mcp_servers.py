@@ -9,6 +9,7 @@ from concurrent.futures import ThreadPoolExecutor
 
 import pytest
 
+from harness import node
 from harness.process import until
 from mcp_support import SERVERS, execute, misfit, state, until_connected
 
@@ -203,7 +204,11 @@ def test_servers_from_the_registries(tools, tmp_path):
     """Real ones: two from npm, started with `npx`, and one from PyPI."""
     (tmp_path / "files").mkdir()
     (tmp_path / "files" / "note.txt").write_text("Paris is sunny.")
-    npm = lambda package, *args: {"command": "npx", "args": ["-y", f"@modelcontextprotocol/{package}@2026.8.31", *args]}
+    npm = lambda package, *args: {
+        "command": str(node.NODE),
+        "args": [str(node.NPX), "-y", f"@modelcontextprotocol/{package}@2026.8.31", *args],
+        "env": {"PATH": node.PATH},
+    }
     server = tools(
         {
             "time": {"command": sys.executable, "args": ["-m", "mcp_server_time", "--local-timezone", "UTC"]},

