@@ -229,9 +229,10 @@ def test_a_client_that_leaves_does_not_stop_the_load(serve):
 def test_the_admin_is_on_this_machine(serve):
     server = serve(both(), "--api-key", "k")
     key = {"authorization": "Bearer k"}
-    assert server.http.get("/v1/admin/models").status_code == 401
-    assert server.http.get("/v1/admin/models", headers=key).status_code == 200
-    forwarded = key | {"x-forwarded-for": "203.0.113.7"}
+    assert server.http.get("/v1/admin/models").status_code == 200
+    forwarded = {"x-forwarded-for": "203.0.113.7"}
     assert server.http.get("/v1/admin/models", headers=forwarded).status_code == 401
+    # A key that is no administrator's.
+    assert server.http.get("/v1/admin/models", headers=key | forwarded).status_code == 403
     for body, status in [({"model": "none"}, 404), ({}, 400), ({"model": 3}, 400), ({"model": "big", "x": 1}, 400)]:
         assert server.http.post("/v1/admin/models/load", json=body, headers=key).status_code == status, body

@@ -303,6 +303,9 @@ fn read_metadata(fields: &mut Fields<'_>) -> Result<Value, ApiError> {
     Ok(metadata.clone().into())
 }
 
+/// Where the format stands in a body.
+const FORMAT: &str = "text.format";
+
 /// `text.format`.
 struct Format {
     given: Value,
@@ -323,13 +326,14 @@ fn read_text(text: Option<&Value>) -> Result<Format, ApiError> {
     let format = fields.get("format").cloned().unwrap_or(plain);
     fields.done()?;
     let structure = structure::read(&json!({"response_format": chat_format(&format)?}));
-    let structure = structure.map_err(|error| ApiError { param: Some("text.format".into()), ..error })?;
+    let structure = structure.map_err(|error| ApiError { param: Some(FORMAT.into()), ..error })?;
+    let structure = structure.map(|structure| Structure { param: FORMAT.into(), ..structure });
     Ok(Format { given: format, structure })
 }
 
 /// `text.format` as the `response_format` of chat completions.
 fn chat_format(format: &Value) -> Result<Value, ApiError> {
-    let mut fields = Fields::new("text.format".into(), format)?;
+    let mut fields = Fields::new(FORMAT.into(), format)?;
     fields.need("type")?;
     let kind = fields.one_of("type", &["text", "json_object", "json_schema"])?.unwrap_or_default();
     let mut chat = Map::from_iter([("type".to_owned(), Value::from(kind))]);
