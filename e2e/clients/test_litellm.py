@@ -3,14 +3,17 @@ see README.md."""
 
 import asyncio
 import json
+import os
 
-import litellm
 import pytest
+
+# The prices that come with the package, not today's from the network.
+os.environ["LITELLM_LOCAL_MODEL_COST_MAP"] = "True"
+import litellm
 
 from harness.server import MODEL
 from known import FRANCE, LONG, PARIS, ROUNDS, TWO_CITIES, THINKING_SUM, asked, known_calls, name, parts, results, too_long
 
-litellm.telemetry = False
 ROUTES = {"openai": "/v1", "hosted_vllm": "/v1", "anthropic": ""}
 
 
@@ -20,7 +23,10 @@ def options(server, request):
     def made(question: dict, url: str = server.url, model: str = MODEL, **fields) -> dict:
         thinking = {"chat_template_kwargs": {"enable_thinking": question["enable_thinking"]}}
         if request.param == "anthropic":
-            enabled = {"thinking": {"type": "enabled", "budget_tokens": 1024}}
+            # LiteLLM has a list of models that think, and ours isn't on it.
+            enabled = {
+                "thinking": {"type": "enabled", "budget_tokens": 1024}, "allowed_openai_params": ["thinking"]
+            }
             own = {"temperature": 0} if not question["enable_thinking"] else enabled
         else:
             own = {"temperature": 0, "extra_body": thinking}
