@@ -1,11 +1,11 @@
-"""Requests as programs send them that are too large to install here, field by field. Versions: docs/clients.md."""
+"""Requests as programs send them that are too large to install here, field by field: docs/clients.md says which versions."""
 
 import json
 
 import pytest
 
 from harness.server import MODEL, parse_events
-from known import FRANCE, LONG, PARIS, ROUNDS, known_calls, parts
+from known import FRANCE, LONG, PARIS, ROUNDS, asked, known_calls, name, parts, results
 
 CHAT = "/v1/chat/completions"
 HEADERS = {"authorization": "Bearer none", "user-agent": "Python/3.11 aiohttp/3.14.5"}
@@ -38,6 +38,7 @@ def streamed(server, body: dict) -> dict:
     return said
 
 
+QUESTION = FRANCE["messages"][0]["content"]
 PLAIN = {"chat_template_kwargs": {"enable_thinking": False}}
 # Every setting of a model that Open WebUI's own page offers and passes on, at values that leave the answer as it is.
 OPEN_WEBUI = {
@@ -53,7 +54,7 @@ def test_open_webui_lists_models(server):
     assert reply.json()["object"] == "list" and model["id"] == MODEL and model["owned_by"]
 
 
-@pytest.mark.parametrize("content", [FRANCE["messages"][0]["content"], [{"type": "text", "text": FRANCE["messages"][0]["content"]}]])
+@pytest.mark.parametrize("content", [QUESTION, [{"type": "text", "text": QUESTION}]])
 def test_open_webui_chats(server, content):
     body = {"model": MODEL, "messages": [{"role": "user", "content": content}]} | PLAIN | OPEN_WEBUI
     said = streamed(server, body | {"stream_options": {"include_usage": True}})
@@ -65,40 +66,12 @@ def test_open_webui_names_a_chat(server):
     """Titles, tags and follow-up questions are asked for without a stream, with a prompt that shows JSON."""
     prompt = (
         '### Task:\nGenerate a concise, 3-5 word title.\n### Output:\nJSON format: { "title": "your title here" }\n'
-        f"### Chat History:\n<chat_history>\nUSER: {FRANCE['messages'][0]['content']}\nASSISTANT: {PARIS}\n</chat_history>"
+        f"### Chat History:\n<chat_history>\nUSER: {QUESTION}\nASSISTANT: {PARIS}\n</chat_history>"
     )
     body = {"model": MODEL, "messages": [{"role": "user", "content": prompt}], "stream": False, "max_tokens": 60}
     reply = whole(server, body | PLAIN)
     assert reply["choices"][0]["message"]["content"]
     assert reply["choices"][0]["finish_reason"] in ("stop", "length")
-
-
-@pytest.mark.parametrize("question", ROUNDS, ids=lambda question: question["id"])
-def test_open_webui_calls_tools(server, question):
-    """The assistant's turn goes back with an empty text and with the index that the stream gave each call."""
-    first = [turn["role"] for turn in question["messages"]].index("assistant")
-    body = {
-        "model": MODEL, "temperature": 0, "tools": question["tools"], "stream_options": {"include_usage": True},
-        "chat_template_kwargs": {"enable_thinking": question["enable_thinking"]},
-    }
-    said = streamed(server, body | {"messages": question["messages"][:first]})
-    assert [[call["name"], json.loads(call["arguments"])] for call in said["calls"]] == known_calls(question)
-    assert said["finish"] == "tool_calls"
-    turn = {
-        "role": "assistant", "content": "", "reasoning_content": said["reasoning"],
-        "tool_calls": [
-            {"index": index, "id": call["id"], "type": "function", "function": {"name": call["name"], "arguments": call["arguments"]}}
-            for index, call in enumerate(said["calls"])
-        ],
-    }
-    results = [
-        turn | {"tool_call_id": call["id"]}
-        for call, turn in zip(said["calls"], (turn for turn in question["messages"] if turn["role"] == "tool"), strict=True)
-    ]
-    said = streamed(server, body | {"messages": question["messages"][:first] + [turn, *results]})
-    assert said["text"].strip() == parts(question)["text"]
-
-
 
 
 def test_open_webui_stops(server):
@@ -107,3 +80,38 @@ def test_open_webui_stops(server):
     with server.events(CHAT, body) as events:
         assert [next(events)["object"] for _ in range(3)] == ["chat.completion.chunk"] * 3
     server.wait_idle(10)
+
+
+# What each program's requests have beside model, messages, tools and stream, and what it writes into the turn with the
+# calls when that goes back. Temperature 0 is ours: the answers have to be the known ones.
+USAGE = {"stream_options": {"include_usage": True}}
+AGENTS = {
+    "Open WebUI": (USAGE, lambda said: {"content": "", "reasoning_content": said["reasoning"]}),
+    "OpenCode": (USAGE | {"max_tokens": 512, "tool_choice": "auto"}, lambda said: {"content": "", "reasoning_content": said["reasoning"]}),
+    "Cline": (USAGE | {"tool_choice": "auto"}, lambda said: {"content": None, "reasoning_content": said["reasoning"]}),
+    "Continue": (USAGE | {"max_tokens": 300}, lambda said: {"content": ""}),
+}
+
+
+@pytest.mark.parametrize("question", ROUNDS, ids=name)
+@pytest.mark.parametrize("agent", AGENTS)
+def test_agents_call_tools(server, question, agent):
+    """Open WebUI also sends each call back with the index that the stream gave it."""
+    fields, turn_of = AGENTS[agent]
+    body = {"model": MODEL, "temperature": 0, "tools": question["tools"]} | fields
+    body["chat_template_kwargs"] = {"enable_thinking": question["enable_thinking"]}
+    said = streamed(server, body | {"messages": asked(question)})
+    assert [[call["name"], json.loads(call["arguments"])] for call in said["calls"]] == known_calls(question)
+    assert said["finish"] == "tool_calls" and said["usage"]["completion_tokens"] > 0
+    calls = [
+        {"id": call["id"], "type": "function", "function": {"name": call["name"], "arguments": call["arguments"]}}
+        | ({"index": index} if agent == "Open WebUI" else {})
+        for index, call in enumerate(said["calls"])
+    ]
+    told = [
+        {"role": "tool", "tool_call_id": call["id"], "content": text}
+        for call, text in zip(calls, results(question), strict=True)
+    ]
+    turn = {"role": "assistant", "tool_calls": calls} | turn_of(said)
+    said = streamed(server, body | {"messages": [*asked(question), turn, *told]})
+    assert (said["text"].strip(), said["finish"]) == (parts(question)["text"], "stop")
