@@ -12,7 +12,9 @@ os.environ["LITELLM_LOCAL_MODEL_COST_MAP"] = "True"
 import litellm
 
 from harness.server import MODEL
-from known import FRANCE, LONG, PARIS, ROUNDS, TWO_CITIES, THINKING_SUM, asked, known_calls, name, parts, results, too_long
+from known import (
+    FRANCE, LONG, PARIS, ROUNDS, THINKING_SUM, TWO_CITIES, asked, known_calls, name, parts, results, too_long,
+)
 
 ROUTES = {"openai": "/v1", "hosted_vllm": "/v1", "anthropic": ""}
 
@@ -70,8 +72,8 @@ def test_tools_with_results(options, question):
         {"role": "tool", "tool_call_id": call.id, "content": text}
         for call, text in zip(message.tool_calls, results(question), strict=True)
     ]
-    history = asked(question) + [message.model_dump(exclude_none=True), *told]
-    for reply in (litellm.completion(**options(question, messages=history)), streamed(options(question, messages=history))):
+    history = options(question, messages=asked(question) + [message.model_dump(exclude_none=True), *told])
+    for reply in (litellm.completion(**history), streamed(history)):
         assert answer(reply.choices[0].message) == parts(question)
 
 

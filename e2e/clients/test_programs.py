@@ -1,4 +1,4 @@
-"""Requests as programs send them that are too large to install here, field by field: docs/clients.md says which versions."""
+"""Requests with the fields of programs that are too large to install here. docs/clients.md says which versions."""
 
 import json
 
@@ -87,7 +87,10 @@ def test_open_webui_stops(server):
 USAGE = {"stream_options": {"include_usage": True}}
 AGENTS = {
     "Open WebUI": (USAGE, lambda said: {"content": "", "reasoning_content": said["reasoning"]}),
-    "OpenCode": (USAGE | {"max_tokens": 512, "tool_choice": "auto"}, lambda said: {"content": "", "reasoning_content": said["reasoning"]}),
+    "OpenCode": (
+        USAGE | {"max_tokens": 512, "tool_choice": "auto"},
+        lambda said: {"content": "", "reasoning_content": said["reasoning"]},
+    ),
     "Cline": (USAGE | {"tool_choice": "auto"}, lambda said: {"content": None, "reasoning_content": said["reasoning"]}),
     "Continue": (USAGE | {"max_tokens": 300}, lambda said: {"content": ""}),
 }
