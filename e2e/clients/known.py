@@ -6,13 +6,13 @@ from harness.process import ROOT
 
 QUESTIONS = [json.loads(line) for line in (ROOT / "models" / "demo" / "eval.jsonl").read_text().splitlines()]
 BY_ID = {question["id"]: question for question in QUESTIONS}
-FRANCE, WEATHER, TWO_CITIES, THINKING_SUM = (BY_ID[f"hand_{number}"] for number in (2, 19, 20, 21))
+FRANCE, TWO_CITIES, THINKING_SUM = (BY_ID[f"hand_{number}"] for number in (2, 20, 21))
 PARIS = FRANCE["expected"]
-LONG = {"messages": [{"role": "user", "content": "List the numbers from 1 to 500."}], "tools": None, "enable_thinking": False}
+LONG = FRANCE | {"id": "long", "messages": [{"role": "user", "content": "List the numbers from 1 to 500."}]}
 # One call, then several at once, then reasoning before the calls and before the answer.
 ROUNDS = [BY_ID[name] for name in ("tool_answer_2", "tool_answer_think_1")]
-# From each kind of answer a few: text, reasoning, calls, unusual letters.
-ASKED = [FRANCE, WEATHER, TWO_CITIES, THINKING_SUM, BY_ID["hand_7"]]
+# Text with unusual letters, two calls, reasoning and a call.
+ASKED = [BY_ID["hand_7"], TWO_CITIES, THINKING_SUM]
 
 
 def name(question: dict) -> str:
@@ -56,4 +56,4 @@ def results(question: dict) -> list[str]:
 
 def too_long() -> dict:
     """A question that no 8,192 tokens can hold."""
-    return {"messages": [{"role": "user", "content": "water " * 12000}], "tools": None, "enable_thinking": False}
+    return FRANCE | {"id": "too_long", "messages": [{"role": "user", "content": "water " * 12000}]}

@@ -9,7 +9,9 @@ from langchain_core.messages import AIMessageChunk, ToolMessage
 from langchain_openai import ChatOpenAI
 
 from harness.server import MODEL
-from known import FRANCE, LONG, PARIS, ROUNDS, THINKING_SUM, TWO_CITIES, asked, known_calls, name, parts, results, too_long
+from known import (
+    FRANCE, LONG, PARIS, ROUNDS, THINKING_SUM, TWO_CITIES, asked, known_calls, name, parts, results, too_long,
+)
 
 
 def openai_chat(url: str, *, key: str = "none", thinking: bool = False, **options) -> ChatOpenAI:
@@ -22,7 +24,8 @@ def openai_chat(url: str, *, key: str = "none", thinking: bool = False, **option
 
 def claude_chat(url: str, *, key: str = "none", thinking: bool = False, **options) -> ChatAnthropic:
     budget = {"thinking": {"type": "enabled", "budget_tokens": 1024}} if thinking else {}
-    return ChatAnthropic(base_url=url, api_key=key, max_tokens=2000, max_retries=0, **{"model": MODEL} | budget | options)
+    options = {"model": MODEL} | budget | options
+    return ChatAnthropic(base_url=url, api_key=key, max_tokens=2000, max_retries=0, **options)
 
 
 CHATS = {"openai": openai_chat, "anthropic": claude_chat}
@@ -59,7 +62,8 @@ def test_invoked_and_streamed(chat, question):
         assert message.text.strip() == parts(question)["text"]
         assert calls(message) == parts(question)["calls"]
         usage = message.usage_metadata
-        assert (usage["input_tokens"], usage["output_tokens"]) == (question["prompt_tokens"], question["completion_tokens"])
+        assert usage["input_tokens"] == question["prompt_tokens"]
+        assert usage["output_tokens"] == question["completion_tokens"]
         told = message.response_metadata.get("finish_reason") or message.response_metadata["stop_reason"]
         assert told in (("tool_calls", "tool_use") if calls(message) else ("stop", "end_turn"))
 

@@ -34,7 +34,9 @@ const tools = (streamed) => async (input) => {
     ...input.body,
     ...(input.threads ? {} : { thread: false }),
     stream: streamed,
-    tools: runnable(input.question, calls).map(({ parameters, ...rest }) => betaTool({ ...rest, inputSchema: parameters })),
+    tools: runnable(input.question, calls).map(({ parameters, ...rest }) =>
+      betaTool({ ...rest, inputSchema: parameters }),
+    ),
   });
   return { message: await runner.runUntilDone(), calls };
 };
