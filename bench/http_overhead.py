@@ -1,7 +1,7 @@
 #!/usr/bin/env python3
 """What the server costs beside the engine: requests and streamed tokens a second with an engine that answers at once.
 
-    cargo build --release -p millrace-server --example mock --example load
+    cargo build --release -p millrace-server --example mock --example http_load
     bench/http_overhead.py [--rounds 5] [--seconds 5] [--connections 64]
 
 The tokenizer and the chat template are the demo model's: each request is read, rendered, tokenized and checked, each
@@ -39,7 +39,7 @@ def cpu_seconds(pid: int) -> float:
 def measure(address: str, server: int, flags: list[str], args) -> dict:
     """One run of the load generator, with the processor time of both sides."""
     before, mine = cpu_seconds(server), resource.getrusage(resource.RUSAGE_CHILDREN)
-    command = [EXAMPLES / "load", address, "--connections", str(args.connections), "--seconds", str(args.seconds), *flags]
+    command = [EXAMPLES / "http_load", address, "--connections", str(args.connections), "--seconds", str(args.seconds), *flags]
     result = json.loads(subprocess.run(command, check=True, capture_output=True, text=True).stdout)
     after = resource.getrusage(resource.RUSAGE_CHILDREN)
     client = after.ru_utime + after.ru_stime - mine.ru_utime - mine.ru_stime

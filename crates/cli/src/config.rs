@@ -230,7 +230,7 @@ mod tests {
         for (yaml, message) in [
             ("max_num_seqs: 8", "there is no setting `max_num_seqs`; did you mean `max-num-seqs`?"),
             ("colour: red", "there is no setting `colour`; `millrace serve --help` lists"),
-            ("config: x.yaml", "there is no setting `config`; `millrace serve --help` lists"),
+            ("config: x.yaml", "there is no setting `config`; did you mean `mcp-config`?"),
             ("help: true", "there is no setting `help`; `millrace serve --help` lists"),
             ("'': 3", "there is no setting ``; `millrace serve --help` lists"),
             ("kv-cache-typ: f32", "there is no setting `kv-cache-typ`; `millrace serve --help` lists"),

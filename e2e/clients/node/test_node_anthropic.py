@@ -62,13 +62,7 @@ def test_the_same_answer_in_every_way(claude_js, question):
     assert kinds.count("content_block_start") == kinds.count("content_block_stop") == len(whole["content"])
 
 
-NO_THREADS = pytest.mark.xfail(
-    strict=True,
-    reason="the refusal of `thread` lacks `details.error_code`, by which the runner knows to go on without threads",
-)
-
-
-@pytest.mark.parametrize("threads", [False, pytest.param(True, marks=NO_THREADS)])
+@pytest.mark.parametrize("threads", [False, True])
 @pytest.mark.parametrize("case", ["tools", "toolsStreamed"])
 @pytest.mark.parametrize("question", ROUNDS, ids=name)
 def test_the_tool_runner(claude_js, question, case, threads):

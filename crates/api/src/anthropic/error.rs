@@ -13,13 +13,17 @@ pub fn status(error: &ApiError) -> u16 {
     }
 }
 
+/// The field with which their tool runners ask for a conversation that the server keeps.
+const THREAD: &str = "thread";
+
 /// `{"type": "error", "error": {type, message}, "request_id"}`.
 pub fn error_body(error: &ApiError, request_id: &str) -> Value {
-    json!({
-        "type": "error",
-        "error": {"type": type_name(status(error)), "message": error.message},
-        "request_id": request_id,
-    })
+    let mut told = json!({"type": type_name(status(error)), "message": error.message});
+    if error.param.as_deref() == Some(THREAD) {
+        // By this their tool runners know to send the whole conversation instead.
+        told["details"] = json!({"error_code": "thread_unsupported_request", "unsupported": [THREAD]});
+    }
+    json!({"type": "error", "error": told, "request_id": request_id})
 }
 
 fn type_name(status: u16) -> &'static str {
@@ -59,5 +63,11 @@ mod tests {
             let body = json!({"type": "error", "error": {"type": name, "message": "No."}, "request_id": "r"});
             assert_eq!(error_body(&error, "r"), body);
         }
+    }
+
+    #[test]
+    fn tool_runners_are_told_to_go_on_without_threads() {
+        let body = error_body(&ApiError::invalid("thread", "No."), "r");
+        assert_eq!(body["error"]["details"]["unsupported"], json!(["thread"]));
     }
 }

@@ -6,6 +6,8 @@ use std::sync::{
     mpsc,
 };
 
+use http_body_util::Full;
+use hyper::{Request, body::Bytes};
 use millrace_api::SamplingDefaults;
 use millrace_parse::Families;
 use millrace_server::{
@@ -17,7 +19,7 @@ use tokio::{runtime::Handle, sync::mpsc as news, task::JoinHandle};
 
 use crate::support::{
     Setup,
-    client::{Client, json_request, request},
+    client::{Client, request},
     engine::{self, MockEngine, Plan},
     tokenizer,
 };
@@ -178,6 +180,12 @@ async fn a_requests_time_goes_on_while_its_model_is_loaded() {
     assert_eq!(server.loads.load(SeqCst), 1);
 }
 
+/// What somebody on the server's own machine asks about the model.
+fn operators(path: &str) -> Request<Full<Bytes>> {
+    let headers = [("host", "localhost"), ("content-type", "application/json")];
+    request("POST", path, &headers, &json!({"model": "slow"}).to_string())
+}
+
 #[tokio::test(flavor = "multi_thread")]
 async fn a_failed_load_is_told_with_a_pause() {
     let server = start(Residence::default()).await;
@@ -191,7 +199,7 @@ async fn a_failed_load_is_told_with_a_pause() {
     assert_eq!(server.ask(body()).await.unwrap().0, 503);
     assert_eq!(server.loads.load(SeqCst), 1);
     server.release();
-    let reply = server.client.post("/v1/admin/models/load", &json!({"model": "slow"})).await;
+    let reply = server.client.send(operators("/v1/admin/models/load")).await;
     assert_eq!((reply.status, &reply.json()["state"]), (200, &json!("ready")));
 }
 
@@ -245,9 +253,7 @@ async fn a_stream_that_runs_is_finished_before_its_model_goes() {
     let mut engine = server.engines.recv().await.unwrap();
     let running = engine.submitted().await;
     let client = server.client;
-    let unloading = tokio::spawn(async move {
-        client.send(json_request("/v1/admin/models/unload", &json!({"model": "slow"}))).await
-    });
+    let unloading = tokio::spawn(async move { client.send(operators("/v1/admin/models/unload")).await });
     while server.report().state.name() != "draining" {
         tokio::task::yield_now().await;
     }

@@ -21,7 +21,9 @@ pub(crate) use validate::chat_input;
 
 /// Names of the fields that a body may have and that mean something.
 pub fn fields() -> Vec<&'static str> {
-    [field_names::<CommonBody>(), field_names::<types::ChatBody>(), field_names::<TemplateBody>()].concat()
+    let typed =
+        [field_names::<CommonBody>(), field_names::<types::ChatBody>(), field_names::<TemplateBody>()];
+    [typed.concat(), structure::FIELDS.to_vec()].concat()
 }
 
 /// Reads a parsed body.

@@ -13,7 +13,8 @@ use crate::{ApiError, Limits, introspect::field_names, read};
 
 /// Names of the fields that a body may have and that mean something.
 pub fn fields() -> Vec<&'static str> {
-    [field_names::<CommonBody>(), field_names::<types::CompletionBody>()].concat()
+    let typed = [field_names::<CommonBody>(), field_names::<types::CompletionBody>()];
+    [typed.concat(), structure::FIELDS.to_vec()].concat()
 }
 
 /// Reads a parsed body.

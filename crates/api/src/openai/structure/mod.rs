@@ -16,6 +16,18 @@ const GUIDED: [(&str, &str); 5] = [
     ("structural_tag", "structural_tag"),
 ];
 
+/// The fields that ask for a format, or for how it is written.
+pub(super) const FIELDS: [&str; 8] = [
+    "response_format",
+    "structured_outputs",
+    "guided_json",
+    "guided_regex",
+    "guided_choice",
+    "guided_grammar",
+    "guided_whitespace_pattern",
+    "structural_tag",
+];
+
 /// Fields of `structured_outputs` that ask for a format.
 const KINDS: [&str; 6] = ["json", "json_object", "regex", "choice", "grammar", "structural_tag"];
 

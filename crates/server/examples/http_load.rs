@@ -1,6 +1,6 @@
 //! A load generator that costs little: blocking sockets, requests written beforehand, answers read and not parsed.
 //!
-//!     cargo run --release -p millrace-server --example load -- 127.0.0.1:8100 --connections 64 --seconds 10 \
+//!     cargo run --release -p millrace-server --example http_load -- 127.0.0.1:8100 --connections 64 --seconds 10 \
 //!         --tokens 64 --stream
 //!
 //! It counts the ends of answers, and of a stream its events, and fails if an answer isn't what was asked for.
