@@ -15,9 +15,23 @@ const PAGES: [&str; 4] = ["README.md", "ARCHITECTURE.md", "CONTRIBUTING.md", "CH
 const EVERYWHERE: [&str; 2] = ["--help", "--version"];
 
 /// Commands whose own flags a page may mention. Everything up to ` -- ` is theirs.
-const OTHERS: [&str; 12] = [
-    "cargo ", "curl ", "python", "pip ", "git ", "pytest", "docker ", "rustup ", "llama-", "bench/",
-    "claude ", "codex ",
+const OTHERS: [&str; 16] = [
+    "cargo ",
+    "curl ",
+    "python",
+    "pip ",
+    "git ",
+    "pytest",
+    "docker ",
+    "rustup ",
+    "llama-",
+    "bench/",
+    "claude ",
+    "codex ",
+    "opencode ",
+    "cline ",
+    "cn ",
+    "aider ",
 ];
 
 pub(super) fn check(root: &Path, findings: &mut Findings) -> Result<()> {
