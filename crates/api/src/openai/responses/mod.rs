@@ -1,6 +1,6 @@
 //! OpenAI's Responses API.
 //!
-//! Both what is asked and what is answered are lists of items ([`types`]): messages, reasoning, calls and their results.
+//! Both what is asked and what is answered are lists of items (`types`): messages, reasoning, calls and their results.
 //! `validate` reads a body field by field and refuses what it doesn't know; `items`, `tools` and `reasoning` are its
 //! parts. `convert` joins the items with those of earlier answers and makes the neutral request of them. `stream` writes
 //! the answer: one [`Assembler`] keeps it as it stands and says what happens as events, so a whole answer, a streamed one
