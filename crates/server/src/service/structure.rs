@@ -12,9 +12,9 @@ use crate::ServedModel;
 /// Seconds after which a client may try again when too many grammars are being compiled.
 const RETRY_BUSY: u32 = 5;
 
-/// Whether an answer needs a constraint.
+/// Whether an answer may need a constraint.
 pub(super) fn is_constrained(input: &Input, structure: Option<&Structure>) -> bool {
-    structure.is_some() || matches!(input, Input::Chat(chat) if Wish::of(chat) != Wish::Nothing)
+    structure.is_some() || matches!(input, Input::Chat(chat) if Wish::of(chat, true) != Wish::Nothing)
 }
 
 /// The constraint of a request's answers, before they are told what reasoning comes first; compiled, or from the cache.
@@ -60,10 +60,11 @@ enum Wish {
 }
 
 impl Wish {
-    fn of(chat: &ChatInput) -> Self {
+    /// `reads_calls`: of a model whose calls are text to this server, none can break the promise of `strict`.
+    fn of(chat: &ChatInput, reads_calls: bool) -> Self {
         match chat.tool_choice {
             ToolChoice::Required | ToolChoice::Named(_) => Self::Forced,
-            ToolChoice::Auto if !chat.strict_tools.is_empty() => Self::Strict,
+            ToolChoice::Auto if reads_calls && !chat.strict_tools.is_empty() => Self::Strict,
             ToolChoice::Auto | ToolChoice::None => Self::Nothing,
         }
     }
@@ -75,8 +76,8 @@ fn source(
     chat: Option<&ChatInput>,
     structure: Option<&Structure>,
 ) -> Result<Option<(Source, String)>, ApiError> {
-    let wish = chat.map_or(Wish::Nothing, Wish::of);
     let families = model.parts.families;
+    let wish = chat.map_or(Wish::Nothing, |chat| Wish::of(chat, families.tool().is_some()));
     if chat.is_some() && families.is_framed() && (structure.is_some() || wish != Wish::Nothing) {
         let family = families.tool().or(families.reasoning()).unwrap_or_default();
         let param = structure.map_or("tool_choice", |structure| &structure.param);
