@@ -7,17 +7,12 @@ from concurrent.futures import ThreadPoolExecutor
 import openai
 import pytest
 
-from harness.process import ROOT
+from harness import questions
+from harness.questions import BY_ID, THINKING_SUM, TWO_CITIES, WEATHER
 from harness.server import MODEL
 from harness.stream import new_session, send
 
-QUESTIONS = [
-    question
-    for line in (ROOT / "models" / "demo" / "eval.jsonl").read_text().splitlines()
-    if (question := json.loads(line))["tools"] or question["enable_thinking"]
-]
-BY_ID = {question["id"]: question for question in QUESTIONS}
-WEATHER, TWO_CITIES, THINKING_SUM = BY_ID["hand_19"], BY_ID["hand_20"], BY_ID["hand_21"]
+QUESTIONS = [question for question in questions.QUESTIONS if question["tools"] or question["enable_thinking"]]
 
 
 def options(question: dict, **fields) -> dict:

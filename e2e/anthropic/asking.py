@@ -4,12 +4,9 @@ import json
 
 import anthropic
 
-from harness.process import ROOT
+from harness.questions import FRANCE, listed
 from harness.server import MODEL
 
-QUESTIONS = [json.loads(line) for line in (ROOT / "models" / "demo" / "eval.jsonl").read_text().splitlines()]
-BY_ID = {question["id"]: question for question in QUESTIONS}
-FRANCE, WEATHER, TWO_CITIES, THINKING_SUM = (BY_ID[f"hand_{number}"] for number in (2, 19, 20, 21))
 THINKING = {"type": "enabled", "budget_tokens": 1024}
 
 
@@ -83,17 +80,7 @@ def call(call: dict) -> dict:
 
 def expected(question: dict) -> list[tuple]:
     """The blocks of the known answer, as `blocks` shows them."""
-    rest, found = question["expected"], []
-    if rest.startswith("<think>"):
-        thinking, rest = rest.removeprefix("<think>").split("</think>")
-        found.append(("thinking", thinking.strip()))
-    text, *calls = rest.split("<tool_call>")
-    if text.strip():
-        found.append(("text", text.strip()))
-    for each in calls:
-        made = json.loads(each.split("</tool_call>")[0])
-        found.append(("tool_use", made["name"], made["arguments"]))
-    return found
+    return listed(question, "thinking", "text", "tool_use")
 
 
 def blocks(message) -> list[tuple]:

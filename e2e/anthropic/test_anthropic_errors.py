@@ -6,7 +6,8 @@ import anthropic
 import httpx2
 import pytest
 
-from asking import FRANCE, body, claude_of, counting, user
+from asking import body, claude_of, counting, user
+from harness.questions import FRANCE
 from harness.process import until
 
 TOOL = {"name": "f", "input_schema": {"type": "object"}}

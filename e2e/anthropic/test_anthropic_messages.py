@@ -5,11 +5,9 @@ import asyncio
 import anthropic
 import pytest
 
-from asking import (
-    BY_ID, FRANCE, QUESTIONS, THINKING, THINKING_SUM, asking, blocks, body, counting, expected, is_kept, streamed, user,
-    without_id,
-)
+from asking import THINKING, asking, blocks, body, counting, expected, is_kept, streamed, user, without_id
 from harness.process import until
+from harness.questions import BY_ID, FRANCE, QUESTIONS, THINKING_SUM
 from harness.server import MODEL
 
 SAMPLE = QUESTIONS[::5]

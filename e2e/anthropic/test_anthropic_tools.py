@@ -2,7 +2,8 @@
 
 import pytest
 
-from asking import BY_ID, QUESTIONS, TWO_CITIES, WEATHER, asking, blocks, expected, streamed, without_id
+from asking import asking, blocks, expected, streamed, without_id
+from harness.questions import BY_ID, QUESTIONS, TWO_CITIES, WEATHER
 
 ROUNDS = [question for question in QUESTIONS if question["family"] == "tool_answer"]
 

@@ -2,11 +2,9 @@
 
 import json
 
-from harness.process import ROOT
+from harness import questions
+from harness.questions import BY_ID, FRANCE, THINKING_SUM, TWO_CITIES
 
-QUESTIONS = [json.loads(line) for line in (ROOT / "models" / "demo" / "eval.jsonl").read_text().splitlines()]
-BY_ID = {question["id"]: question for question in QUESTIONS}
-FRANCE, TWO_CITIES, THINKING_SUM = (BY_ID[f"hand_{number}"] for number in (2, 20, 21))
 PARIS = FRANCE["expected"]
 LONG = FRANCE | {"id": "long", "messages": [{"role": "user", "content": "List the numbers from 1 to 500."}]}
 # One call, then several at once, then reasoning before the calls and before the answer.
@@ -22,16 +20,8 @@ def name(question: dict) -> str:
 
 def parts(question: dict) -> dict:
     """The known answer, taken apart: `text`, `reasoning` and `calls` as [name, arguments]."""
-    reasoning, rest = "", question["expected"]
-    if rest.startswith("<think>"):
-        reasoning, rest = rest.removeprefix("<think>").split("</think>")
-    text, *calls = rest.split("<tool_call>")
-    made = [json.loads(call.split("</tool_call>")[0]) for call in calls]
-    return {
-        "text": text.strip(),
-        "reasoning": reasoning.strip(),
-        "calls": [[call["name"], call["arguments"]] for call in made],
-    }
+    known = questions.parts(question)
+    return known._asdict() | {"calls": [[call["name"], call["arguments"]] for call in known.calls]}
 
 
 def known_calls(question: dict) -> list[list]:

@@ -4,12 +4,9 @@ import json
 
 import ollama
 
-from harness.process import ROOT
+from harness.questions import parts
 from harness.server import MODEL
 
-QUESTIONS = [json.loads(line) for line in (ROOT / "models" / "demo" / "eval.jsonl").read_text().splitlines()]
-BY_ID = {question["id"]: question for question in QUESTIONS}
-FRANCE, WEATHER, TWO_CITIES, THINKING_SUM = (BY_ID[f"hand_{number}"] for number in (2, 19, 20, 21))
 GREEDY = {"temperature": 0}
 TIMES = ("total_duration", "load_duration", "prompt_eval_duration", "eval_duration")
 
@@ -46,13 +43,9 @@ def message(openai: dict) -> dict:
 
 def expected(question: dict) -> dict:
     """What the known answer says."""
-    rest, thinking = question["expected"], None
-    if rest.startswith("<think>"):
-        thinking, rest = rest.removeprefix("<think>").split("</think>")
-        thinking = thinking.strip() or None
-    text, *calls = rest.split("<tool_call>")
-    made = [json.loads(each.split("</tool_call>")[0]) for each in calls]
-    return {"content": text.strip(), "thinking": thinking, "calls": [(call["name"], call["arguments"]) for call in made]}
+    known = parts(question)
+    calls = [(call["name"], call["arguments"]) for call in known.calls]
+    return {"content": known.text, "thinking": known.reasoning or None, "calls": calls}
 
 
 def said(message) -> dict:

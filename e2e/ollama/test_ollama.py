@@ -6,10 +6,10 @@ import json
 import ollama
 import pytest
 
-from ollama_asking import FRANCE, GREEDY, QUESTIONS, THINKING_SUM, TWO_CITIES, WEATHER
-from ollama_asking import asking, expected, ollama_of, put_together, said, without_times
+from ollama_asking import GREEDY, asking, expected, ollama_of, put_together, said, without_times
 from harness.ask import PARIS, STORY
 from harness.process import until
+from harness.questions import FRANCE, QUESTIONS, THINKING_SUM, TWO_CITIES, WEATHER
 from harness.server import MODEL
 
 SAMPLE = [FRANCE, WEATHER, TWO_CITIES, THINKING_SUM]

@@ -4,12 +4,9 @@ import json
 
 import openai
 
-from harness.process import ROOT
+from harness.questions import FRANCE, listed
 from harness.server import MODEL
 
-QUESTIONS = [json.loads(line) for line in (ROOT / "models" / "demo" / "eval.jsonl").read_text().splitlines()]
-BY_ID = {question["id"]: question for question in QUESTIONS}
-FRANCE, WEATHER, TWO_CITIES, THINKING_SUM = (BY_ID[f"hand_{number}"] for number in (2, 19, 20, 21))
 NO_THINKING = {"effort": "none"}
 
 
@@ -55,17 +52,7 @@ def items(message: dict):
 
 def expected(question: dict) -> list[tuple]:
     """The items of the known answer, as `told` shows them."""
-    rest, found = question["expected"], []
-    if rest.startswith("<think>"):
-        thinking, rest = rest.removeprefix("<think>").split("</think>")
-        found.append(("reasoning", thinking.strip()))
-    text, *calls = rest.split("<tool_call>")
-    if text.strip():
-        found.append(("message", text.strip()))
-    for each in calls:
-        made = json.loads(each.split("</tool_call>")[0])
-        found.append(("function_call", made["name"], made["arguments"]))
-    return found
+    return listed(question, "reasoning", "message", "function_call")
 
 
 def told(response) -> list[tuple]:

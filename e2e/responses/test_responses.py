@@ -7,11 +7,9 @@ import openai
 import pytest
 
 from harness.process import until
+from harness.questions import BY_ID, FRANCE, QUESTIONS, THINKING_SUM, TWO_CITIES, WEATHER
 from harness.server import MODEL
-from replies import (
-    BY_ID, FRANCE, QUESTIONS, THINKING_SUM, TWO_CITIES, WEATHER, asking, body, expected, failure, is_kept, streamed, told,
-    without_ids,
-)
+from replies import asking, body, expected, failure, is_kept, streamed, told, without_ids
 
 SHORT = [question for question in QUESTIONS if question["prompt_tokens"] < 600]
 SAMPLE = SHORT[::8] + [FRANCE, WEATHER, TWO_CITIES, THINKING_SUM]

@@ -3,8 +3,9 @@
 import pytest
 
 from harness.process import until
+from harness.questions import FRANCE
 from harness.server import MODEL
-from replies import FRANCE, asking, body, expected, failure, told
+from replies import asking, body, expected, failure, told
 
 LONG = {"extra_body": {"temperature": 2.0, "seed": 1}}
 

@@ -2,7 +2,8 @@
 
 import pytest
 
-from replies import BY_ID, QUESTIONS, THINKING_SUM, TWO_CITIES, WEATHER, asking, expected, failure, streamed, told, without_ids
+from replies import asking, expected, failure, streamed, told, without_ids
+from harness.questions import BY_ID, QUESTIONS, THINKING_SUM, TWO_CITIES, WEATHER
 
 ROUNDS = [question for question in QUESTIONS if question["family"] == "tool_answer"]
 

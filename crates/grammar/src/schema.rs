@@ -148,7 +148,7 @@ fn walk<'a>(
 }
 
 /// Whether arrays and objects nest in more than so many levels.
-fn is_deeper(value: &Value, levels: usize) -> bool {
+pub fn is_deeper(value: &Value, levels: usize) -> bool {
     let inner = |value: &Value| levels == 0 || is_deeper(value, levels - 1);
     match value {
         Value::Array(list) => levels == 0 || list.iter().any(inner),

@@ -4,7 +4,7 @@ use std::time::Duration;
 
 use crate::support::{
     MODEL, Setup, TestServer,
-    client::{Line, Reply, Stream, json_request, request},
+    client::{Reply, Stream, json_request, request},
     engine::Plan,
     saying,
 };
@@ -25,18 +25,9 @@ fn body(extra: Value) -> Value {
     body
 }
 
-/// The next event; its `event:` line comes first and names its type.
-async fn event(stream: &mut Stream) -> Option<Value> {
-    let Line::Comment(block) = stream.next().await? else { panic!("an event without a name") };
-    let (name, data) = block.strip_prefix("event: ").unwrap().split_once("\ndata: ").unwrap();
-    let event: Value = serde_json::from_str(data).unwrap();
-    assert_eq!(event["type"], name);
-    Some(event)
-}
-
 async fn events(mut stream: Stream) -> Vec<Value> {
     let mut events = Vec::new();
-    while let Some(event) = event(&mut stream).await {
+    while let Some(event) = stream.event().await {
         events.push(event);
     }
     events
@@ -295,12 +286,12 @@ async fn silence_is_filled_with_pings_and_leaving_aborts() {
     let mut stream = server.stream(MESSAGES, &body(json!({}))).await;
     let held = server.engine.submitted().await;
     for _ in 0..3 {
-        assert_eq!(event(&mut stream).await, Some(json!({"type": "ping"})));
+        assert_eq!(stream.event().await, Some(json!({"type": "ping"})));
     }
     server.engine.say(held.id, "a");
-    let mut next = event(&mut stream).await.unwrap();
+    let mut next = stream.event().await.unwrap();
     while next["type"] == "ping" {
-        next = event(&mut stream).await.unwrap();
+        next = stream.event().await.unwrap();
     }
     assert_eq!(next["type"], "message_start");
     drop(stream);

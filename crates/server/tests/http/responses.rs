@@ -10,7 +10,7 @@ use serde_json::{Value, json};
 
 use crate::support::{
     MODEL, Setup, TestServer,
-    client::{Line, Reply, Stream, json_request, request},
+    client::{Reply, Stream, json_request, request},
     engine::Plan,
     saying,
 };
@@ -23,19 +23,10 @@ fn body(extra: Value) -> Value {
     body
 }
 
-/// The next event; its `event:` line comes first and names its type.
-async fn event(stream: &mut Stream) -> Option<Value> {
-    let Line::Comment(block) = stream.next().await? else { panic!("an event without a name") };
-    let (name, data) = block.strip_prefix("event: ").unwrap().split_once("\ndata: ").unwrap();
-    let event: Value = serde_json::from_str(data).unwrap();
-    assert_eq!(event["type"], name);
-    Some(event)
-}
-
 async fn events(mut stream: Stream) -> Vec<Value> {
     assert_eq!(stream.status, 200);
     let mut events = Vec::new();
-    while let Some(event) = event(&mut stream).await {
+    while let Some(event) = stream.event().await {
         assert_eq!(event["sequence_number"], events.len());
         events.push(event);
     }
@@ -164,23 +155,23 @@ async fn until_final(server: &TestServer, id: &Value) -> Value {
 async fn a_client_that_leaves_ends_its_request_unless_it_is_in_the_background() {
     let mut server = start(|| Plan::Hold).await;
     let mut stream = server.stream(PATH, &body(json!({}))).await;
-    event(&mut stream).await.unwrap();
+    stream.event().await.unwrap();
     let request = server.engine.submitted().await;
     drop(stream);
     assert_eq!(server.engine.aborted().await, request.id);
 
     let mut stream = server.stream(PATH, &body(json!({"background": true}))).await;
-    let id = event(&mut stream).await.unwrap()["response"]["id"].clone();
+    let id = stream.event().await.unwrap()["response"]["id"].clone();
     let request = server.engine.submitted().await;
     drop(stream);
     server.engine.say(request.id, "still here");
     let mut again = server.open(request_stream(&id, 3)).await;
     // Events 0 to 3 are its three states and the item.
-    assert_eq!(event(&mut again).await.unwrap()["sequence_number"], 4);
+    assert_eq!(again.event().await.unwrap()["sequence_number"], 4);
     server.engine.finish(request.id, FinishReason::Stop);
     let rest = {
         let mut all = Vec::new();
-        while let Some(event) = event(&mut again).await {
+        while let Some(event) = again.event().await {
             all.push(event);
         }
         all

@@ -1,5 +1,6 @@
 //! Checks the tools that a request offers, and what it wants done with them.
 
+use millrace_grammar::is_deeper;
 use serde_json::Value;
 
 use crate::{ApiError, Limits, ToolChoice, error::shorten};
@@ -109,16 +110,6 @@ pub(crate) fn check_schema(path: &str, schema: &Value, limits: &Limits) -> Resul
         return refuse(format!("`{path}` has {bytes} bytes as JSON; at most {most} are allowed."));
     }
     Ok(())
-}
-
-/// Whether arrays and objects nest in more than so many levels.
-fn is_deeper(value: &Value, levels: usize) -> bool {
-    let inner = |value: &Value| levels == 0 || is_deeper(value, levels - 1);
-    match value {
-        Value::Array(list) => levels == 0 || list.iter().any(inner),
-        Value::Object(fields) => levels == 0 || fields.values().any(inner),
-        _ => false,
-    }
 }
 
 /// `tool_choice` in its neutral form; whether calls can be forced in the model's format is for the pipeline to say.

@@ -23,8 +23,8 @@ const MESSAGES: &str = "/v1/messages";
 /// The root of Ollama's API.
 const OLLAMA: &str = "/api/";
 
-/// Gives Ollama's clients their errors. Gives Anthropic's clients their header and their errors. Errors come out of handlers and layers in OpenAI's shape,
-/// with the [`ApiError`] beside it.
+/// Gives Ollama's clients their errors, and Anthropic's clients their header and their errors. Errors come out of
+/// handlers and layers in OpenAI's shape, with the [`ApiError`] beside it.
 pub(crate) async fn vendor(request: Request, next: Next) -> Response {
     let name = request.extensions().get::<RequestName>().map(|name| name.0.clone()).unwrap_or_default();
     let theirs = is_anthropic(&request);

@@ -60,6 +60,15 @@ pub(crate) enum Line {
 }
 
 impl Stream {
+    /// The next event of a vendor who names them: its `event:` line comes first and names its type.
+    pub(crate) async fn event(&mut self) -> Option<Value> {
+        let Line::Comment(block) = self.next().await? else { panic!("an event without a name") };
+        let (name, data) = block.strip_prefix("event: ").unwrap().split_once("\ndata: ").unwrap();
+        let event: Value = serde_json::from_str(data).unwrap();
+        assert_eq!(event["type"], name);
+        Some(event)
+    }
+
     /// The next part; `None` at the end.
     pub(crate) async fn next(&mut self) -> Option<Line> {
         loop {
