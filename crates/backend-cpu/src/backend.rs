@@ -279,9 +279,9 @@ impl Backend for CpuBackend {
             return;
         };
         let done = match &mut kv.layers[layer] {
-            LayerKv::F32(layer) => layer.write(&self.pool, rows, heads, &self.batch.slots),
-            LayerKv::Int8(layer) => layer.write(&self.pool, rows, heads, &self.batch.slots),
-            LayerKv::Bf16(layer) => layer.write(&self.pool, rows, heads, &self.batch.slots),
+            LayerKv::F32(layer) => layer.write(self.isa, &self.pool, rows, heads, &self.batch.slots),
+            LayerKv::Int8(layer) => layer.write(self.isa, &self.pool, rows, heads, &self.batch.slots),
+            LayerKv::Bf16(layer) => layer.write(self.isa, &self.pool, rows, heads, &self.batch.slots),
         };
         self.failed = done.err();
     }

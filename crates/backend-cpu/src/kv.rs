@@ -8,15 +8,18 @@
 //! A token at the start of a tile clears the tile: what an earlier sequence left there (an infinity, say) must not
 //! meet a weight of zero.
 
+use std::ops::Range;
+
 use bytemuck::Zeroable;
 use half::bf16;
 use millrace_backend::{BackendError, HeadLayout, KvDtype, KvSpec, kv_scale};
 
 use crate::activations::bf16_bits;
+use crate::level::Isa;
 use crate::pool::Pool;
 use crate::region::Region;
 use crate::shared::SharedMut;
-use crate::simd::{Bf16Dot, LANES, Simd};
+use crate::simd::{Bf16Dot, Kernel, LANES, Simd};
 
 /// Tokens of a tile.
 pub(crate) const TILE: usize = LANES;
@@ -228,44 +231,67 @@ impl<E: Element> Layer<E> {
     /// A thread panicked (a slot lies outside of the cache).
     pub(crate) fn write(
         &mut self,
+        isa: Isa,
         pool: &Pool,
         rows: &[f32],
         layout: HeadLayout,
         slots: &[u32],
     ) -> Result<(), BackendError> {
-        let Shape { heads, dim, block_size } = self.shape;
-        let (cols, q_cols, shape) = (layout.fused_cols(), layout.q_cols(), self.shape);
-        let (_, len) = shape.lens();
-        // Each head's tiles are its own, so heads can be written at the same time.
+        let Shape { heads, dim, .. } = self.shape;
         let (data, scales) = (SharedMut::new(&mut self.data), SharedMut::new(&mut self.scales));
-        let write_head = |head: usize| {
-            for (slot, row) in slots.iter().zip(rows.chunks_exact(cols)) {
-                let (block, offset) = (*slot as usize / block_size, *slot as usize % block_size);
-                let tile = shape.tile(block, head, offset);
-                // SAFETY: tiles of a head are written by one task.
-                #[allow(unsafe_code)]
-                let (data, scales) = unsafe {
-                    let scales = scales.slice(
-                        tile * 2 * LANES * usize::from(E::SCALED),
-                        if E::SCALED { 2 * LANES } else { 0 },
-                    );
-                    (data.slice(tile * len, len), scales)
-                };
-                let k = &row[q_cols + head * dim..][..dim];
-                let v = &row[q_cols + (heads + head) * dim..][..dim];
-                write_token(shape, offset % TILE, k, v, data, scales);
-            }
-        };
+        let writing = Writing { shape: self.shape, data, scales, rows, layout, slots };
         if slots.len() * heads * dim < PARALLEL {
-            pool.run(1, &|_, _| (0..heads).for_each(write_head))?;
+            pool.run(1, &|_, _| isa.run(WriteHeads { writing: &writing, heads: 0..heads }))?;
         } else {
-            pool.run(heads, &|head, _| write_head(head))?;
+            pool.run(heads, &|head, _| isa.run(WriteHeads { writing: &writing, heads: head..head + 1 }))?;
         }
         Ok(())
     }
 }
 
-/// Writes one token of a head into its tile; `scales` are the tile's, empty if there are none.
+/// Tokens on their way into a layer's cache.
+struct Writing<'a, E> {
+    shape: Shape,
+    data: SharedMut<'a, E>,
+    scales: SharedMut<'a, f32>,
+    /// Fused, `[slots.len()][layout.fused_cols()]` or more.
+    rows: &'a [f32],
+    layout: HeadLayout,
+    slots: &'a [u32],
+}
+
+/// Writes some heads of all tokens. Each head's tiles are its own, so heads can be written at the same time.
+struct WriteHeads<'a, E> {
+    writing: &'a Writing<'a, E>,
+    heads: Range<usize>,
+}
+
+impl<E: Element> Kernel for WriteHeads<'_, E> {
+    type Out = ();
+    #[inline(always)]
+    fn run<S: Simd>(self, _: S) {
+        let Writing { shape, data, scales, rows, layout, slots } = self.writing;
+        let (len, dim) = (shape.lens().1, shape.dim);
+        let scales_len = if E::SCALED { 2 * LANES } else { 0 };
+        for head in self.heads {
+            for (slot, row) in slots.iter().zip(rows.chunks_exact(layout.fused_cols())) {
+                let (block, offset) = (*slot as usize / shape.block_size, *slot as usize % shape.block_size);
+                let tile = shape.tile(block, head, offset);
+                // SAFETY: tiles of a head are written by one task.
+                #[allow(unsafe_code)]
+                let (data, scales) =
+                    unsafe { (data.slice(tile * len, len), scales.slice(tile * scales_len, scales_len)) };
+                let k = &row[layout.q_cols() + head * dim..][..dim];
+                let v = &row[layout.q_cols() + (shape.heads + head) * dim..][..dim];
+                write_token(*shape, offset % TILE, k, v, data, scales);
+            }
+        }
+    }
+}
+
+/// Writes one token of a head into its tile; `scales` are the tile's, empty if there are none. Elements are encoded many
+/// at a time and then put into their places, one by one.
+#[inline(always)]
 fn write_token<E: Element>(
     shape: Shape,
     token: usize,
@@ -288,15 +314,32 @@ fn write_token<E: Element>(
     };
     let (keys, values) = data.split_at_mut(shape.lens().0);
     let index = [E::index(0, token), E::index(1, token)];
-    for (pair, x) in keys.chunks_exact_mut(PAIR).zip(k.chunks_exact(2)) {
-        pair[index[0]] = E::encode(x[0], key_inverse);
-        pair[index[1]] = E::encode(x[1], key_inverse);
-    }
-    let vectors = shape.dim.div_ceil(LANES);
-    let row = values[token / 2 * vectors * PAIR..].chunks_exact_mut(PAIR);
-    for (pair, x) in row.zip(v.chunks(LANES)) {
-        for (lane, x) in x.iter().enumerate() {
-            pair[E::index(token % 2, lane)] = E::encode(*x, value_inverse);
+    let places = keys.as_chunks_mut::<PAIR>().0;
+    for (places, x) in places.chunks_mut(DIM_STEP / 2).zip(k.chunks(DIM_STEP)) {
+        let encoded = encode::<E>(x, key_inverse);
+        for (pair, x) in places.iter_mut().zip(encoded[..x.len()].as_chunks::<2>().0) {
+            pair[index[0]] = x[0];
+            pair[index[1]] = x[1];
         }
     }
+    let vectors = shape.dim.div_ceil(LANES);
+    let places = &mut values.as_chunks_mut::<PAIR>().0[token / 2 * vectors..][..vectors];
+    for (places, x) in places.chunks_mut(DIM_STEP / LANES).zip(v.chunks(DIM_STEP)) {
+        let encoded = encode::<E>(x, value_inverse);
+        for (pair, x) in places.iter_mut().zip(encoded[..x.len()].chunks(LANES)) {
+            for (lane, x) in x.iter().enumerate() {
+                pair[E::index(token % 2, lane)] = *x;
+            }
+        }
+    }
+}
+
+/// Up to [`DIM_STEP`] elements.
+#[inline(always)]
+fn encode<E: Element>(x: &[f32], inverse: f32) -> [E; DIM_STEP] {
+    let mut encoded = [E::zeroed(); DIM_STEP];
+    for (encoded, x) in encoded.iter_mut().zip(x) {
+        *encoded = E::encode(*x, inverse);
+    }
+    encoded
 }

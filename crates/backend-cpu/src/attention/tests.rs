@@ -83,11 +83,11 @@ fn tiles_agree_with_plain_arithmetic_and_with_themselves() {
                 KvCache::new(&KvSpec { layers, num_blocks: blocks + 1, block_size: 16, dtype }).unwrap();
             match &mut kv.layers[0] {
                 LayerKv::Bf16(layer) => {
-                    layer.write(&Pool::new(1), &rows, heads, &slots).unwrap();
+                    layer.write(isa, &Pool::new(1), &rows, heads, &slots).unwrap();
                     compare(isa, layer, &rows, &spec, context);
                 }
                 LayerKv::Int8(layer) => {
-                    layer.write(&Pool::new(1), &rows, heads, &slots).unwrap();
+                    layer.write(isa, &Pool::new(1), &rows, heads, &slots).unwrap();
                     compare(isa, layer, &rows, &spec, context);
                 }
                 LayerKv::F32(_) => unreachable!(),
