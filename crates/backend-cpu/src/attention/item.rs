@@ -1,5 +1,6 @@
 //! What there is to do: query rows cut into items, and what each of them sees.
 
+use std::f32::consts::LOG2_E;
 use std::ops::Range;
 
 use millrace_backend::{AttentionSpec, Batch, SeqSpan};
@@ -114,15 +115,16 @@ impl<E> Job<'_, E> {
         self.tiles[item.tile].rows as usize * item.heads
     }
 
-    /// Copies the item's queries, scaled, to `[rows][padded dim]`, padded with zeros.
+    /// Copies the item's queries, scaled, to `[rows][padded dim]`, padded with zeros. Scores become exponents of two.
     #[inline(always)]
     pub(super) fn load_queries<N: Number>(&self, item: Item, q: &mut [N], padded: usize) {
         let dim = self.spec.heads.head_dim;
+        let scale = self.spec.scale * LOG2_E;
         for (index, out) in q.chunks_exact_mut(padded).take(self.rows(item)).enumerate() {
             let (row, head) = self.place(item, index);
             let from = &self.qkv[row * self.spec.heads.fused_cols() + head * dim..][..dim];
             for (out, x) in out.iter_mut().zip(from) {
-                *out = N::from_f32(x * self.spec.scale);
+                *out = N::from_f32(x * scale);
             }
             out[dim..].fill(N::from_f32(0.0));
         }

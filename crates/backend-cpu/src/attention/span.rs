@@ -9,7 +9,7 @@ use super::state::State;
 use super::units::{Band, Number, Unit};
 use super::{BAND, CHUNK, SPAN};
 use crate::kv::{DIM_STEP, Element, TILE, TileView};
-use crate::simd::{LANES, Simd, math::exp};
+use crate::simd::{LANES, Simd, math::exp2};
 
 /// Key tiles of a span.
 pub(super) const TILES: usize = SPAN / TILE;
@@ -112,11 +112,9 @@ impl<'a, E: Element, N: Number> Spans<'a, E, N> {
         let first_position = job.first_position(item);
         for first in (0..rows).step_by(BAND) {
             let count = BAND.min(rows - first);
-            let bounds = |row: usize| {
-                let position = first_position + (first + row) / item.heads;
-                first_visible(position, job.spec.window)..position + 1
-            };
-            let seen = bounds(0).start.max(span)..bounds(count - 1).end.min(span + SPAN);
+            let position = |row: usize| first_position + (row as u32 / item.heads as u32) as usize;
+            let (lowest, highest) = (position(first), position(first + count - 1));
+            let seen = first_visible(lowest, job.spec.window).max(span)..(highest + 1).min(span + SPAN);
             if seen.is_empty() {
                 continue;
             }
@@ -131,17 +129,24 @@ impl<'a, E: Element, N: Number> Spans<'a, E, N> {
             };
             unit.score(s, &band, self.room, self.scores);
             let values = &mut state.values[first * vectors..][..count * vectors];
+            // Every row sees all keys of the span.
+            let all = lowest + 1 >= span + SPAN && first_visible(highest, job.spec.window) <= span;
             for row in 0..count {
-                let bounds = bounds(row);
-                let factor = self.weigh::<S, U>(
-                    s,
-                    &band,
-                    row,
-                    span,
-                    bounds,
-                    &mut state.max[first + row],
-                    &mut state.sum[first + row],
-                );
+                let (max, sum) = (&mut state.max[first + row], &mut state.sum[first + row]);
+                let factor = if all {
+                    self.weigh::<S, true>(s, &band, row, |_, score| score, max, sum)
+                } else {
+                    let position = position(first + row);
+                    let bounds = first_visible(position, job.spec.window)..position + 1;
+                    self.weigh::<S, false>(
+                        s,
+                        &band,
+                        row,
+                        |t, v| mask(s, v, span + t * TILE, &bounds),
+                        max,
+                        sum,
+                    )
+                };
                 if factor != 1.0 {
                     let factor = s.splat(factor);
                     for value in &mut values[row * vectors..][..vectors] {
@@ -153,52 +158,52 @@ impl<'a, E: Element, N: Number> Spans<'a, E, N> {
         }
     }
 
-    /// Turns a row's scores into weights exp(score − max), updates its maximum and sum, and returns the factor that
-    /// the values so far have to be multiplied by. Positions outside of `bounds` get no weight.
+    /// Turns a row's scores into weights 2^(score − max), updates its maximum and sum, and returns the factor that the
+    /// values so far have to be multiplied by. `hide` takes a tile and its scores; what it makes −∞ gets no weight.
+    /// `ALL`: all tiles are there.
     #[inline(always)]
-    #[allow(clippy::too_many_arguments)]
-    fn weigh<S: Simd, U: Unit<S, E, Number = N>>(
+    fn weigh<S: Simd, const ALL: bool>(
         &mut self,
         s: S,
         band: &Band<'_, E, N>,
         row: usize,
-        span: usize,
-        bounds: Range<usize>,
+        hide: impl Fn(usize, S::V) -> S::V,
         max: &mut f32,
         sum: &mut f32,
     ) -> f32 {
+        let is_here = |t: usize| ALL || band.here.contains(&t);
+        let scales = |t: usize| if E::SCALED { band.tiles[t].scales } else { None };
         let hidden = s.splat(f32::NEG_INFINITY);
         let mut scores = [hidden; TILES];
         let mut highest = hidden;
-        for t in band.here.clone() {
-            let start = span + t * TILE;
-            let mut score = s.load(lanes(&self.scores[row], t));
-            if let Some([keys, _]) = band.tiles[t].scales {
-                score = s.mul(score, s.load(keys));
+        for (t, score) in scores.iter_mut().enumerate() {
+            if is_here(t) {
+                *score = s.load(lanes(&self.scores[row], t));
+                if let Some([keys, _]) = scales(t) {
+                    *score = s.mul(*score, s.load(keys));
+                }
+                *score = hide(t, *score);
+                highest = s.max(*score, highest);
             }
-            if start + TILE > bounds.end || start < bounds.start {
-                score = mask(s, score, start, &bounds);
-            }
-            scores[t] = score;
-            highest = s.max(score, highest);
         }
         let highest = s.max_lane(highest);
         let new = if highest > *max { highest } else { *max };
-        let factor = if new == *max { 1.0 } else { s.first(exp(s, s.splat(*max - new))) };
+        let factor = if new == *max { 1.0 } else { s.first(exp2(s, s.splat(*max - new))) };
         *max = new;
         let mut total = s.splat(0.0);
-        for t in 0..TILES {
-            if !band.here.contains(&t) {
-                self.weights[row][t * TILE..][..TILE].fill(N::from_f32(0.0));
+        for (t, score) in scores.into_iter().enumerate() {
+            let weights = lanes_mut(&mut self.weights[row], t);
+            if !is_here(t) {
+                weights.fill(N::from_f32(0.0));
                 continue;
             }
-            let weights = exp(s, s.sub(scores[t], s.splat(new)));
-            total = s.add(total, weights);
-            let weights = match band.tiles[t].scales {
-                Some([_, values]) => s.mul(weights, s.load(values)),
-                None => weights,
+            let weight = exp2(s, s.sub(score, s.splat(new)));
+            total = s.add(total, weight);
+            let weight = match scales(t) {
+                Some([_, values]) => s.mul(weight, s.load(values)),
+                None => weight,
             };
-            N::store(s, weights, lanes_mut(&mut self.weights[row], t));
+            N::store(s, weight, weights);
         }
         *sum = *sum * factor + s.sum(total);
         factor
@@ -208,6 +213,9 @@ impl<'a, E: Element, N: Number> Spans<'a, E, N> {
 /// Hides the positions of a tile that lie outside of `bounds`.
 #[inline(always)]
 fn mask<S: Simd>(s: S, mut score: S::V, start: usize, bounds: &Range<usize>) -> S::V {
+    if start + TILE <= bounds.end && start >= bounds.start {
+        return score;
+    }
     let hidden = s.splat(f32::NEG_INFINITY);
     let mut lane_positions = [0.0; LANES];
     for (lane, position) in lane_positions.iter_mut().enumerate() {

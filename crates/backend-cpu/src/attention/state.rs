@@ -1,6 +1,6 @@
 //! The running result of an item's rows: maximum, sum of weights, weighted sum of values.
 
-use crate::simd::{LANES, Simd, math::exp};
+use crate::simd::{LANES, Simd, math::exp2};
 
 /// A maximum that no score is below; finite, so that differences are never NaN.
 const LOWEST: f32 = f32::MIN;
@@ -63,8 +63,8 @@ impl<'a> State<'a> {
         let vectors = self.vectors();
         for row in 0..rows {
             let new = if max[row] > self.max[row] { max[row] } else { self.max[row] };
-            let old_factor = exp(s, s.splat(self.max[row] - new));
-            let factor = exp(s, s.splat(max[row] - new));
+            let old_factor = exp2(s, s.splat(self.max[row] - new));
+            let factor = exp2(s, s.splat(max[row] - new));
             self.max[row] = new;
             let sums = s.mul(s.splat(self.sum[row]), old_factor);
             self.sum[row] = s.first(s.fma(s.splat(sum[row]), factor, sums));

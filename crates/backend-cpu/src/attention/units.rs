@@ -99,11 +99,13 @@ fn last(row: usize, rows: usize) -> usize {
     row.min(rows - 1)
 }
 
-/// Asks for an element of a tile of the next span: blocks are scattered, so no hardware could guess it. With many
-/// rows the keys come from a cache anyway.
+/// With more rows the next keys come from a cache anyway.
+const FEW_ROWS: usize = 4;
+
+/// Asks for an element of a tile of the next span: blocks are scattered, so no hardware could guess it.
 #[inline(always)]
 fn ask_for<T>(rows: usize, tile: &[T], index: usize) {
-    if rows <= 4
+    if rows <= FEW_ROWS
         && let Some(pair) = tile.get(index)
     {
         prefetch(pair, 0);

@@ -65,7 +65,8 @@ impl Kernel for Everything<'_> {
         exact.push(canonical(s.sum(b)));
         exact.push(canonical(s.max_lane(b)));
         let mut fused = Vec::new();
-        for v in [s.fma(a, b, c), math::exp(s, a), math::silu(s, a), math::gelu_tanh(s, b)] {
+        for v in [s.fma(a, b, c), math::exp(s, a), math::exp2(s, a), math::silu(s, a), math::gelu_tanh(s, b)]
+        {
             s.store(v, &mut lanes);
             fused.extend(lanes.map(canonical));
         }
@@ -163,6 +164,7 @@ macro_rules! map {
 }
 
 map!(Exp, math::exp);
+map!(Exp2, math::exp2);
 map!(Silu, math::silu);
 map!(Gelu, math::gelu_tanh);
 
@@ -188,6 +190,25 @@ fn exp_is_accurate() {
         let y = isa.run(Map(Exp, x));
         assert_eq!(y[..5], [1.0, 1.0, 0.0, 0.0, 0.0]);
         assert!(y[5] > 1e38 && y[5].is_finite() && y[6].is_nan() && y[7] == 0.0);
+    }
+}
+
+#[test]
+fn exp2_is_accurate() {
+    for isa in every_isa() {
+        for x in sweep(-125.9, 0.0) {
+            for (x, y) in x.iter().zip(isa.run(Map(Exp2, x))) {
+                let exact = f64::from(*x).exp2();
+                let error = (f64::from(y) - exact).abs() / exact;
+                assert!(error < 2.5e-7, "{:?}: exp2({x}) is off by {error:e}", isa.level());
+            }
+        }
+        let special = [0.0, -0.0, f32::NEG_INFINITY, -1e30, -126.0, f32::MIN, f32::NAN];
+        let mut x = [0.0; LANES];
+        x[..7].copy_from_slice(&special);
+        let y = isa.run(Map(Exp2, x));
+        assert_eq!(y[..6], [1.0, 1.0, 0.0, 0.0, 0.0, 0.0]);
+        assert!(y[6].is_nan());
     }
 }
 

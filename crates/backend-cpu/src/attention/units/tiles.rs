@@ -7,7 +7,7 @@
 
 use super::super::span::Table;
 use super::super::{BAND, SPAN};
-use super::{Band, Runs, TILES, Task, Unit, ask_for};
+use super::{Band, FEW_ROWS, Runs, TILES, Task, Unit, ask_for};
 use crate::kv::{Bf16Element, DIM_STEP, PAIR, TILE, TileView};
 use crate::level::Isa;
 use crate::simd::{Bf16Dot, Bf16Kernel, LANES};
@@ -106,9 +106,9 @@ impl<S: Bf16Dot, E: Bf16Element, U: tile::Unit> Unit<S, E> for Tiles<U> {
             self.unit.zero::<3>();
             for step in 0..padded / DIM_STEP {
                 self.unit.load::<4>(band.queries.as_ptr().add(step * DIM_STEP).cast(), padded * 2);
-                for t in band.here.clone() {
-                    for line in 0..ROWS {
-                        ask_for(band.rows, band.next[t].keys, step * ROWS + line);
+                if band.rows <= FEW_ROWS {
+                    for t in band.here.clone() {
+                        (0..ROWS).for_each(|line| ask_for(band.rows, band.next[t].keys, step * ROWS + line));
                     }
                 }
                 let at = step * ROWS;
@@ -148,7 +148,7 @@ impl<S: Bf16Dot, E: Bf16Element, U: tile::Unit> Unit<S, E> for Tiles<U> {
     ) {
         let vectors = band.dim.div_ceil(LANES);
         let (_, v) = split_room(room, value_pairs(band.dim));
-        if band.rows <= 4 {
+        if band.rows <= FEW_ROWS {
             for t in band.here.clone() {
                 (0..band.next[t].values.len()).for_each(|i| ask_for(band.rows, band.next[t].values, i));
             }
