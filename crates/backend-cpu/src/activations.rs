@@ -13,6 +13,8 @@ use crate::simd::{Kernel, LANES, Simd};
 pub(crate) const TILE_ROWS: usize = 16;
 /// bf16 elements in a row of an AMX tile.
 pub(crate) const TILE_COLS: usize = 32;
+/// Bytes in a row of an AMX tile: columns that share a scale.
+pub(crate) const BAND_COLS: usize = MAX_SHARED * GROUP;
 /// Groups that share a scale, at most ([`millrace_backend::activation_group`]).
 const MAX_SHARED: usize = 2;
 /// Elements below which a conversion is not worth waking threads for.
@@ -36,12 +38,25 @@ pub(crate) struct QuantGroup {
     pad: u32,
 }
 
+/// Sixteen rows of [`BAND_COLS`] quantized activations, as a tile, and what their products need: see [`QuantGroup`].
+#[derive(Debug, Clone, Copy, Pod, Zeroable)]
+#[repr(C, align(64))]
+pub(crate) struct BandGroup {
+    /// `[row][column]`.
+    pub(crate) q: [[i8; BAND_COLS]; TILE_ROWS],
+    /// By row.
+    pub(crate) scale: [f32; TILE_ROWS],
+    pub(crate) start: [i32; TILE_ROWS],
+    pub(crate) bias_factor: [f32; TILE_ROWS],
+}
+
 /// Scratch memory for converted activations; one form is in use at a time.
 #[derive(Default)]
 pub(crate) struct Activations {
     f32: Region<f32>,
     bf16: Region<u16>,
     groups: Region<QuantGroup>,
+    bands: Region<BandGroup>,
     /// Memory of each thread, for kernels that need some.
     pub(crate) rooms: Region<f32>,
 }
@@ -157,6 +172,40 @@ impl Activations {
             isa.run(QuantizeRow { row, out, shared, zero_point });
         })?;
         Ok(&self.groups[..len])
+    }
+}
+
+impl Activations {
+    /// The same for groups of which two share a scale, sixteen rows at a time: `[⌈rows / 16⌉][groups / 2]`. Rows that
+    /// pad the last band hold what an earlier batch left there.
+    pub(crate) fn quantized_bands(
+        &mut self,
+        isa: Isa,
+        pool: &Pool,
+        input: Input<'_>,
+        groups: usize,
+        zero_point: i32,
+    ) -> Result<&[BandGroup], BackendError> {
+        self.quantized(isa, pool, input, groups, MAX_SHARED, zero_point)?;
+        let (bands, per_band) = (input.rows.div_ceil(TILE_ROWS), groups / MAX_SHARED);
+        self.bands.reserve(bands * per_band, "quantized activations")?;
+        let (from, to) = (&self.groups, SharedMut::new(&mut self.bands));
+        pool.run(bands, &|band, _| {
+            // SAFETY: a band of rows belongs to one task.
+            #[allow(unsafe_code)]
+            let to = unsafe { to.slice(band * per_band, per_band) };
+            for row in band * TILE_ROWS..((band + 1) * TILE_ROWS).min(input.rows) {
+                let lane = row % TILE_ROWS;
+                let pairs = from[row * groups..][..groups].as_chunks::<MAX_SHARED>().0;
+                for (to, [first, second]) in to.iter_mut().zip(pairs) {
+                    to.q[lane] = bytemuck::cast([first.q, second.q]);
+                    to.scale[lane] = first.scale;
+                    to.start[lane] = first.start;
+                    to.bias_factor[lane] = first.bias_factor;
+                }
+            }
+        })?;
+        Ok(&self.bands[..bands * per_band])
     }
 }
 

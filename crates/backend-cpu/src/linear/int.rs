@@ -14,7 +14,7 @@ use super::{Output, PANEL_STEP, PREFETCH_BYTES, Rows};
 use crate::activations::QuantGroup;
 use crate::level::{Isa, Level};
 use crate::pack::{IntPanels, Vectors, group_bytes};
-use crate::simd::{Kernel, LANES, Simd, prefetch};
+use crate::simd::{Kernel, LANES, Simd, prefetch, prefetch_share};
 
 /// Up to this many rows wait for memory: one panel at a time is one stream, the fastest way to read.
 const FEW_ROWS: usize = 8;
@@ -36,13 +36,13 @@ pub(crate) struct IntJob<'a, const FOUR: bool, const AFFINE: bool> {
     /// Scales again if there are none.
     biases: Vectors<'a>,
     /// Groups of 32 columns in a panel.
-    groups: usize,
+    pub(crate) groups: usize,
     /// Of those, how many share a scale.
     per_scale: usize,
     /// And how many share one with the activations beside them; divides `per_scale`.
     shared: usize,
     x: &'a [QuantGroup],
-    out: Output<'a>,
+    pub(crate) out: Output<'a>,
 }
 
 /// Panels that a kernel takes at a time, at most.
@@ -161,22 +161,36 @@ impl<'a, const FOUR: bool, const AFFINE: bool> IntJob<'a, FOUR, AFFINE> {
         }
     }
 
+    /// Asks for share number `share` of `shares` of some groups of a panel, constants with the first.
+    #[cfg(target_arch = "x86_64")]
+    pub(crate) fn ask_for_groups(&self, panel: usize, groups: Range<usize>, share: usize, shares: usize) {
+        let vectors = groups.start * Self::VECTORS..groups.end * Self::VECTORS;
+        prefetch_share(&self.panel(panel)[vectors], share, shares);
+        if share == 0 {
+            let first = panel * (self.groups / self.per_scale) + groups.start / self.per_scale;
+            self.scales.prefetch(first, groups.len() / self.per_scale);
+            if AFFINE {
+                self.biases.prefetch(first, groups.len() / self.per_scale);
+            }
+        }
+    }
+
     pub(crate) fn per_scale(&self) -> usize {
         self.per_scale
     }
 
-    /// Adds the integer sum of groups that share a scale to an output; `x` is the first of them.
+    /// Adds the integer sum of groups that share a scale to an output. `constants`: the weights' scale and bias;
+    /// `of_x`: the activations' scale and bias factor.
     #[inline(always)]
     pub(crate) fn accumulate<S: Simd>(
         s: S,
         acc: S::V,
         dot: S::I,
-        x: &QuantGroup,
-        scale: S::V,
-        bias: S::V,
+        constants: (S::V, S::V),
+        of_x: (f32, f32),
     ) -> S::V {
-        let acc = s.fma(s.to_f32(dot), s.mul(scale, s.splat(x.scale)), acc);
-        if AFFINE { s.fma(bias, s.splat(x.bias_factor), acc) } else { acc }
+        let acc = s.fma(s.to_f32(dot), s.mul(constants.0, s.splat(of_x.0)), acc);
+        if AFFINE { s.fma(constants.1, s.splat(of_x.1), acc) } else { acc }
     }
 
     /// Asks for a part of the group that lies P panels behind this one.
@@ -291,7 +305,8 @@ impl<'a, const FOUR: bool, const AFFINE: bool> IntJob<'a, FOUR, AFFINE> {
                         (scale, if AFFINE { s.load(&constants.biases[p][index]) } else { scale })
                     };
                     for m in 0..M {
-                        acc[m][p] = Self::accumulate(s, acc[m][p], dots[m][p], &x[m][group], scale, bias);
+                        let of_x = (x[m][group].scale, x[m][group].bias_factor);
+                        acc[m][p] = Self::accumulate(s, acc[m][p], dots[m][p], (scale, bias), of_x);
                     }
                 }
             }

@@ -37,6 +37,9 @@ const MAX_RUN: usize = 64;
 const MAX_BUSY_RUN: usize = 16;
 /// Many rows.
 const BUSY_ROWS: usize = 32;
+/// From this many rows on, tiles multiply integers faster than vectors do.
+#[cfg(target_arch = "x86_64")]
+const TILED_ROWS: usize = 32;
 /// Bytes of activations that a task goes through for each run of panels: about half of a core's L2.
 const ROW_BLOCK_BYTES: usize = 512 << 10;
 
@@ -231,6 +234,10 @@ impl Linear<'_> {
         #[cfg(target_arch = "x86_64")]
         if isa.level() == Level::Amx && self.prompt {
             return self.gemm(IntJob::<FOUR, AFFINE>::new(int, groups, &[], self.out), scratch);
+        }
+        #[cfg(target_arch = "x86_64")]
+        if isa.level() == Level::Amx && self.input.rows >= TILED_ROWS && int.shared() > 1 {
+            return self.integer_tiles::<FOUR, AFFINE>(int, scratch);
         }
         let x = scratch.quantized(isa, self.pool, self.input, groups, int.shared(), int.zero_point())?;
         let job = IntJob::<FOUR, AFFINE>::new(int, groups, x, self.out);

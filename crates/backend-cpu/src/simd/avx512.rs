@@ -281,6 +281,10 @@ impl Bf16Dot for Avx512Bf16 {
     }
 
     #[inline(always)]
+    fn load_i32(self, from: &[i32; LANES]) -> __m512i {
+        proven!(_mm512_loadu_si512(from.as_ptr().cast()))
+    }
+    #[inline(always)]
     fn join_bf16(self, first: __m512, second: __m512) -> __m512i {
         proven!({
             let low = _mm512_srli_epi32::<16>(_mm512_castps_si512(first));

@@ -17,6 +17,9 @@ use crate::level::{Isa, Level};
 
 /// Lanes of a vector.
 pub(crate) const LANES: usize = 16;
+/// Bytes of a cache line.
+#[cfg(target_arch = "x86_64")]
+const LINE: usize = 64;
 
 /// Sixteen float32 lanes and sixteen int32 lanes. A value of an implementing type proves that its features work.
 ///
@@ -116,6 +119,7 @@ pub(crate) trait Simd: Copy + Send + Sync {
 pub(crate) trait Bf16Dot: Simd<N = <Self as Simd>::B> {
     /// Per lane: acc + w₀·x₀ + w₁·x₁ over the lane's pair of bf16 and the pair in `x`; denormals count as zero.
     fn dot_bf16(self, acc: Self::V, w: Self::B, x: [u16; 2]) -> Self::V;
+    fn load_i32(self, from: &[i32; LANES]) -> Self::I;
     /// Pairs of bf16 from numbers that are bf16 already.
     fn join_bf16(self, first: Self::V, second: Self::V) -> Self::B;
     /// Bytes 0 and 1, and bytes 2 and 3, of each lane as pairs of bf16 numbers scale · byte + bias.
@@ -136,6 +140,26 @@ pub(crate) fn prefetch<T>(from: *const T, distance: usize) {
     }
     #[cfg(not(target_arch = "x86_64"))]
     let _ = (from, distance);
+}
+
+/// Asks for share number `share` of `shares` of what lies in `from`, into the second-level cache.
+#[inline(always)]
+pub(crate) fn prefetch_share<T>(from: &[T], share: usize, shares: usize) {
+    #[cfg(target_arch = "x86_64")]
+    {
+        use std::arch::x86_64::{_MM_HINT_T1, _mm_prefetch};
+        let lines = size_of_val(from).div_ceil(LINE);
+        let start = from.as_ptr().cast::<i8>();
+        for line in lines * share / shares..lines * (share + 1) / shares {
+            #[allow(unsafe_code)]
+            // SAFETY: as above.
+            unsafe {
+                _mm_prefetch::<_MM_HINT_T1>(start.wrapping_add(line * LINE));
+            }
+        }
+    }
+    #[cfg(not(target_arch = "x86_64"))]
+    let _ = (from, share, shares);
 }
 
 /// Something that can be compiled for every level. `run` and everything it calls must be `#[inline(always)]`.

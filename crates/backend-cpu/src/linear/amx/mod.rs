@@ -7,6 +7,7 @@
 
 mod dequantize;
 mod gemm;
+mod integers;
 mod tasks;
 #[cfg(test)]
 mod tests;

@@ -2,11 +2,14 @@
 
 use std::ops::Range;
 
-use millrace_backend::BackendError;
+use millrace_backend::{BackendError, GROUP};
 
 use super::gemm::{Gemm, MAX_PANELS, MAX_ROWS, Room, Weights};
+use super::integers::IntTiles;
 use crate::activations::Activations;
 use crate::linear::Linear;
+use crate::linear::int::IntJob;
+use crate::pack::IntPanels;
 use crate::shared::SharedMut;
 use crate::tile::{Hardware, ROWS};
 
@@ -47,6 +50,28 @@ impl Linear<'_> {
                 })
                 .map_err(Into::into)
         };
+        scratch.rooms = rooms;
+        done
+    }
+
+    /// In integers.
+    pub(in crate::linear) fn integer_tiles<const FOUR: bool, const AFFINE: bool>(
+        &self,
+        int: &IntPanels,
+        scratch: &mut Activations,
+    ) -> Result<(), BackendError> {
+        let (isa, groups) = (self.isa, self.weight.k / GROUP);
+        let mut rooms = std::mem::take(&mut scratch.rooms);
+        let size = IntTiles::<FOUR, AFFINE>::room(self.weight.k) / size_of::<f32>();
+        rooms.reserve(size * self.pool.threads(), "scratch memory for tiles")?;
+        let x = scratch.quantized_bands(isa, self.pool, self.input, groups, int.zero_point())?;
+        let tiles = IntTiles { job: IntJob::<FOUR, AFFINE>::new(int, groups, &[], self.out), x };
+        let memory = SharedMut::new(&mut rooms);
+        let done = self.tasks(3, |rows, panels, thread| {
+            // SAFETY: each thread has a room of its own, used by one task at a time.
+            let room = unsafe { memory.slice(thread * size, size) };
+            tiles.run(isa, &mut Hardware::new(isa), rows, panels, bytemuck::cast_slice_mut(room));
+        });
         scratch.rooms = rooms;
         done
     }

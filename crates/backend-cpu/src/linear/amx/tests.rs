@@ -4,6 +4,7 @@
 use millrace_backend::{BackendError, Encoding, GROUP, MatrixSource, WeightFormat};
 
 use super::gemm::{Bf16Weights, Gemm, Room, Weights};
+use super::integers::IntTiles;
 use crate::activations::{Activations, Input};
 use crate::level::{Isa, Level};
 use crate::linear::Output;
@@ -144,5 +145,58 @@ fn dequantized_products_are_right_and_independent_of_the_batch() {
         };
         check_dequantized::<false, true>(&load(8));
         check_dequantized::<true, true>(&load(4));
+    }
+}
+
+/// Tiles and vectors give the same bits.
+fn check_integers<const FOUR: bool, const AFFINE: bool>(weight: &Packed) {
+    let isa = best_isa();
+    // Nibbles are stored, which the tiles need vectors of that level for.
+    if !isa.has_bf16_dot() {
+        return;
+    }
+    let Panels::Int(int) = &weight.data else { panic!("integers") };
+    let (pool, values, groups) = (Pool::new(1), inputs(ROWS_OF_GEMM), weight.k / GROUP);
+    let input = Input { values: &values, rows: ROWS_OF_GEMM, cols: COLS };
+    let bias: Vec<f32> = (0..OUT).map(value).collect();
+    let compute = |run: &dyn Fn(Output<'_>)| {
+        let mut results = vec![0.0; ROWS_OF_GEMM * OUT];
+        run(Output { values: SharedMut::new(&mut results), cols: OUT, bias: Some(&bias) });
+        results
+    };
+    let by_vectors = compute(&|out| {
+        let mut scratch = Activations::default();
+        let x = scratch.quantized(isa, &pool, input, groups, int.shared(), int.zero_point()).unwrap();
+        IntJob::<FOUR, AFFINE>::new(int, groups, x, out).run(isa, 0..ROWS_OF_GEMM, 0..PANELS);
+    });
+    let by_tiles = compute(&|out| {
+        let mut scratch = Activations::default();
+        let x = scratch.quantized_bands(isa, &pool, input, groups, int.zero_point()).unwrap();
+        let tiles = IntTiles { job: IntJob::<FOUR, AFFINE>::new(int, groups, &[], out), x };
+        let mut room = Region::zeroed(IntTiles::<FOUR, AFFINE>::room(weight.k), "a test").unwrap();
+        for rows in [0..32, 32..ROWS_OF_GEMM] {
+            for panels in [0..3, 3..PANELS] {
+                tiles.run(isa, &mut Model::new(), rows.clone(), panels, &mut room);
+            }
+        }
+    });
+    assert_eq!(by_vectors, by_tiles);
+}
+
+#[test]
+fn integers_are_the_same_on_tiles_and_in_vectors() {
+    let pool = Pool::new(1);
+    for group in [64, 448] {
+        let mut dense = Source { rows: OUT, cols: COLS, encoding: Encoding::F32 };
+        let mut load =
+            |bits| pack::load(best_isa(), &pool, &mut dense, WeightFormat::Quantize { bits, group }).unwrap();
+        check_integers::<false, false>(&load(8));
+        check_integers::<true, false>(&load(4));
+        let load = |bits| {
+            let mut source = Source { rows: OUT, cols: COLS, encoding: Encoding::Affine { bits, group } };
+            pack::load(best_isa(), &pool, &mut source, WeightFormat::Native).unwrap()
+        };
+        check_integers::<false, true>(&load(8));
+        check_integers::<true, true>(&load(4));
     }
 }
