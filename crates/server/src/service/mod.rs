@@ -10,6 +10,7 @@ mod reading;
 mod render;
 mod sequence;
 mod structure;
+mod thinking;
 
 use std::{
     collections::HashMap,

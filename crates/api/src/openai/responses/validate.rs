@@ -244,6 +244,7 @@ fn read_options(fields: &mut Fields<'_>, show: Show, limits: &Limits) -> Result<
         frequency_penalty: fields.number("frequency_penalty")?,
         repetition_penalty: fields.number("repetition_penalty")?,
         seed: fields.integer("seed")?,
+        thinking_token_budget: fields.integer("thinking_token_budget")?,
         stop: stops.map_err(|()| invalid("stop", "Input should be a string or a list of strings."))?,
         cache_salt: fields.str("cache_salt")?.map(str::to_owned),
         timeout: fields.number("timeout")?,
