@@ -116,8 +116,12 @@ pub(super) const GEMMA4: ToolFamily = ToolFamily {
 };
 
 /// What prompts make of Gemma 3, which has no format of its own: Python in a fence or a list, or JSON.
-pub(super) const GEMMA3: ToolFamily =
-    ToolFamily { names: &["gemma3", "gemma"], sections: &[TOOL_CODE, FENCED, BARE_BRACKET], writes: &[CallShape::LIST], ..PLAIN };
+pub(super) const GEMMA3: ToolFamily = ToolFamily {
+    names: &["gemma3", "gemma"],
+    sections: &[TOOL_CODE, FENCED, BARE_BRACKET],
+    writes: &[CallShape::LIST],
+    ..PLAIN
+};
 
 /// `<|tool_call:begin|>ID<|tool_call:name|>f<|tool_call:args|>{"a": 1}<|tool_call:end|>`
 pub(super) const SOLAR: ToolFamily = ToolFamily {

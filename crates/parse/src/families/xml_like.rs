@@ -64,8 +64,12 @@ macro_rules! invokes {
 /// `<minimax:tool_call><invoke name="f"><parameter name="a">1</parameter></invoke></minimax:tool_call>`
 pub(super) const MINIMAX: Section = invokes!("minimax:tool_call", "", false);
 
-pub(super) const MINIMAX_M2: ToolFamily =
-    ToolFamily { names: &["minimax_m2", "minimax"], sections: &[MINIMAX], writes: &[CallShape::MINIMAX_M2], ..PLAIN };
+pub(super) const MINIMAX_M2: ToolFamily = ToolFamily {
+    names: &["minimax_m2", "minimax"],
+    sections: &[MINIMAX],
+    writes: &[CallShape::MINIMAX_M2],
+    ..PLAIN
+};
 
 /// DeepSeek's markup language since V3.2; parameters say whether they are strings.
 pub(super) const DEEPSEEK_V32: ToolFamily = ToolFamily {
@@ -79,8 +83,12 @@ pub(super) const DEEPSEEK_V32: ToolFamily = ToolFamily {
 };
 
 /// Muse's `<atem:invoke>`, each in a message of its own.
-pub(super) const MUSE: ToolFamily =
-    ToolFamily { names: &["muse"], sections: &[invokes!("atem:function_calls", "atem:", false)], writes: &[CallShape::MUSE], ..PLAIN };
+pub(super) const MUSE: ToolFamily = ToolFamily {
+    names: &["muse"],
+    sections: &[invokes!("atem:function_calls", "atem:", false)],
+    writes: &[CallShape::MUSE],
+    ..PLAIN
+};
 
 /// `f<arg_key>a</arg_key><arg_value>1</arg_value>` in `<tool_call>`.
 pub(super) const GLM: ToolFamily = ToolFamily {
