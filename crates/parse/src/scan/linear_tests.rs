@@ -7,6 +7,7 @@
 )]
 
 #[path = "../../tests/common/formats.rs"]
+#[allow(unreachable_pub, reason = "it is shared")]
 mod formats;
 
 use std::{cell::Cell, sync::Arc};
