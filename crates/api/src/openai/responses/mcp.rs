@@ -259,3 +259,104 @@ pub(super) fn server_tools(
         approved: Approvals::of(items).approved(items),
     })
 }
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn read(tool: &Value) -> Result<ServerRule, String> {
+        let fields = Fields::new("tools[0]".into(), tool).unwrap();
+        let kind = |mut fields: Fields<'_>| {
+            fields.need_str("type")?;
+            read_tool(fields)
+        };
+        kind(fields).map(|(rule, _)| rule).map_err(|error| error.param.unwrap_or_default())
+    }
+
+    fn tool(extra: &Value) -> Value {
+        let mut tool = json!({"type": "mcp", "server_label": "s"});
+        tool.as_object_mut().unwrap().extend(extra.as_object().unwrap().clone());
+        tool
+    }
+
+    #[test]
+    fn rules_are_read_in_all_forms() {
+        let names = |names: &[&str]| names.iter().map(|name| (*name).to_owned()).collect::<Vec<_>>();
+        for (extra, tools, ask) in [
+            (json!({}), None, Ask::Always),
+            (json!({"allowed_tools": null, "require_approval": null}), None, Ask::Always),
+            (json!({"allowed_tools": ["a"], "require_approval": "never"}), Some(names(&["a"])), Ask::Never),
+            (json!({"allowed_tools": {"tool_names": ["a"]}}), Some(names(&["a"])), Ask::Always),
+            (json!({"require_approval": {"always": {"tool_names": ["a"]}}}), None, Ask::Only(names(&["a"]))),
+            (json!({"require_approval": {"never": {"tool_names": ["a"]}}}), None, Ask::AllBut(names(&["a"]))),
+            (
+                json!({"require_approval": {"never": {"tool_names": ["a"]}, "always": {"tool_names": ["b"]}}}),
+                None,
+                Ask::AllBut(names(&["a"])),
+            ),
+        ] {
+            let rule = read(&tool(&extra)).unwrap();
+            assert_eq!((rule.tools, rule.ask, rule.list), (tools, ask, true), "{extra}");
+        }
+    }
+
+    #[test]
+    fn what_is_wrong_is_named() {
+        for (tool, path) in [
+            (json!({"type": "mcp"}), "tools[0].server_label"),
+            (tool(&json!({"server_url": "https://example.org"})), "tools[0].server_url"),
+            (tool(&json!({"authorization": "x"})), "tools[0].authorization"),
+            (tool(&json!({"allowed_tools": 3})), "tools[0].allowed_tools"),
+            (tool(&json!({"allowed_tools": [3]})), "tools[0].allowed_tools"),
+            (tool(&json!({"allowed_tools": {"read_only": true}})), "tools[0].allowed_tools.read_only"),
+            (tool(&json!({"require_approval": "perhaps"})), "tools[0].require_approval"),
+            (tool(&json!({"other": 1})), "tools[0].other"),
+        ] {
+            assert_eq!(read(&tool), Err(path.to_owned()), "{tool}");
+        }
+    }
+
+    #[test]
+    fn a_call_is_approved_once() {
+        let request = |id: &str| {
+            let (server_label, name, arguments) = ("s".to_owned(), "t".to_owned(), "{}".to_owned());
+            Item::McpApprovalRequest(McpApprovalRequest { id: id.to_owned(), server_label, name, arguments })
+        };
+        let word = |id: &str, approve| {
+            let approval_request_id = id.to_owned();
+            Item::McpApprovalResponse(McpApprovalResponse {
+                id: String::new(),
+                approval_request_id,
+                approve,
+                reason: None,
+            })
+        };
+        let done = Item::McpCall(McpCall {
+            id: "c".into(),
+            status: ItemStatus::Completed,
+            server_label: "s".into(),
+            name: "t".into(),
+            arguments: "{}".into(),
+            output: Some("x".into()),
+            error: None,
+            approval_request_id: Some("a".into()),
+        });
+        let items = [
+            request("a"),
+            word("a", true),
+            done,
+            request("b"),
+            word("b", false),
+            request("c"),
+            word("c", true),
+        ];
+        let approved: Vec<String> =
+            Approvals::of(&items).approved(&items).into_iter().map(|call| call.id).collect();
+        assert_eq!(approved, ["c"]);
+        let rule = read(&tool(&json!({}))).unwrap();
+        assert!(check_approvals(&items, std::slice::from_ref(&rule)).is_ok());
+        let lost = check_approvals(&items, &[]).unwrap_err();
+        assert_eq!(lost.param.as_deref(), Some("tools"));
+        assert!(check_approvals(&[word("z", true)], &[rule]).unwrap_err().message.contains("'z'"));
+    }
+}
