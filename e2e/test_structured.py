@@ -282,6 +282,46 @@ def test_a_required_call_comes_after_reasoning(client):
     assert calls_of(choice) and choice.finish_reason == "tool_calls"
 
 
+ORDER = {
+    "type": "function",
+    "function": {
+        "name": "place_order",
+        "parameters": {
+            "type": "object",
+            "properties": {
+                "item": {"type": "string", "minLength": 1, "maxLength": 12},
+                "count": {"type": "integer", "minimum": 1, "maximum": 99},
+                "size": {"enum": ["small", "large"]},
+                "gift": {"type": "boolean"},
+                "notes": {"type": "array", "items": {"type": "string", "maxLength": 6}, "maxItems": 2},
+                "day": {"type": "string", "format": "date"},
+            },
+            "required": ["item", "count", "size", "day"],
+            "additionalProperties": False,
+        },
+    },
+}
+
+
+@pytest.mark.parametrize("family", [
+    "qwen3_coder", "glm45", "minimax_m2", "deepseek_v32", "seed_oss", "pythonic", "olmo3", "gemma4", "kimi_k2",
+])
+def test_calls_are_forced_in_every_kind_of_format(launch, family):
+    """The demo model knows none of these formats; the grammar makes it write them, and the parser reads them."""
+    server = launch("--tool-call-parser", family)
+    with server.client() as client:
+        for seed in range(4):
+            choice = ask(
+                client, "I want two large apples.", tools=[ORDER], tool_choice="required", temperature=seed / 2, seed=seed,
+                max_tokens=400, parallel_tool_calls=False,
+            ).choices[0]
+            assert choice.finish_reason == "tool_calls" and not choice.message.content
+            ((name, arguments),) = calls_of(choice)
+            assert name == "place_order"
+            jsonschema.validate(arguments, ORDER["function"]["parameters"], format_checker=jsonschema.FormatChecker())
+    server.wait_idle()
+
+
 @pytest.mark.parametrize("text", ["Hello!", "What is the weather in Oslo, in c?"])
 def test_strict_tools_leave_text_alone_and_hold_calls(client, text):
     strict = {"type": "function", "function": WEATHER["function"] | {"strict": True}}

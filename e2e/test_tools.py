@@ -104,6 +104,29 @@ def test_a_budget_for_thinking(client):
         client.completions.create(model=MODEL, prompt="x", extra_body={"thinking_token_budget": 5})
 
 
+def test_reasoning_leaves_room_for_an_answer(launch):
+    """The server's own bounds: a reserve for the answer, unless the request names a budget, and a limit for all."""
+    with launch("--answer-reserve", "200").client() as client:
+        def reasoned(**extra) -> int:
+            reply = client.chat.completions.create(**options(THINKING_SUM, max_tokens=20, extra=extra))
+            assert reply.usage.completion_tokens <= 20
+            return reply.usage.completion_tokens_details.reasoning_tokens
+
+        free = reasoned(thinking_token_budget=-1)
+        assert free == 20  # cut off while it reasons
+        assert reasoned() == 10 and reasoned(thinking_token_budget=4) == 6
+        # What has no reasoning to bound is left alone.
+        assert client.completions.create(model=MODEL, prompt="x", max_tokens=4).usage.completion_tokens == 4
+    with launch("--max-thinking-tokens", "5").client() as client:
+        for budget in (-1, 3, 100):
+            reply = client.chat.completions.create(**options(THINKING_SUM, extra={"thinking_token_budget": budget}))
+            assert reply.usage.completion_tokens_details.reasoning_tokens == 2 + (3 if budget == 3 else 5)
+        reply = client.responses.create(
+            model=MODEL, input=THINKING_SUM["messages"], temperature=0, reasoning={"effort": "medium"},
+            extra_body={"thinking_token_budget": 3})
+        assert reply.usage.output_tokens_details.reasoning_tokens == 5
+
+
 @pytest.mark.parametrize("question", [WEATHER, TWO_CITIES, THINKING_SUM], ids=lambda question: question["id"])
 def test_the_stream_says_the_same(client, question):
     whole, streamed = ask(client, question), stream(client, question)

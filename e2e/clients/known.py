@@ -47,3 +47,20 @@ def results(question: dict) -> list[str]:
 def too_long() -> dict:
     """A question that no 8,192 tokens can hold."""
     return FRANCE | {"id": "too_long", "messages": [{"role": "user", "content": "water " * 12000}]}
+
+
+# No known answer: what counts is the form, which `case.mjs` has as a schema.
+ORDER = {
+    "messages": [{"role": "user", "content": "Give me an order for bolts."}], "tools": None, "enable_thinking": False,
+}
+
+
+def is_order(value) -> bool:
+    parts = value["parts"]
+    return (
+        value.keys() == {"customer", "parts", "note"}
+        and len(value["customer"]) <= 20
+        and 1 <= len(parts) <= 2
+        and all(part["code"] in ("bolt", "nut") and 1 <= part["count"] <= 9 for part in parts)
+        and (value["note"] is None or len(value["note"]) <= 10)
+    )

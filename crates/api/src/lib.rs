@@ -36,5 +36,8 @@ pub use options::{
     prompt_too_long,
 };
 pub use request::{ChatInput, GenerationRequest, Input, Prompt, ToolChoice};
-pub use server_tools::{Approval, ServerCall, ServerCallNews, ServerTools};
+pub use server_tools::{
+    Approval, ApprovedCall, Ask, CallApproval, ListedTool, ServerCall, ServerCallNews, ServerRule,
+    ServerTools,
+};
 pub use structure::Structure;

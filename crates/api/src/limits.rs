@@ -31,6 +31,11 @@ pub struct Limits {
     pub max_token_ids: usize,
     /// `logprobs`, `top_logprobs` and `prompt_logprobs`.
     pub max_logprobs: usize,
+    /// Tokens of reasoning in one answer, whatever its request says, of models whose reasoning can be closed.
+    pub max_thinking_tokens: Option<usize>,
+    /// Tokens of `max_tokens` (but at most half of them) that reasoning leaves for the answer, if the request has no
+    /// budget for its reasoning.
+    pub answer_reserve: usize,
 }
 
 impl Default for Limits {
@@ -50,6 +55,8 @@ impl Default for Limits {
             max_bad_words: 128,
             max_token_ids: 16_384,
             max_logprobs: 20,
+            max_thinking_tokens: None,
+            answer_reserve: 0,
         }
     }
 }

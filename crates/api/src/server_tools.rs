@@ -1,5 +1,7 @@
 //! Tools that the server runs itself, in the middle of an answer.
 
+use serde_json::Value;
+
 /// What a request wants of the server's own tools.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct ServerTools {
@@ -9,8 +11,88 @@ pub struct ServerTools {
     pub tools: Option<Vec<String>>,
     /// Rounds of calls after which the answer ends, whatever the model wants; at least 1.
     pub max_rounds: usize,
+    /// Calls of the whole answer, beyond which none is run.
+    pub max_calls: Option<usize>,
     /// Who lets a call happen.
     pub approval: Approval,
+    /// What the request says of each of `servers`. If there are any, the client gets lists of tools and wishes for
+    /// approval as news.
+    pub rules: Vec<ServerRule>,
+    /// Calls that the client has approved: they are run before the model speaks.
+    pub approved: Vec<ApprovedCall>,
+}
+
+/// What a request wants of one MCP server.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct ServerRule {
+    /// Its name.
+    pub server: String,
+    /// Only these of its tools, by its own names for them; `None` is all.
+    pub tools: Option<Vec<String>>,
+    /// Which calls wait for the client.
+    pub ask: Ask,
+    /// The client wants to be told its tools.
+    pub list: bool,
+}
+
+/// Which calls of a server wait for the client's approval, by the server's own names for its tools.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub enum Ask {
+    /// None.
+    Never,
+    /// All.
+    Always,
+    /// Those of these tools.
+    Only(Vec<String>),
+    /// Those of all tools but these.
+    AllBut(Vec<String>),
+}
+
+/// A call that the client has approved.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct ApprovedCall {
+    /// The id under which it was asked for, which is also that of the call in the conversation.
+    pub id: String,
+    /// The MCP server.
+    pub server: String,
+    /// The server's own name for the tool.
+    pub name: String,
+    /// JSON text.
+    pub arguments: String,
+}
+
+/// A tool as it is listed.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct ListedTool {
+    /// The server's own name for it.
+    pub name: String,
+    /// In the server's words.
+    pub description: String,
+    /// JSON Schema of its arguments.
+    pub parameters: Value,
+}
+
+impl ServerTools {
+    /// Whether the request lets the model use this tool of this server.
+    pub fn offers(&self, server: &str, own_name: &str) -> bool {
+        let in_rule = |rule: &ServerRule| rule.tools.as_ref().is_none_or(|tools| has(tools, own_name));
+        self.rules.iter().find(|rule| rule.server == server).is_none_or(in_rule)
+    }
+
+    /// Whether a call of this tool waits for the client's approval.
+    pub fn asks(&self, server: &str, own_name: &str) -> bool {
+        let rule = self.rules.iter().find(|rule| rule.server == server);
+        rule.is_some_and(|rule| match &rule.ask {
+            Ask::Never => false,
+            Ask::Always => true,
+            Ask::Only(tools) => has(tools, own_name),
+            Ask::AllBut(tools) => !has(tools, own_name),
+        })
+    }
+}
+
+fn has(names: &[String], name: &str) -> bool {
+    names.iter().any(|known| known == name)
 }
 
 /// Who lets a call happen.
@@ -23,10 +105,29 @@ pub enum Approval {
     Always,
 }
 
+/// Whether somebody has to let a call happen.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub enum CallApproval {
+    /// Nobody.
+    NotNeeded,
+    /// The client, which is asked: the call is not run in this answer.
+    Wanted,
+    /// The client has, under this id.
+    Given(String),
+}
+
 /// News of a call that the server runs. The calls of an answer are numbered from 0 in the order in which they begin,
-/// apart from the client's: `Begin`, any number of `Arguments`, `Result`. Several may be on their way at a time.
+/// apart from the client's: `Begin`, any number of `Arguments`, `Complete`, `Result`; without `Complete` if the model broke
+/// off, without `Result` if the client is asked first. Several may be on their way at a time.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub enum ServerCallNews {
+    /// The tools of a server whose request wants to be told.
+    Listed {
+        /// The MCP server.
+        server: String,
+        /// What the model may call of it.
+        tools: Vec<ListedTool>,
+    },
     /// The model begins a call.
     Begin {
         /// Which call of the answer.
@@ -37,6 +138,10 @@ pub enum ServerCallNews {
         server: String,
         /// The tool's full name.
         name: String,
+        /// The server's own name for the tool.
+        own_name: String,
+        /// Whether somebody has to let it happen.
+        approval: CallApproval,
     },
     /// More of its arguments.
     Arguments {
@@ -44,6 +149,11 @@ pub enum ServerCallNews {
         index: usize,
         /// JSON text.
         delta: String,
+    },
+    /// Its arguments are whole.
+    Complete {
+        /// Which call of the answer.
+        index: usize,
     },
     /// It is done, or will not be.
     Result {
@@ -79,6 +189,7 @@ impl ServerCall {
     /// Takes news into a list of calls; `parts` is how many parts the answer has so far.
     pub fn note(calls: &mut Vec<Self>, news: ServerCallNews, parts: usize) {
         match news {
+            ServerCallNews::Listed { .. } | ServerCallNews::Complete { .. } => {}
             ServerCallNews::Begin { id, server, name, .. } => {
                 calls.push(Self { id, server, name, after_parts: parts, ..Self::default() });
             }

@@ -205,6 +205,11 @@ fn thinking_is_off_unless_asked_for() {
     assert!(!switch(json!({"thinking": {"type": "disabled"}})));
     assert!(switch(json!({"thinking": {"type": "adaptive", "display": "omitted"}})));
     assert!(switch(json!({"max_tokens": 1025, "thinking": {"type": "enabled", "budget_tokens": 1024}})));
+    let options =
+        |thinking: Value| call(json!({"max_tokens": 2000, "thinking": thinking})).unwrap().request.options;
+    let budget = options(json!({"type": "enabled", "budget_tokens": 1024}));
+    assert_eq!((budget.thinking_token_budget, budget.thinking_budget_is_a_wish), (Some(1024), true));
+    assert_eq!(options(json!({"type": "adaptive"})).thinking_token_budget, None);
     let effort = chat(json!({"output_config": {"effort": "max"}})).template_kwargs;
     assert_eq!(effort["reasoning_effort"], "high");
 }

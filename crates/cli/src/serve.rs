@@ -118,6 +118,8 @@ fn server_config(args: &ServerArgs) -> Result<ServerConfig> {
         api_keys_file: args.api_keys_file.as_deref().map(KeysFile::open).transpose()?,
         limits: Limits {
             max_body_bytes: usize::try_from(args.max_body_size).unwrap_or(usize::MAX),
+            max_thinking_tokens: args.max_thinking_tokens,
+            answer_reserve: args.answer_reserve,
             ..Limits::default()
         },
         allowed_origins: args.allowed_origins.clone(),

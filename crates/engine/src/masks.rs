@@ -17,8 +17,9 @@ use std::{
 
 use millrace_types::{Constraint, ConstraintError, RequestId, TokenId};
 
-/// More threads than these, the engine's own included, would wait for each other's jobs.
-const MAX_THREADS: usize = 4;
+/// Threads that share a step's jobs, the engine's own included. The model doesn't run meanwhile, so all cores are free; on
+/// a CPU it would only have to share them. More threads than these would wait for each other's jobs.
+const MAX_THREADS: usize = 16;
 
 /// Waking a thread takes about as long as this many masks.
 const JOBS_PER_THREAD: usize = 4;

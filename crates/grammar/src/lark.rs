@@ -78,6 +78,8 @@ impl Writer<'_> {
                 self.rule("", &format!("({item} {more}){optional}"))
             }
             Expr::Free { tags, min, max } => self.free(tags, *min, *max),
+            Expr::Members { items, separator } => self.members(items, separator),
+            Expr::Text { patterns, without, end } => self.text(patterns, without, end),
         }
     }
 
@@ -90,16 +92,60 @@ impl Writer<'_> {
     }
 
     fn literal(&mut self, text: &str) -> String {
-        let word = |piece: Piece<'_>| match piece {
-            Piece::Text(text) => quoted(text),
-            Piece::Token(id) => format!("<[{id}]>"),
-        };
-        let words: Vec<String> = self.names.split(text).into_iter().map(word).collect();
+        let words: Vec<String> = self.names.split(text).iter().map(word).collect();
         match words.len() {
             0 => r#""""#.to_owned(),
             1 => words.concat(),
             _ => self.rule("", &words.join(" ")),
         }
+    }
+
+    /// A rule for each place in the list, so that it grows with the list and not with the choices that it has.
+    fn members(&mut self, items: &[(Expr, bool)], separator: &str) -> String {
+        let separator = self.literal(separator);
+        let items: Vec<(String, bool)> =
+            items.iter().map(|(item, required)| (self.write(item), *required)).collect();
+        let nothing = r#""""#.to_owned();
+        // What may follow on an item, and what may come if none has come yet.
+        let (mut next, mut first) = (nothing.clone(), nothing);
+        for (item, required) in items.iter().rev() {
+            let (after, skipped) = (next.clone(), first);
+            let optional = if *required { "" } else { "?" };
+            next = self.rule("", &format!("({separator} {item}){optional} {after}"));
+            let begun = format!("{item} {after}");
+            first = self.rule("", &if *required { begun } else { format!("{begun} | {skipped}") });
+        }
+        first
+    }
+
+    /// A text, as one lexeme with as much of its end as isn't a control token.
+    fn text(&mut self, patterns: &[String], without: &[String], end: &str) -> String {
+        let mut body = format!("/{TEXT}/");
+        for pattern in patterns {
+            let _ = write!(body, " & {}", regex(pattern));
+        }
+        if !without.is_empty() {
+            // All in one: the lexer's states multiply with each part of an intersection.
+            let texts: Vec<String> = without.iter().map(|text| regex_escape(text)).collect();
+            let _ = write!(body, " & ~/{TEXT}({}){TEXT}/", regex_to_lark(&texts.join("|"), ""));
+        }
+        let name = format!("T{}", self.count);
+        self.count += 1;
+        let _ = writeln!(self.rules, "{name}: {body}");
+        let pieces = self.names.split(end);
+        let (text, rest) = match pieces.split_first() {
+            Some((Piece::Text(text), rest)) => (quoted(text), rest),
+            _ => (String::new(), pieces.as_slice()),
+        };
+        let rest: String = rest.iter().map(|piece| format!(" {}", word(piece))).collect();
+        if rest.is_empty() {
+            return self.rule("[lazy]", &format!("{name} {text}"));
+        }
+        // A control token leaves no doubt about where a text ends.
+        let lexeme = format!("T{}", self.count);
+        self.count += 1;
+        let _ = writeln!(self.rules, "{lexeme}: {name} {text}");
+        self.rule("", &format!("{lexeme}{rest}"))
     }
 
     /// Text up to a trigger, what follows that, and so on; then text without any trigger.
@@ -110,13 +156,7 @@ impl Writer<'_> {
             let opening = match self.names.split(&tag.trigger).as_slice() {
                 // Control tokens can't be in text.
                 [Piece::Token(id), rest @ ..] => {
-                    let rest: String = rest
-                        .iter()
-                        .map(|piece| match piece {
-                            Piece::Text(text) => format!(" {}", quoted(text)),
-                            Piece::Token(id) => format!(" <[{id}]>"),
-                        })
-                        .collect();
+                    let rest: String = rest.iter().map(|piece| format!(" {}", word(piece))).collect();
                     let text = self.rule("", &format!("/{TEXT}/"));
                     self.rule("", &format!("{text} <[{id}]>{rest}"))
                 }
@@ -141,6 +181,14 @@ impl Writer<'_> {
             Some(max) => format!("{any}{{{min},{}}} {tail} | {any}{{{max},{max}}}", max - 1),
         };
         self.rule("", &body)
+    }
+}
+
+/// A piece of a text in a rule.
+fn word(piece: &Piece<'_>) -> String {
+    match piece {
+        Piece::Text(text) => quoted(text),
+        Piece::Token(id) => format!("<[{id}]>"),
     }
 }
 

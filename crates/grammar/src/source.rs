@@ -77,6 +77,22 @@ pub enum Expr {
         /// At most so often; not 0.
         max: Option<usize>,
     },
+    /// Each at most once, in this order.
+    Members {
+        /// What, and whether it must be there.
+        items: Vec<(Expr, bool)>,
+        /// What stands between two of them.
+        separator: String,
+    },
+    /// Text, and what ends it.
+    Text {
+        /// What it has to match as a whole, each of them: regular expressions.
+        patterns: Vec<String>,
+        /// What can't stand in it.
+        without: Vec<String>,
+        /// What follows; not empty.
+        end: String,
+    },
     /// Text without any rule, in which the texts that begin tags are followed by what these want.
     Free {
         /// At least one.
@@ -171,6 +187,13 @@ impl Expr {
             }
             Self::Seq(list) | Self::Any(list) => list.iter().try_for_each(|part| part.check(what)),
             Self::Repeat { item, .. } => item.check(what),
+            Self::Members { items, .. } => items.iter().try_for_each(|(item, _)| item.check(what)),
+            Self::Text { patterns, end, .. } => {
+                if end.is_empty() {
+                    return Err(unusable(what, "nothing ends a text in it"));
+                }
+                patterns.iter().try_for_each(|pattern| check_text(what, pattern, MAX_GRAMMAR_BYTES))
+            }
             Self::Free { tags, .. } => {
                 if tags.iter().any(|tag| tag.trigger.is_empty()) {
                     return Err(unusable(what, "a text that triggers a tag is empty"));

@@ -176,3 +176,86 @@ fn grammars_are_compiled_once() {
     let other = Source::Json { schema: json!({"type": "integer"}), whitespace: Whitespace::None };
     assert!(grammars.get(&other).unwrap().compiled_in.is_some());
 }
+
+#[test]
+fn texts_without_quotes_end_at_their_mark() {
+    let never = ["<p", "</p>", "</call>", "</section>"];
+    let text = |patterns: &[&str]| {
+        Source::Expr(Expr::Seq(vec![
+            Expr::Text {
+                patterns: patterns.iter().map(|pattern| (*pattern).to_owned()).collect(),
+                without: never.iter().map(|text| (*text).to_owned()).collect(),
+                end: "\n</p>\n".into(),
+            },
+            literal("."),
+        ]))
+    };
+    for (answer, fits) in [
+        ("\n</p>\n.", true),
+        ("a < b <</ c\n\n</p>\n.", true),
+        ("a</p>\n</p>\n.", false),
+        ("a<p>\n</p>\n.", false),
+        ("<</section>\n</p>\n.", false),
+        ("a\n</p>\n", false),
+        ("é\n</p>\n.", true),
+    ] {
+        assert_eq!(accepts(&text(&[]), answer), fits, "{answer}");
+    }
+    assert!(accepts(&text(&["[a-z]+"]), "abc\n</p>\n.") && !accepts(&text(&["[a-z]+"]), "\n</p>\n."));
+    assert!(!accepts(&text(&["[a-z]+", "(.|\n){0,2}"]), "abc\n</p>\n."));
+    // Long texts of random characters cost no more than short ones.
+    let mut constraint = start(&text(&[])).unwrap();
+    let mut random = Random(5);
+    for _ in 0..3000 {
+        let mask = mask(&mut *constraint);
+        let all: Vec<u32> = (0..128).filter(|token| is_set(&mask, *token)).collect();
+        let marks: Vec<u32> =
+            all.iter().copied().filter(|t| b"</p>\nsection".contains(&(*t as u8))).collect();
+        let list = if random.below(2) == 0 && !marks.is_empty() { marks } else { all };
+        let Some(token) = list.get(random.below(list.len().max(1))) else { break };
+        constraint.commit(*token).unwrap();
+    }
+}
+
+#[test]
+fn texts_end_at_control_tokens() {
+    let source = Source::Expr(Expr::Text {
+        patterns: Vec::new(),
+        without: vec!["</p>".into()],
+        end: "\n<call>x".into(),
+    });
+    assert!(accepts(&source, "a <call\n\n<call>x") && accepts(&source, "\n<call>x"));
+    assert!(!accepts(&source, "a<call>x") && !accepts(&source, "</p>\n<call>x"));
+}
+
+#[test]
+fn members_come_in_order_and_once() {
+    let member = |name: &str, required| (literal(name), required);
+    let source = |items: Vec<(Expr, bool)>| {
+        Source::Expr(Expr::Seq(vec![
+            literal("("),
+            Expr::Members { items, separator: ", ".into() },
+            literal(")"),
+        ]))
+    };
+    let some = source(vec![member("a", false), member("b", true), member("c", false)]);
+    for (answer, fits) in [
+        ("(b)", true),
+        ("(a, b)", true),
+        ("(a, b, c)", true),
+        ("(b, c)", true),
+        ("(a)", false),
+        ("(b, a)", false),
+        ("(, b)", false),
+    ] {
+        assert_eq!(accepts(&some, answer), fits, "{answer}");
+    }
+    let optional = source(vec![member("a", false), member("b", false)]);
+    for answer in ["()", "(a)", "(b)", "(a, b)"] {
+        assert!(accepts(&optional, answer), "{answer}");
+    }
+    assert!(!accepts(&optional, "(a, )") && accepts(&source(Vec::new()), "()"));
+    // Thirty that may all be left out are no problem.
+    let many = source((0..30).map(|n| member(&format!("x{n}"), false)).collect());
+    assert!(accepts(&many, "(x3, x17, x29)"));
+}

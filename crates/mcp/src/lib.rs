@@ -12,6 +12,7 @@ mod address;
 mod backoff;
 mod command;
 mod config;
+mod counts;
 mod error;
 mod inbound;
 mod limits;
@@ -29,6 +30,7 @@ mod tools;
 
 pub use command::CommandRules;
 pub use config::{Endpoint, McpConfig, RemoteSpec, ServerSpec, StdioSpec};
+pub use counts::{CALL_SECONDS_BUCKETS, CallStats};
 pub use error::McpError;
 pub use limits::McpLimits;
 pub use manager::Manager;

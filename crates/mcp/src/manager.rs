@@ -9,8 +9,8 @@ use serde_json::{Map, Value};
 use tokio::{sync::watch, task::JoinSet};
 
 use crate::{
-    McpConfig, McpError, McpLimits, ServerSpec, ServerState, ServerStatus, Tool, ToolOutput, error::shorten,
-    names, server::Server, session::Connector, tools::Offer,
+    McpConfig, McpError, McpLimits, ServerSpec, ServerState, ServerStatus, Tool, ToolOutput, counts::Outcome,
+    error::shorten, names, server::Server, session::Connector, tools::Offer,
 };
 
 /// Runs the servers of a configuration and passes calls on. Dropping it stops them; [`stop`](Self::stop) does it in
@@ -71,6 +71,12 @@ impl Manager {
         let begin = Instant::now();
         let result = server.call(&tool.own_name, arguments).await;
         let took = begin.elapsed();
+        let outcome = match &result {
+            Ok(output) if output.is_error => Outcome::ToolError,
+            Ok(_) => Outcome::Ok,
+            Err(_) => Outcome::Failed,
+        };
+        server.counts.note(outcome, took);
         // Names and sizes: contents are the users' own.
         match &result {
             Ok(output) => {

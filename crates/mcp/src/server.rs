@@ -17,8 +17,9 @@ use tokio::{
 };
 
 use crate::{
-    McpError, McpLimits, ServerSpec, ToolOutput,
+    CallStats, McpError, McpLimits, ServerSpec, ToolOutput,
     backoff::Backoff,
+    counts::Counts,
     error::shorten,
     session::{self, Connect, Session},
     tools::Offer,
@@ -71,6 +72,8 @@ pub struct ServerStatus {
     pub restarts: u64,
     /// Why it isn't ready, or wasn't when it last failed; without secrets.
     pub error: Option<String>,
+    /// What became of its calls.
+    pub calls: CallStats,
 }
 
 /// A server, its state, and the way to call it.
@@ -82,6 +85,7 @@ pub(crate) struct Server {
     /// A call timed out: look whether the server still answers.
     suspect: Notify,
     calls: Semaphore,
+    pub(crate) counts: Counts,
 }
 
 /// What is known at the moment.
@@ -105,6 +109,7 @@ impl Server {
             now: watch::Sender::new(Now { state, ..Now::default() }),
             suspect: Notify::new(),
             calls: Semaphore::new(limits.concurrent_calls),
+            counts: Counts::default(),
             spec,
             limits,
             connector,
@@ -267,6 +272,7 @@ impl Server {
             tools: if now.state == ServerState::Ready { now.offers.len() } else { 0 },
             restarts: now.attempts.saturating_sub(1),
             error: now.error.clone(),
+            calls: self.counts.stats(),
         }
     }
 }

@@ -19,4 +19,7 @@ pub enum ParseError {
         /// What is missing.
         reason: &'static str,
     },
+    /// A tool's parameters can't be written one by one so that they surely fit the schema.
+    #[error("its parameters can't be held to their schema in this model's format: {0}")]
+    Unwritable(String),
 }

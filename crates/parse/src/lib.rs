@@ -40,6 +40,7 @@ mod scan;
 mod shape;
 mod text;
 mod tools;
+mod written;
 
 pub use detect::{Detected, detect};
 pub use error::ParseError;
@@ -47,5 +48,6 @@ pub use event::{Answer, Call, Event};
 pub use families::{reasoning_parsers, tool_parsers};
 pub use history::{ArgumentsForm, arguments_form};
 pub use parser::{Families, Parser, Start};
-pub use shape::CallShape;
+pub use shape::{ArgumentsShape, CallId, CallShape, MemberShape, ValueShape};
 pub use tools::Tools;
+pub use written::{Parameter, Parameters, Written, parameters};

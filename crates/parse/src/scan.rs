@@ -97,6 +97,8 @@ impl Scan {
                 if !port.input.is_empty() {
                     self.buffer.push_str(&port.input);
                     port.input.clear();
+                    #[cfg(test)]
+                    linear_tests::note(self.buffer.len());
                     return Poll::Ready(true);
                 }
                 port.events.append(&mut self.out.events);
@@ -236,6 +238,9 @@ pub(crate) fn is_sequence(
     }
     starts_with_any(follows, ended, then).map(|marker| marker.is_some())
 }
+
+#[cfg(test)]
+mod linear_tests;
 
 #[cfg(test)]
 mod tests {

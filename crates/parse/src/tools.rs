@@ -30,6 +30,16 @@ impl Kinds {
         self.0 == 0
     }
 
+    /// Only these.
+    pub(crate) fn is_within(self, others: Self) -> bool {
+        self.0 & !others.0 == 0
+    }
+
+    /// Both.
+    pub(crate) const fn and(self, other: Self) -> Self {
+        Self(self.0 | other.0)
+    }
+
     /// Strings and nothing else.
     pub(crate) fn is_string(self) -> bool {
         self == Self::STRING
@@ -137,7 +147,7 @@ impl Tools {
 }
 
 /// All types that a schema allows, through references and combinations.
-fn kinds_of(node: &Value, root: &Value) -> Kinds {
+pub(crate) fn kinds_of(node: &Value, root: &Value) -> Kinds {
     let mut kinds = Kinds::default();
     let mut open = vec![node];
     for _ in 0..MAX_NODES {

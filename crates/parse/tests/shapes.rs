@@ -3,12 +3,17 @@
 
 use std::sync::Arc;
 
-use millrace_parse::{CallShape, Families, Start, Tools, tool_parsers};
+use millrace_parse::{ArgumentsShape, CallId, CallShape, Families, Start, Tools, tool_parsers};
 use serde_json::json;
 
 fn write(shape: &CallShape, calls: &[(&str, &str)]) -> String {
     let call = |(name, arguments): &(&str, &str)| {
-        [shape.before, name, shape.between, arguments, shape.after].concat()
+        let (before, after) = match shape.id {
+            CallId::None => ("".to_owned(), "".to_owned()),
+            CallId::BeforeName(_, then) => (format!("7{then}"), String::new()),
+            CallId::AfterName(first, _) => (String::new(), format!("{first}7")),
+        };
+        [shape.before, &before, name, &after, shape.between, arguments, shape.after].concat()
     };
     let calls: Vec<String> = calls.iter().map(call).collect();
     [shape.begin, &calls.join(shape.separator), shape.end].concat()
@@ -21,7 +26,9 @@ fn calls_in_every_shape_are_read_as_they_were_written() {
     let mut shapes = 0;
     for (family, _) in tool_parsers() {
         let families = Families::named(Some(family), None).unwrap();
-        for shape in families.call_shapes() {
+        // The others are written by grammars: `millrace-server` shows that these are read back.
+        let json = |shape: &&CallShape| shape.arguments == ArgumentsShape::Json;
+        for shape in families.call_shapes().iter().filter(json) {
             shapes += 1;
             let one = [("f", r#"{"a": [1, "]}</tool_call>"], "b": {}}"#)];
             let two = [one[0], ("get_weather-2", "{}")];
@@ -37,7 +44,7 @@ fn calls_in_every_shape_are_read_as_they_were_written() {
             assert!(opening.starts_with(shape.marker), "{family}");
         }
     }
-    assert!(shapes >= 14, "{shapes}");
+    assert!(shapes >= 18, "{shapes}");
 }
 
 #[test]

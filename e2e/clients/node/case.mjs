@@ -1,5 +1,13 @@
 // One process is one case: `node SCRIPT.mjs CASE INPUT`, INPUT being JSON. It prints its result as one line of JSON and
 // stays until its standard input ends, so that a test can look at the server while the client still lives.
+import { z } from "zod";
+
+// What a program wants to know of an order.
+export const Order = z.object({
+  customer: z.string().max(20),
+  parts: z.array(z.object({ code: z.enum(["bolt", "nut"]), count: z.number().int().min(1).max(9) })).min(1).max(2),
+  note: z.string().max(10).nullable(),
+});
 
 export async function main(cases) {
   const [name, input] = process.argv.slice(2);

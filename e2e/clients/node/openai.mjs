@@ -1,6 +1,7 @@
 // OpenAI's package. Input: url, key, model, question (a line of models/demo/eval.jsonl).
 import OpenAI from "openai";
-import { asked, failure, main, runnable } from "./case.mjs";
+import { zodResponseFormat, zodTextFormat } from "openai/helpers/zod";
+import { asked, failure, main, Order, runnable } from "./case.mjs";
 
 const clientOf = ({ url, key }) => new OpenAI({ baseURL: `${url}/v1`, apiKey: key, maxRetries: 0 });
 
@@ -114,10 +115,31 @@ async function abort(input) {
   return { read, ended, aborted: runner.aborted };
 }
 
+// The schema of a program, the answer as its type: by each of the helpers.
+async function parsed(input) {
+  const client = clientOf(input);
+  const chat = { ...body(input), max_tokens: 300, response_format: zodResponseFormat(Order, "order") };
+  const whole = await client.chat.completions.parse(chat);
+  const streamed = await client.chat.completions.stream(chat).finalChatCompletion();
+  const response = {
+    model: input.model, input: asked(input.question), temperature: 0, reasoning: { effort: "none" },
+    max_output_tokens: 300, text: { format: zodTextFormat(Order, "order") },
+  };
+  const told = await client.responses.parse(response);
+  const events = await client.responses.stream(response).finalResponse();
+  return {
+    chat: whole.choices[0].message.parsed,
+    chatStream: streamed.choices[0].message.parsed,
+    responses: told.output_parsed,
+    responsesStream: events.output_parsed,
+  };
+}
+
 const refused = (input) => failure(() => clientOf(input).chat.completions.create(body(input)));
 
 const refusedStream = (input) => failure(() => clientOf(input).chat.completions.stream(body(input)).done());
 
 await main({
-  whole, stream, helper, tools: tools(false), toolsStreamed: tools(true), text, models, abort, refused, refusedStream,
+  whole, stream, helper, tools: tools(false), toolsStreamed: tools(true), text, models, abort, parsed, refused,
+  refusedStream,
 });

@@ -3,7 +3,7 @@
 import pytest
 
 from harness.server import MODEL
-from known import ASKED, FRANCE, LONG, PARIS, ROUNDS, known_calls, name, parts, too_long
+from known import ASKED, ORDER, FRANCE, LONG, PARIS, ROUNDS, is_order, known_calls, name, parts, too_long
 
 
 @pytest.fixture(scope="module")
@@ -84,3 +84,10 @@ def test_errors_of_keys(launch, script):
     assert here.run("whole", key="sesame", question=FRANCE)["content"] == PARIS
     wrong = here.run("refused", question=FRANCE)
     assert (wrong["kind"], wrong["status"], wrong["code"]) == ("AuthenticationError", 401, 401)
+
+
+def test_schemas_become_values(openai_js):
+    """`parse` and the stream helpers with a schema of zod's: each gives a value of its type."""
+    seen = openai_js.run("parsed", question=ORDER)
+    assert seen["chat"] == seen["chatStream"] and seen["responses"] == seen["responsesStream"]
+    assert is_order(seen["chat"]) and is_order(seen["responses"])

@@ -2,7 +2,7 @@
 
 import pytest
 
-from known import ASKED, FRANCE, LONG, PARIS, ROUNDS, known_calls, name, parts, too_long
+from known import ASKED, FRANCE, LONG, ORDER, PARIS, ROUNDS, is_order, known_calls, name, parts, too_long
 
 PROVIDERS = ["compatible", "openai", "anthropic"]
 
@@ -78,3 +78,9 @@ def test_errors_of_keys(launch, script):
         here = script("vercel", provider=provider, url=server.url)
         assert here.run("whole", key="sesame", question=FRANCE)["text"] == PARIS
         assert here.run("refused", question=FRANCE)["statusCode"] == 401
+
+
+def test_schemas_become_objects(sdk):
+    """`generateObject` and `streamObject` with a schema of zod's."""
+    seen = sdk.run("object", question=ORDER)
+    assert is_order(seen["whole"]) and seen["streamed"] == seen["whole"] and seen["pieces"] > 1

@@ -3,14 +3,16 @@
 import { createAnthropic } from "@ai-sdk/anthropic";
 import { createOpenAI } from "@ai-sdk/openai";
 import { createOpenAICompatible } from "@ai-sdk/openai-compatible";
-import { generateText, isStepCount, jsonSchema, streamText, tool } from "ai";
-import { asked, failure, main, runnable } from "./case.mjs";
+import { generateObject, generateText, isStepCount, jsonSchema, streamObject, streamText, tool } from "ai";
+import { asked, failure, main, Order, runnable } from "./case.mjs";
 
 const template = ({ question }) => ({ chat_template_kwargs: { enable_thinking: question.enable_thinking } });
 
 const models = {
   compatible: ({ url, key, model }) =>
-    createOpenAICompatible({ name: "millrace", baseURL: `${url}/v1`, apiKey: key, includeUsage: true })(model),
+    createOpenAICompatible({
+      name: "millrace", baseURL: `${url}/v1`, apiKey: key, includeUsage: true, supportsStructuredOutputs: true,
+    })(model),
   // This provider has no way to send fields that OpenAI's API doesn't know, so they are added on the way.
   openai: (input) =>
     createOpenAI({
@@ -83,6 +85,14 @@ async function abort(input) {
   return { pieces, ends };
 }
 
+async function object(input) {
+  const { object: whole } = await generateObject({ ...optionsOf(input), schema: Order });
+  const streamed = streamObject({ ...optionsOf(input), schema: Order });
+  let pieces = 0;
+  for await (const _ of streamed.partialObjectStream) pieces += 1;
+  return { whole, streamed: await streamed.object, pieces };
+}
+
 const refused = (input) => failure(() => generateText(optionsOf(input)));
 
 async function refusedStream(input) {
@@ -92,4 +102,4 @@ async function refusedStream(input) {
   return failure(() => Promise.reject(failures[0]));
 }
 
-await main({ whole, stream, abort, refused, refusedStream });
+await main({ whole, stream, abort, object, refused, refusedStream });

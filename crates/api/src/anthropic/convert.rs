@@ -31,6 +31,9 @@ fn to_options(options: Options) -> GenerationOptions {
         stop: options.stop_sequences,
         max_tokens_default: MaxTokensDefault::Fixed(options.max_tokens),
         structure: options.structure,
+        thinking_token_budget: options.thinking_budget,
+        // Models of other formats than Anthropic's own think, too.
+        thinking_budget_is_a_wish: true,
         ..GenerationOptions::default()
     }
 }

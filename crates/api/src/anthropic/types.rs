@@ -41,6 +41,8 @@ pub(super) struct Options {
     pub(super) structure: Option<Structure>,
     /// Show what was thought, not only that it was.
     pub(super) show_thinking: bool,
+    /// Most tokens of it.
+    pub(super) thinking_budget: Option<i64>,
 }
 
 /// `thinking`.
@@ -48,6 +50,8 @@ pub(super) struct Options {
 pub(super) struct Thinking {
     pub(super) on: bool,
     pub(super) shown: bool,
+    /// Most tokens of it.
+    pub(super) budget: Option<i64>,
 }
 
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]

@@ -105,6 +105,7 @@ fn read_options(
         stream: fields.bool("stream")?.unwrap_or(false),
         structure: read_format(fields, limits)?,
         show_thinking: thinking.shown,
+        thinking_budget: thinking.budget,
     })
 }
 
@@ -261,20 +262,23 @@ fn check_size(system: &[String], messages: &[Message], limits: &Limits) -> Resul
 }
 
 fn read_thinking(fields: &mut Fields<'_>, max_tokens: Option<i64>) -> Result<Thinking, ApiError> {
-    let Some(value) = fields.get("thinking") else { return Ok(Thinking { on: false, shown: true }) };
+    let Some(value) = fields.get("thinking") else {
+        return Ok(Thinking { on: false, shown: true, budget: None });
+    };
     let mut fields = Fields::new("thinking".into(), value)?;
     fields.need("type")?;
     let kind = fields.one_of("type", &["enabled", "disabled", "adaptive"])?;
     let shown = fields.one_of("display", &["summarized", "omitted"])? != Some("omitted");
+    let mut budget = None;
     if kind == Some("enabled") {
         fields.need("budget_tokens")?;
-        let budget = at_least(&mut fields, "budget_tokens", MIN_BUDGET)?;
+        budget = at_least(&mut fields, "budget_tokens", MIN_BUDGET)?;
         if budget.zip(max_tokens).is_some_and(|(budget, max)| budget >= max) {
             return Err(invalid("thinking.budget_tokens", "The budget must be smaller than `max_tokens`."));
         }
     }
     fields.done()?;
-    Ok(Thinking { on: kind != Some("disabled"), shown })
+    Ok(Thinking { on: kind != Some("disabled"), shown, budget })
 }
 
 /// Templates know three efforts.

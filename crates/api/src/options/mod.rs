@@ -54,6 +54,8 @@ pub struct GenerationOptions {
     pub min_tokens: i64,
     /// Most tokens of reasoning; -1 is no limit. Conversations only.
     pub thinking_token_budget: Option<i64>,
+    /// Where that can't be kept, it is left out instead of refused.
+    pub thinking_budget_is_a_wish: bool,
     /// Most tokens to sample.
     pub max_tokens: Option<i64>,
     /// What the client called `max_tokens` (for error messages).
@@ -109,6 +111,7 @@ impl Default for GenerationOptions {
             ignore_eos: false,
             min_tokens: 0,
             thinking_token_budget: None,
+            thinking_budget_is_a_wish: false,
             max_tokens: None,
             max_tokens_name: "max_tokens",
             max_tokens_default: MaxTokensDefault::RestOfContext,

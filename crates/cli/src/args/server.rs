@@ -97,6 +97,13 @@ pub(crate) struct ServerArgs {
     /// Largest request body
     #[arg(long, value_name = "BYTES", default_value = "16M", value_parser = units::bytes)]
     pub(crate) max_body_size: u64,
+    /// Most tokens of reasoning in one answer: then the model has to close it and to answer [default: no limit]
+    #[arg(long, value_name = "N", value_parser = units::positive)]
+    pub(crate) max_thinking_tokens: Option<usize>,
+    /// Tokens of an answer, at most half of it, that reasoning must leave for what follows it, unless the request has a
+    /// budget of its own; 0 lets reasoning take all
+    #[arg(long, value_name = "N", default_value_t = 0)]
+    pub(crate) answer_reserve: usize,
     /// File in which answers of /v1/responses are kept across restarts [default: memory only]
     #[arg(long, value_name = "PATH")]
     pub(crate) response_store: Option<PathBuf>,

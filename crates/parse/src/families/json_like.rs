@@ -88,6 +88,7 @@ pub(super) const COMMAND_R: ToolFamily = ToolFamily {
         ("<|START_TEXT|>", ""),
         ("<|END_TEXT|>", ""),
     ],
+    writes: &[CallShape::COMMAND_R],
     ..PLAIN
 };
 
@@ -122,7 +123,7 @@ pub(super) const JSON: ToolFamily = ToolFamily {
 
 /// `[f(a=1), g(b="x")]`
 pub(super) const PYTHONIC: ToolFamily =
-    ToolFamily { names: &["pythonic"], sections: &[BARE_PYTHON], ..PLAIN };
+    ToolFamily { names: &["pythonic"], sections: &[BARE_PYTHON], writes: &[CallShape::PYTHON], ..PLAIN };
 
 /// The same, between markers or not.
 pub(super) const LLAMA4: ToolFamily = ToolFamily {
@@ -138,6 +139,7 @@ pub(super) const LLAMA4: ToolFamily = ToolFamily {
         BARE_BRACKET,
         BARE_OBJECT,
     ],
+    writes: &[CallShape::PYTHON],
     ..PLAIN
 };
 
@@ -150,6 +152,7 @@ pub(super) const LFM2: ToolFamily = ToolFamily {
         close: &["<|tool_call_end|>"],
         bare: false,
     }],
+    writes: &[CallShape::python("<|tool_call_start|>", "<|tool_call_start|>[", ", ", "]<|tool_call_end|>")],
     ..PLAIN
 };
 
@@ -162,6 +165,7 @@ pub(super) const OLMO3: ToolFamily = ToolFamily {
         close: &["</function_calls>"],
         bare: false,
     }],
+    writes: &[CallShape::python("<function_calls>", "<function_calls>\n", "\n", "\n</function_calls>")],
     ..PLAIN
 };
 
@@ -180,5 +184,6 @@ pub(super) const AUTO: ToolFamily = ToolFamily {
         BARE_BRACKET,
         BARE_OBJECT,
     ],
+    writes: &[CallShape::LIST],
     ..PLAIN
 };

@@ -46,6 +46,7 @@ pub(super) const KIMI_K2: ToolFamily = ToolFamily {
         close: &["<|tool_calls_section_end|>"],
         bare: false,
     }],
+    writes: &[CallShape::KIMI_K2],
     ..PLAIN
 };
 
@@ -110,12 +111,17 @@ pub(super) const GEMMA4: ToolFamily = ToolFamily {
         },
         TOOL_CODE,
     ],
+    writes: &[CallShape::GEMMA4, CallShape::FUNCTIONGEMMA],
     ..PLAIN
 };
 
 /// What prompts make of Gemma 3, which has no format of its own: Python in a fence or a list, or JSON.
-pub(super) const GEMMA3: ToolFamily =
-    ToolFamily { names: &["gemma3", "gemma"], sections: &[TOOL_CODE, FENCED, BARE_BRACKET], ..PLAIN };
+pub(super) const GEMMA3: ToolFamily = ToolFamily {
+    names: &["gemma3", "gemma"],
+    sections: &[TOOL_CODE, FENCED, BARE_BRACKET],
+    writes: &[CallShape::LIST],
+    ..PLAIN
+};
 
 /// `<|tool_call:begin|>ID<|tool_call:name|>f<|tool_call:args|>{"a": 1}<|tool_call:end|>`
 pub(super) const SOLAR: ToolFamily = ToolFamily {
@@ -131,6 +137,7 @@ pub(super) const SOLAR: ToolFamily = ToolFamily {
         close: &["<|calls|>"],
         bare: false,
     }],
+    writes: &[CallShape::SOLAR],
     ..PLAIN
 };
 

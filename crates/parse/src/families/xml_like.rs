@@ -18,6 +18,7 @@ pub(super) const HERMES: ToolFamily = ToolFamily {
 pub(super) const QWEN3_CODER: ToolFamily = ToolFamily {
     names: &["qwen3_coder", "qwen3_xml", "qwen3.5", "nemotron", "nemotron3", "step3p5", "step3.5", "step"],
     sections: &[TOOL_CALL, LONE_FUNCTION],
+    writes: &[CallShape::FUNCTION],
     ..PLAIN
 };
 
@@ -33,6 +34,7 @@ pub(super) const SEED_OSS: ToolFamily = ToolFamily {
         },
         LONE_FUNCTION,
     ],
+    writes: &[CallShape::SEED_OSS],
     ..PLAIN
 };
 
@@ -62,8 +64,12 @@ macro_rules! invokes {
 /// `<minimax:tool_call><invoke name="f"><parameter name="a">1</parameter></invoke></minimax:tool_call>`
 pub(super) const MINIMAX: Section = invokes!("minimax:tool_call", "", false);
 
-pub(super) const MINIMAX_M2: ToolFamily =
-    ToolFamily { names: &["minimax_m2", "minimax"], sections: &[MINIMAX], ..PLAIN };
+pub(super) const MINIMAX_M2: ToolFamily = ToolFamily {
+    names: &["minimax_m2", "minimax"],
+    sections: &[MINIMAX],
+    writes: &[CallShape::MINIMAX_M2],
+    ..PLAIN
+};
 
 /// DeepSeek's markup language since V3.2; parameters say whether they are strings.
 pub(super) const DEEPSEEK_V32: ToolFamily = ToolFamily {
@@ -72,12 +78,17 @@ pub(super) const DEEPSEEK_V32: ToolFamily = ToolFamily {
         invokes!("｜DSML｜function_calls", "｜DSML｜", false),
         invokes!("｜DSML｜tool_calls", "｜DSML｜", false),
     ],
+    writes: &[CallShape::DEEPSEEK_V32],
     ..PLAIN
 };
 
 /// Muse's `<atem:invoke>`, each in a message of its own.
-pub(super) const MUSE: ToolFamily =
-    ToolFamily { names: &["muse"], sections: &[invokes!("atem:function_calls", "atem:", false)], ..PLAIN };
+pub(super) const MUSE: ToolFamily = ToolFamily {
+    names: &["muse"],
+    sections: &[invokes!("atem:function_calls", "atem:", false)],
+    writes: &[CallShape::MUSE],
+    ..PLAIN
+};
 
 /// `f<arg_key>a</arg_key><arg_value>1</arg_value>` in `<tool_call>`.
 pub(super) const GLM: ToolFamily = ToolFamily {
@@ -115,6 +126,7 @@ pub(super) const GLM: ToolFamily = ToolFamily {
         close: &["</tool_call>"],
         bare: false,
     }],
+    writes: &[CallShape::GLM],
     ..PLAIN
 };
 
@@ -141,5 +153,6 @@ pub(super) const HUNYUAN_V3: ToolFamily = ToolFamily {
         },
         super::json_like::TOOL_CALLS_TAG,
     ],
+    writes: &[CallShape::HUNYUAN],
     ..PLAIN
 };

@@ -2,7 +2,9 @@
 
 use std::collections::{HashMap, HashSet};
 
-use millrace_api::{ApiError, ChatInput, ErrorKind, Limits, ServerTools, ToolChoice};
+use millrace_api::{
+    ApiError, ChatInput, ErrorKind, Limits, ListedTool, ServerCallNews, ServerTools, ToolChoice,
+};
 use millrace_mcp::{Manager, ServerState, Tool};
 use serde_json::{Value, json};
 
@@ -13,6 +15,10 @@ const RETRY: u32 = 2;
 #[derive(Debug, Default)]
 pub(super) struct Chosen {
     by_name: HashMap<String, Tool>,
+    /// Full names of those whose calls wait for the client.
+    asking: HashSet<String>,
+    /// What the client is told of them.
+    lists: Vec<ServerCallNews>,
 }
 
 impl Chosen {
@@ -20,6 +26,21 @@ impl Chosen {
     /// the prefix out.
     pub(super) fn find(&self, name: &str) -> Option<&Tool> {
         self.by_name.get(name)
+    }
+
+    /// The tool of this server that it knows by this name.
+    pub(super) fn of_server(&self, server: &str, own_name: &str) -> Option<&Tool> {
+        self.by_name.values().find(|tool| tool.server == server && tool.own_name == own_name)
+    }
+
+    /// Whether a call of this tool waits for the client.
+    pub(super) fn asks(&self, tool: &Tool) -> bool {
+        self.asking.contains(&tool.name)
+    }
+
+    /// What the client is told first.
+    pub(super) fn take_lists(&mut self) -> Vec<ServerCallNews> {
+        std::mem::take(&mut self.lists)
     }
 }
 
@@ -35,7 +56,9 @@ pub(super) fn choose(
 ) -> Result<Chosen, ApiError> {
     check_servers(manager, wanted)?;
     let of_servers = |tool: &Tool| wanted.servers.as_ref().is_none_or(|names| names.contains(&tool.server));
-    let offered: Vec<Tool> = manager.tools().into_iter().filter(of_servers).collect();
+    let offers = |tool: &Tool| of_servers(tool) && wanted.offers(&tool.server, &tool.own_name);
+    let offered: Vec<Tool> = manager.tools().into_iter().filter(offers).collect();
+    check_rules(&offered, wanted)?;
     let tools = match &wanted.tools {
         None => offered,
         Some(names) => pick(&offered, names)?,
@@ -54,27 +77,60 @@ pub(super) fn choose(
         let message = format!("`tools` and the MCP servers both have a tool `{}`. Rename yours.", tool.name);
         return Err(ApiError::invalid("tools", message));
     }
-    if chat.tools.is_empty() && !tools.is_empty() {
+    if chat.tools.is_empty() && !tools.is_empty() && chat.tool_choice == ToolChoice::None {
         // Without tools of its own, a request's choice is "none".
         chat.tool_choice = ToolChoice::Auto;
     }
     chat.tools.extend(tools.iter().map(definition));
-    Ok(names(tools, &client))
+    let asking = tools.iter().filter(|tool| wanted.asks(&tool.server, &tool.own_name));
+    let (asking, lists) = (asking.map(|tool| tool.name.clone()).collect(), lists(&tools, wanted));
+    Ok(Chosen { asking, lists, ..names(tools, &client) })
+}
+
+/// A rule that names a tool which isn't there is a mistake that its writer should see.
+fn check_rules(offered: &[Tool], wanted: &ServerTools) -> Result<(), ApiError> {
+    for rule in &wanted.rules {
+        let is_there =
+            |name: &String| offered.iter().any(|tool| tool.server == rule.server && tool.own_name == *name);
+        if let Some(name) = rule.tools.iter().flatten().find(|name| !is_there(name)) {
+            let shown: String = name.chars().take(100).collect();
+            let message = format!(
+                "`allowed_tools` names `{shown}`, which the MCP server `{}` doesn't have; GET /v1/mcp/tools lists its tools.",
+                rule.server
+            );
+            return Err(ApiError::invalid("tools", message));
+        }
+    }
+    Ok(())
+}
+
+fn lists(tools: &[Tool], wanted: &ServerTools) -> Vec<ServerCallNews> {
+    let listed = |tool: &Tool| ListedTool {
+        name: tool.own_name.clone(),
+        description: tool.description.clone(),
+        parameters: Value::Object((*tool.parameters).clone()),
+    };
+    let list = |server: &String| ServerCallNews::Listed {
+        server: server.clone(),
+        tools: tools.iter().filter(|tool| tool.server == *server).map(listed).collect(),
+    };
+    wanted.rules.iter().filter(|rule| rule.list).map(|rule| list(&rule.server)).collect()
 }
 
 fn check_servers(manager: &Manager, wanted: &ServerTools) -> Result<(), ApiError> {
+    let param = if wanted.rules.is_empty() { "mcp.servers" } else { "tools" };
     let known = manager.servers();
     for name in wanted.servers.iter().flatten() {
         let Some(server) = known.iter().find(|server| server.name == *name) else {
             let shown: String = name.chars().take(100).collect();
             let message =
                 format!("There is no MCP server `{shown}`; GET /v1/mcp/servers lists those there are.");
-            return Err(ApiError::invalid("mcp.servers", message));
+            return Err(ApiError::invalid(param, message));
         };
         if server.state != ServerState::Ready {
             let message = format!("The MCP server `{name}` is not ready ({}).", server.state.as_str());
             let error = ApiError::unavailable(message, RETRY);
-            return Err(ApiError { param: Some("mcp.servers".into()), ..error });
+            return Err(ApiError { param: Some(param.into()), ..error });
         }
     }
     Ok(())
@@ -134,7 +190,7 @@ fn names(tools: Vec<Tool>, client: &HashSet<String>) -> Chosen {
     }
     // Full names go over own ones that look the same.
     by_name.extend(tools.into_iter().map(|tool| (tool.name.clone(), tool)));
-    Chosen { by_name }
+    Chosen { by_name, ..Chosen::default() }
 }
 
 /// A request for tools on a server that has none.
@@ -156,6 +212,14 @@ pub(super) mod tests {
             own_name: own_name.into(),
             description: String::new(),
             parameters: Arc::default(),
+        }
+    }
+
+    impl Chosen {
+        /// The same, of which each waits for the client.
+        pub(in crate::agent) fn asking(mut self) -> Self {
+            self.asking = self.by_name.values().map(|tool| tool.name.clone()).collect();
+            self
         }
     }
 

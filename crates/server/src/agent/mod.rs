@@ -4,6 +4,7 @@
 //! To a vendor's encoder it is one answer: one stream of neutral events, the calls as
 //! [`ServerCallNews`](millrace_api::ServerCallNews), usage summed over the rounds.
 
+mod approved;
 mod choose;
 mod rounds;
 mod turn;

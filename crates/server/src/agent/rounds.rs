@@ -13,14 +13,14 @@ use futures::{
 };
 use millrace_api::{
     ApiError, Approval, ChatEvent, ChatInput, Delta, End, EndReason, GenerationRequest, Input,
-    ServerCallNews, ServerTools, ToolChoice,
+    MaxTokensDefault, ServerCallNews, ServerTools, ToolChoice,
 };
 use tokio::{select, time::timeout};
 
 use super::{
-    AgentLimits, Answer,
+    AgentLimits, Answer, approved,
     choose::{Chosen, choose, no_servers},
-    turn::{Call, Totals, Turn},
+    turn::{Call, Totals, Turn, object},
 };
 use crate::{Generation, http::App, keys::Caller, service::ActiveGuard};
 
@@ -33,6 +33,10 @@ struct AgentLoop {
     /// Whether the server runs calls; if not, the client gets them.
     ours: bool,
     rounds_left: usize,
+    /// Calls that may still be run.
+    calls_left: usize,
+    /// What the client is told before the model speaks.
+    opening: Vec<ServerCallNews>,
     limits: AgentLimits,
     output_left: usize,
     begin: Instant,
@@ -56,7 +60,7 @@ enum Phase {
 type Running = Buffered<Iter<std::vec::IntoIter<BoxFuture<'static, Said>>>>;
 
 /// What a call came to: text for the model, and whether it is an error.
-type Said = (String, bool);
+pub(super) type Said = (String, bool);
 
 /// Starts the first round.
 ///
@@ -72,25 +76,31 @@ pub(super) async fn start(
     if request.options.n != 1 {
         return Err(ApiError::invalid("n", "With `mcp`, a request has one answer: `n` must be 1."));
     }
-    let chosen = choose(manager, wanted, chat(&mut request)?, &app.config.limits)?;
+    let mut chosen = choose(manager, wanted, chat(&mut request)?, &app.config.limits)?;
     let begin = Instant::now();
     let time = request.options.time_limit().or(app.config.request_timeout);
     let guard = app.service.enter(names, request.model.as_deref());
     let caller = Caller::current();
+    let limits = AgentLimits::default();
+    let mut opening = chosen.take_lists();
+    let news = approved::run(&app, &chosen, wanted, chat(&mut request)?, &limits).await;
+    let approved = wanted.approved.len();
+    opening.extend(news);
     // Its own entry in the table has no names: the guard's has them, for the whole answer.
     let generation = app.service.generate(request.clone(), Vec::new()).await?;
     let model = generation.model().name().to_owned();
-    let limits = AgentLimits::default();
     let state = AgentLoop {
         request,
         chosen,
         ours: wanted.approval == Approval::Never,
         rounds_left: wanted.max_rounds,
+        calls_left: wanted.max_calls.unwrap_or(usize::MAX),
+        opening,
         output_left: limits.output_bytes,
         limits,
         begin,
         deadline: time.and_then(|time| begin.checked_add(time)),
-        totals: Totals::default(),
+        totals: Totals { server_calls: approved, ..Totals::default() },
         phase: Phase::Speaking { generation, turn: Turn::default() },
         ready: VecDeque::new(),
         guard,
@@ -135,6 +145,11 @@ impl AgentLoop {
             Some(ChatEvent::Start(start)) => {
                 if self.totals.usage.prompt_tokens == 0 {
                     self.ready.push_back(ChatEvent::Start(start));
+                    let server_calls = std::mem::take(&mut self.opening);
+                    if !server_calls.is_empty() {
+                        let delta = Delta { server_calls, ..self.delta() };
+                        self.ready.push_back(ChatEvent::Delta(Box::new(delta)));
+                    }
                 }
             }
             Some(ChatEvent::Delta(delta)) => {
@@ -171,10 +186,11 @@ impl AgentLoop {
             .iter()
             .enumerate()
             .map(|(place, call)| {
-                let allowed = place < self.limits.calls_per_round;
+                let allowed = place < self.limits.calls_per_round.min(self.calls_left);
                 run(self.app.clone(), call.clone(), time, allowed).boxed()
             })
             .collect();
+        self.calls_left = self.calls_left.saturating_sub(calls.len());
         let results = iter(running).buffered(self.limits.concurrent_calls);
         self.phase = Phase::Running { turn, calls, results, outputs: Vec::new() };
     }
@@ -220,6 +236,12 @@ impl AgentLoop {
         options.max_tokens = options.max_tokens.map(|most| most - used);
         if options.max_tokens.is_some_and(|left| left <= 0) {
             return Ok(None);
+        }
+        if let MaxTokensDefault::Fixed(most) = &mut options.max_tokens_default {
+            *most = most.saturating_sub(self.totals.usage.completion_tokens);
+            if *most == 0 {
+                return Ok(None);
+            }
         }
         // These were about the first prompt and the first words.
         (options.min_tokens, options.prompt_logprobs) = (0, None);
@@ -283,16 +305,24 @@ impl AgentLoop {
 
 /// Runs one call. Whatever goes wrong is told to the model, which may do better.
 async fn run(app: Arc<App>, call: Call, time: Duration, allowed: bool) -> Said {
-    let (Some(manager), Some(tool)) = (&app.mcp, &call.tool) else {
-        return ("The tool is not here.".into(), true);
-    };
+    let Some(tool) = &call.tool else { return not_here() };
     if !allowed {
-        return ("The call was not run: there were too many at once.".into(), true);
+        return ("The call was not run: there were too many.".into(), true);
     }
-    let Some(arguments) = call.arguments() else {
+    run_tool(&app, &tool.name, &call.arguments, time).await
+}
+
+pub(super) fn not_here() -> Said {
+    ("The tool is not here.".into(), true)
+}
+
+/// Runs a tool by its full name.
+pub(super) async fn run_tool(app: &App, name: &str, arguments: &str, time: Duration) -> Said {
+    let Some(manager) = &app.mcp else { return not_here() };
+    let Some(arguments) = object(arguments) else {
         return ("The call was not run: its arguments are no JSON object.".into(), true);
     };
-    match timeout(time, manager.call(&tool.name, arguments)).await {
+    match timeout(time, manager.call(name, arguments)).await {
         Ok(Ok(output)) => (output.text, output.is_error),
         Ok(Err(error)) => (format!("The call failed: {error}."), true),
         Err(_) => ("The call was not finished: the time for this answer is over.".into(), true),

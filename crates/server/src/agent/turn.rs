@@ -1,6 +1,6 @@
 //! What the model says in one round, told apart into the client's part and ours.
 
-use millrace_api::{ChatEvent, Delta, End, EndReason, Part, ServerCallNews};
+use millrace_api::{CallApproval, ChatEvent, Delta, End, EndReason, Part, ServerCallNews};
 use millrace_mcp::Tool;
 use millrace_types::Usage;
 use serde_json::{Map, Value, json};
@@ -35,6 +35,8 @@ pub(super) struct Call {
     pub(super) index: usize,
     /// `None`: the client's.
     pub(super) tool: Option<Tool>,
+    /// The client has to approve it first.
+    asked: bool,
     pub(super) id: String,
     /// As the model wrote it.
     name: String,
@@ -80,7 +82,7 @@ impl Turn {
                     let Some(call) = self.calls.get_mut(index) else { continue };
                     call.complete = complete;
                     match call.tool {
-                        Some(_) if complete => {}
+                        Some(_) if complete => split.news(ServerCallNews::Complete { index: call.index }),
                         Some(_) => split.news(ServerCallNews::Result {
                             index: call.index,
                             output: "The call broke off and was not run.".into(),
@@ -108,16 +110,19 @@ impl Turn {
         let tool = found.filter(|_| ours);
         let earlier = self.calls.iter().filter(|call| call.tool.is_some() == tool.is_some()).count();
         let index = earlier + if tool.is_some() { before.server_calls } else { before.client_calls };
+        let asked = tool.as_ref().is_some_and(|tool| chosen.asks(tool));
         match &tool {
             Some(tool) => split.news(ServerCallNews::Begin {
                 index,
                 id: id.clone(),
                 server: tool.server.clone(),
                 name: shown,
+                own_name: tool.own_name.clone(),
+                approval: if asked { CallApproval::Wanted } else { CallApproval::NotNeeded },
             }),
             None => split.part(Part::ToolCall { index, id: id.clone(), name: shown }),
         }
-        self.calls.push(Call { index, tool, id, name, arguments: String::new(), complete: false });
+        self.calls.push(Call { index, tool, asked, id, name, arguments: String::new(), complete: false });
     }
 
     /// How the round ended, as the engine has it.
@@ -128,13 +133,13 @@ impl Turn {
     /// The calls that the server has to run.
     pub(super) fn to_run(&self) -> Vec<Call> {
         let ended_well = self.end().reason == EndReason::Stop;
-        let runs = |call: &&Call| ended_well && call.complete && call.tool.is_some();
+        let runs = |call: &&Call| ended_well && call.complete && call.tool.is_some() && !call.asked;
         self.calls.iter().filter(runs).cloned().collect()
     }
 
     /// Whether the client has to do something before the model can go on.
     pub(super) fn calls_client(&self) -> bool {
-        self.calls.iter().any(|call| call.tool.is_none())
+        self.calls.iter().any(|call| call.tool.is_none() || call.asked)
     }
 
     /// The totals after this round, of which `usage` tells all.
@@ -166,14 +171,12 @@ impl Turn {
     }
 }
 
-impl Call {
-    /// The arguments, if they are an object. A call without any has an empty one.
-    pub(super) fn arguments(&self) -> Option<Map<String, Value>> {
-        if self.arguments.trim().is_empty() {
-            return Some(Map::new());
-        }
-        serde_json::from_str(&self.arguments).ok()
+/// Arguments, if they are an object. A call without any has an empty one.
+pub(super) fn object(arguments: &str) -> Option<Map<String, Value>> {
+    if arguments.trim().is_empty() {
+        return Some(Map::new());
     }
+    serde_json::from_str(arguments).ok()
 }
 
 /// Counts of two rounds together.

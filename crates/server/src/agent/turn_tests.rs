@@ -44,7 +44,7 @@ fn calls_go_to_those_who_run_them() {
     let deltas = shown(turn.take(delta(parts, stop()), &chosen(), true, BEFORE));
     let kinds: Vec<(usize, usize, usize)> =
         deltas.iter().map(|d| (d.parts.len(), d.server_calls.len(), d.token_ids.len())).collect();
-    assert_eq!(kinds, [(2, 0, 2), (0, 2, 0), (3, 0, 0), (0, 2, 0)]);
+    assert_eq!(kinds, [(2, 0, 2), (0, 3, 0), (3, 0, 0), (0, 3, 0)]);
     assert!(
         deltas.iter().all(|d| d.end.is_none() && d.usage.completion_tokens == 55 && d.reasoning_tokens == 9)
     );
@@ -112,17 +112,21 @@ fn with_approval_the_client_gets_full_names() {
 
 #[test]
 fn arguments_are_objects() {
-    let arguments = |text: &str| {
-        let call = Call {
-            index: 0,
-            tool: None,
-            id: String::new(),
-            name: String::new(),
-            arguments: text.into(),
-            complete: true,
-        };
-        call.arguments().map(|map| map.len())
-    };
+    let arguments = |text: &str| object(text).map(|map| map.len());
     assert_eq!([" ", "{}", "{\"a\": {}}"].map(arguments), [Some(0), Some(0), Some(1)]);
     assert_eq!(["[]", "1", "{", "null"].map(arguments), [None; 4]);
+}
+
+#[test]
+fn calls_that_wait_for_the_client_are_not_run() {
+    let mut turn = Turn::default();
+    let deltas = shown(turn.take(
+        delta(call(0, "now", "{}", true).into(), stop()),
+        &chosen().asking(),
+        true,
+        Totals::default(),
+    ));
+    let asked = |news: &ServerCallNews| matches!(news, ServerCallNews::Begin { approval: CallApproval::Wanted, own_name, .. } if own_name == "now");
+    assert!(deltas[0].server_calls.iter().any(asked), "{deltas:?}");
+    assert!(turn.to_run().is_empty() && turn.calls_client());
 }

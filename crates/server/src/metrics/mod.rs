@@ -6,6 +6,7 @@
 mod buckets;
 mod histogram;
 mod http;
+mod mcp;
 mod request;
 mod scrape;
 mod store;

@@ -6,10 +6,12 @@ use std::sync::{
 };
 
 use millrace_engine::{EngineStats, ITERATION_TOKEN_BUCKETS, MASK_SECONDS_BUCKETS};
+use millrace_mcp::ServerStatus;
 
 use super::{
     HttpMetrics, ModelMetrics, Outcome, StoreMetrics,
     histogram::Snapshot,
+    mcp,
     text::{Labels, TextWriter},
 };
 use crate::{
@@ -27,6 +29,7 @@ pub(crate) fn scrape(
     http: &HttpMetrics,
     store: &StoreMetrics,
     keys: &[Arc<Key>],
+    tools: &[ServerStatus],
 ) -> String {
     let states = models.reports();
     let models = models.histories();
@@ -40,6 +43,7 @@ pub(crate) fn scrape(
     write_keys(&mut writer, keys);
     http.write(&mut writer);
     store.write(&mut writer);
+    mcp::write(&mut writer, tools);
     writer.finish()
 }
 

@@ -2,6 +2,8 @@
 //! reasoning and calls → events.
 
 mod active;
+mod calls;
+mod framed;
 mod generation;
 mod late_system;
 mod offload;
@@ -10,6 +12,8 @@ mod reading;
 mod render;
 mod sequence;
 mod structure;
+mod text_rules;
+mod thinking;
 
 use std::{
     collections::HashMap,

@@ -8,9 +8,10 @@ use millrace_types::{Constraint, SamplingParams, TokenId};
 use serde_json::Value;
 
 use super::{
-    reading::{Reading, thinking_limit},
+    reading::Reading,
     render::render,
     structure::{after_reasoning, constraint},
+    thinking::{ThinkingBounds, thinking_limit},
 };
 use crate::ServedModel;
 
@@ -50,7 +51,8 @@ pub(super) fn prepare(
         // Also for texts: a tokenizer may know tokens that the model's embedding doesn't have.
         rules.check_tokens("prompt", &tokens)?;
         let resolved = options.resolve(&rules, &model.parts.defaults, tokens.len())?;
-        let thinking = thinking_limit(model, options.thinking_token_budget, reading.as_ref())?;
+        let bounds = ThinkingBounds::new(options, limits, resolved.max_tokens);
+        let thinking = thinking_limit(model, bounds, reading.as_ref())?;
         let mut sampling = SamplingParams { bad_words: bad_words.clone(), thinking, ..resolved };
         let constraint =
             held_to.clone().map(|inner| after_reasoning(model, inner, reading.as_ref())).transpose()?;

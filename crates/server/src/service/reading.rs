@@ -4,7 +4,7 @@ use std::sync::Arc;
 
 use millrace_api::{ApiError, ChatInput, Delta, Part};
 use millrace_parse::{Event, Families, Parser, Start, Tools};
-use millrace_types::{ThinkingLimit, TokenId};
+use millrace_types::TokenId;
 
 use crate::{ServedModel, formats::Format};
 
@@ -66,28 +66,6 @@ impl Reading {
     pub(super) fn markers(&self) -> Arc<[TokenId]> {
         self.format.markers.clone()
     }
-}
-
-/// The limit on the reasoning of one answer, if the request has one.
-///
-/// # Errors
-/// A 400 if it can't be kept: for raw text, and for models whose reasoning doesn't stand between two tokens.
-pub(super) fn thinking_limit(
-    model: &ServedModel,
-    budget: Option<i64>,
-    reading: Option<&Reading>,
-) -> Result<Option<ThinkingLimit>, ApiError> {
-    // Anything below 0 is no limit.
-    let Some(budget) = budget.and_then(|budget| usize::try_from(budget).ok()) else { return Ok(None) };
-    let limit = reading.and_then(|reading| {
-        let (open, close) = reading.mark_tokens(model)?;
-        Some(ThinkingLimit { budget, open, close, inside: reading.start == Start::Reasoning })
-    });
-    limit.map(Some).ok_or_else(|| {
-        let message = "`thinking_token_budget` can't be kept here: it needs a conversation with a model that begins \
-                       and ends its reasoning with tokens of their own, and its reasoning parser. Leave it out.";
-        ApiError::invalid("thinking_token_budget", message)
-    })
 }
 
 /// The tokens between which reasoning stands: of a family's pairs, the first that the model has both of.

@@ -1,12 +1,11 @@
 //! What an answer is held to: the request's format, calls that it must make, and strict tools, as one constraint.
 
 use millrace_api::{ApiError, ChatInput, ErrorKind, Input, Structure, ToolChoice};
-use millrace_grammar::{AfterReasoning, Expr, GrammarError, Source, Tag, Whitespace};
-use millrace_parse::{CallShape, Start};
+use millrace_grammar::{AfterReasoning, Expr, GrammarError, Source};
+use millrace_parse::Start;
 use millrace_types::{Constraint, TokenId};
-use serde_json::{Value, json};
 
-use super::reading::Reading;
+use super::{calls::Calls, framed, reading::Reading};
 use crate::ServedModel;
 
 /// Seconds after which a client may try again when too many grammars are being compiled.
@@ -51,7 +50,7 @@ fn refusal(error: &GrammarError, param: &str) -> ApiError {
 
 /// What the tools of a conversation want.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
-enum Wish {
+pub(super) enum Wish {
     Nothing,
     /// Calls of strict tools have to fit, if there are any.
     Strict,
@@ -78,14 +77,8 @@ fn source(
 ) -> Result<Option<(Source, String)>, ApiError> {
     let families = model.parts.families;
     let wish = chat.map_or(Wish::Nothing, |chat| Wish::of(chat, families.tool().is_some()));
-    if chat.is_some() && families.is_framed() && (structure.is_some() || wish != Wish::Nothing) {
-        let family = families.tool().or(families.reasoning()).unwrap_or_default();
-        let param = structure.map_or("tool_choice", |structure| &structure.param);
-        let message = format!(
-            "The answers of this model are framed in its own format ({family}), which can't be constrained yet. Leave \
-             `{param}` out."
-        );
-        return Err(ApiError::invalid(param, message));
+    if let Some(chat) = chat.filter(|_| families.is_framed()) {
+        return framed::source(chat, wish, structure);
     }
     match (chat.filter(|chat| chat.may_call()), structure) {
         (_, None) if wish == Wish::Nothing => Ok(None),
@@ -97,18 +90,7 @@ fn source(
         // The format or calls, as the model likes.
         (Some(chat), Some(structure)) => {
             let calls = Calls::new(model, chat, "tools")?.expr(1);
-            let source = match &structure.source {
-                Source::Json { schema, whitespace } => {
-                    Expr::Json { schema: schema.clone(), whitespace: whitespace.clone() }
-                }
-                Source::Regex(pattern) => Expr::Regex(pattern.clone()),
-                Source::Choice(texts) => Expr::Any(texts.iter().cloned().map(Expr::Literal).collect()),
-                Source::Expr(expr) => expr.clone(),
-                Source::Grammar(_) => {
-                    let message = "A grammar can't be combined with `tools`; leave one of them out.";
-                    return Err(ApiError::invalid(&structure.param, message));
-                }
-            };
+            let source = part(structure)?;
             Ok(Some((Source::Expr(Expr::Any(vec![source, calls])), structure.param.clone())))
         }
         (None, Some(structure)) => Ok(Some((structure.source.clone(), structure.param.clone()))),
@@ -121,102 +103,24 @@ fn source(
     }
 }
 
-/// Calls of a conversation's tools in a model's own format.
-struct Calls<'a> {
-    shape: &'a CallShape,
-    /// Name and schema of each tool that may be called.
-    tools: Vec<(&'a str, Value)>,
-    most: Option<usize>,
-    family: &'static str,
-}
-
-impl<'a> Calls<'a> {
-    fn new(model: &ServedModel, chat: &'a ChatInput, param: &str) -> Result<Self, ApiError> {
-        let families = model.parts.families;
-        let family = families.tool().unwrap_or("none");
-        let Some(shape) = shape(model) else {
-            let message = format!(
-                "Calls can't be held to a grammar in this model's tool-call format ({family}). Use `tool_choice` \"auto\" or \
-                 \"none\" and no `strict` tools, or name another format with --tool-call-parser."
-            );
-            return Err(ApiError::invalid(param, message));
-        };
-        let strict = |name: &str| {
-            chat.tool_choice != ToolChoice::Auto || chat.strict_tools.iter().any(|own| own == name)
-        };
-        let tools = chat.tools.iter().filter_map(|tool| {
-            let function = &tool["function"];
-            let name = function["name"].as_str()?;
-            let wanted = !matches!(&chat.tool_choice, ToolChoice::Named(only) if only != name);
-            wanted.then(|| (name, schema(&function["parameters"], strict(name))))
-        });
-        let most = (!chat.parallel_tool_calls).then_some(1);
-        Ok(Self { shape, tools: tools.collect(), most, family })
-    }
-
-    /// So many calls at least, and nothing else.
-    fn expr(&self, min: usize) -> Expr {
-        let calls = self.repeated(self.one(self.shape.before), min);
-        Expr::Seq(vec![literal(self.shape.begin), calls, literal(self.shape.end)])
-    }
-
-    /// Text, and calls wherever the model wants them.
-    fn among_text(&self) -> Result<Expr, ApiError> {
-        let CallShape { marker, begin, before, end, .. } = *self.shape;
-        if marker.is_empty() {
-            let message = format!(
-                "`strict` tools need a tool-call format that marks calls, which this model's ({}) doesn't. Set `tool_choice` \
-                 to \"required\", or leave `strict` out.",
-                self.family
-            );
-            return Err(ApiError::invalid("tools", message));
+/// A format as a part of a larger one.
+///
+/// # Errors
+/// A 400 for a grammar, which has rules of its own.
+pub(super) fn part(structure: &Structure) -> Result<Expr, ApiError> {
+    Ok(match &structure.source {
+        Source::Json { schema, whitespace } => {
+            Expr::Json { schema: schema.clone(), whitespace: whitespace.clone() }
         }
-        let behind = |text: &'static str| text.strip_prefix(marker).unwrap_or(text);
-        // With a frame around all calls there is one tag, otherwise each call is one.
-        let (rest, max) = if begin.is_empty() {
-            (self.one(behind(before)), self.most)
-        } else {
-            let calls = self.repeated(self.one(before), 1);
-            (Expr::Seq(vec![literal(behind(begin)), calls, literal(end)]), Some(1))
-        };
-        Ok(Expr::Free { tags: vec![Tag { trigger: marker.into(), rest }], min: 0, max })
-    }
-
-    fn repeated(&self, item: Expr, min: usize) -> Expr {
-        Expr::Repeat { item: Box::new(item), separator: self.shape.separator.into(), min, max: self.most }
-    }
-
-    fn one(&self, before: &str) -> Expr {
-        let tool = |(name, schema): &(&str, Value)| {
-            let arguments = Expr::Json { schema: schema.clone(), whitespace: Whitespace::Flexible };
-            Expr::Seq(vec![literal(&[name, self.shape.between].concat()), arguments])
-        };
-        let tools = Expr::Any(self.tools.iter().map(tool).collect());
-        Expr::Seq(vec![literal(before), tools, literal(self.shape.after)])
-    }
-}
-
-fn literal(text: &str) -> Expr {
-    Expr::Literal(text.to_owned())
-}
-
-/// A tool's schema; of one that isn't strict only that its arguments are an object. No parameters are an empty object.
-fn schema(parameters: &Value, strict: bool) -> Value {
-    match parameters {
-        _ if !strict => json!({"type": "object"}),
-        Value::Null => json!({"type": "object", "properties": {}, "additionalProperties": false}),
-        parameters => parameters.clone(),
-    }
-}
-
-/// The form in which the model writes calls: of those of its family, the first whose brackets are tokens of its own.
-fn shape(model: &ServedModel) -> Option<&'static CallShape> {
-    let shapes = model.parts.families.call_shapes();
-    let knows = |text: &str| {
-        let in_brackets = text.starts_with('[') && text.ends_with(']') && text.len() > 2;
-        !in_brackets || model.parts.tokenizer.token_to_id(text).is_some()
-    };
-    shapes.iter().find(|shape| shape.texts().into_iter().all(knows)).or(shapes.last())
+        Source::Regex(pattern) => Expr::Regex(pattern.clone()),
+        Source::Choice(texts) => Expr::Any(texts.iter().cloned().map(Expr::Literal).collect()),
+        Source::Expr(expr) => expr.clone(),
+        Source::Grammar(_) => {
+            let message = "A grammar can't be combined with `tools`, or with a model that frames its answers; use \
+                           another format, or leave the tools out.";
+            return Err(ApiError::invalid(&structure.param, message));
+        }
+    })
 }
 
 /// Lets the model reason before it obeys, if it may.

@@ -127,6 +127,45 @@ async fn forced_calls_have_the_models_format() {
 }
 
 #[tokio::test]
+async fn forced_calls_have_formats_that_are_no_json() {
+    let schema = json!({"type": "object", "properties": {"x": {"type": "string"}, "n": {"type": "integer"}},
+                        "required": ["x"], "additionalProperties": false});
+    let asked = body(json!({
+        "tools": [{"type": "function", "function": {"name": "f", "parameters": schema}}], "tool_choice": "required",
+    }));
+    for (family, good, bad) in [
+        (
+            "qwen3_coder",
+            "<tool_call>\n<function=f>\n<parameter=x>\na < b\n</parameter>\n<parameter=n>\n3\n</parameter>\n</function>\n</tool_call>",
+            "<tool_call>\n<function=f>\n<parameter=n>\n3\n</parameter>\n</function>\n</tool_call>",
+        ),
+        ("llama4_pythonic", "[f(x=\"a\", n=3)]", "[f(x=a)]"),
+        (
+            "kimi_k2",
+            "<|tool_calls_section_begin|><|tool_call_begin|>functions.f:0<|tool_call_argument_begin|>{\"x\": \"a\"}\
+             <|tool_call_end|><|tool_calls_section_end|>",
+            "<|tool_calls_section_begin|><|tool_call_begin|>functions.f<|tool_call_argument_begin|>{\"x\": \"a\"}\
+             <|tool_call_end|><|tool_calls_section_end|>",
+        ),
+        (
+            "harmony",
+            "<|channel|>analysis<|message|>Hm.<|end|><|start|>assistant<|channel|>commentary to=functions.f \
+             <|constrain|>json<|message|>{\"x\": \"a\"}",
+            "<|channel|>final<|message|>{\"x\": \"a\"}",
+        ),
+    ] {
+        let mut server = server(Some(family)).await;
+        let request = given(&mut server, CHAT, &asked).await;
+        assert!(accepts(&request, good), "{family}");
+        assert!(!accepts(&request, bad) && !accepts(&request, "no"), "{family}");
+    }
+    // Without tools, a format is the final message.
+    let mut server = server(Some("harmony")).await;
+    let request = given(&mut server, CHAT, &body(json!({"guided_choice": ["yes", "no"]}))).await;
+    assert!(accepts(&request, "<|channel|>final<|message|>yes") && !accepts(&request, "yes"));
+}
+
+#[tokio::test]
 async fn strict_tools_hold_calls_and_leave_text_alone() {
     let mut server = plain().await;
     let mut list = tools();
@@ -149,9 +188,14 @@ async fn strict_tools_hold_calls_and_leave_text_alone() {
 #[tokio::test]
 async fn formats_that_cannot_be_derived_are_named() {
     for (family, extra, word) in [
-        ("qwen3_coder", json!({"tool_choice": "required"}), "(qwen3_coder)"),
-        ("harmony", json!({"tool_choice": "required"}), "(harmony)"),
-        ("harmony", json!({"response_format": {"type": "json_object"}, "tools": null}), "(harmony)"),
+        ("functionary", json!({"tool_choice": "required"}), "(functionary)"),
+        (
+            "qwen3_coder",
+            json!({"tool_choice": "required", "tools": [{"type": "function", "function": {"name": "f", "parameters": {
+                "type": "object", "properties": {"x": {"type": ["string", "integer"]}}}}}]}),
+            "The tool `f` can't be forced or strict",
+        ),
+        ("harmony", json!({"guided_grammar": "start: \"a\""}), "A grammar can't be combined"),
         ("llama3_json", json!({}), "(llama3_json)"),
     ] {
         let server = server(Some(family)).await;

@@ -40,7 +40,10 @@ impl McpBody {
             servers: self.servers.clone(),
             tools: self.tools.clone(),
             max_rounds: usize::try_from(rounds).unwrap_or(1),
+            max_calls: None,
             approval,
+            rules: Vec::new(),
+            approved: Vec::new(),
         })
     }
 }
@@ -66,11 +69,12 @@ pub(super) struct McpCallBody {
     output: Option<String>,
 }
 
-/// News as a chunk has them; clients put together what has the same index.
-impl From<ServerCallNews> for McpCallBody {
-    fn from(news: ServerCallNews) -> Self {
-        match news {
-            ServerCallNews::Begin { index, id, server, name } => Self {
+impl McpCallBody {
+    /// News as a chunk has them, if it has them; clients put together what has the same index.
+    pub(super) fn of_news(news: ServerCallNews) -> Option<Self> {
+        Some(match news {
+            ServerCallNews::Listed { .. } | ServerCallNews::Complete { .. } => return None,
+            ServerCallNews::Begin { index, id, server, name, .. } => Self {
                 index: Some(index),
                 id: Some(id),
                 server: Some(server),
@@ -87,7 +91,7 @@ impl From<ServerCallNews> for McpCallBody {
                 output: Some(output),
                 ..Self::default()
             },
-        }
+        })
     }
 }
 
@@ -149,7 +153,14 @@ mod tests {
     fn news_put_together_are_the_call() {
         let mut calls = Vec::new();
         for news in [
-            ServerCallNews::Begin { index: 0, id: "c".into(), server: "s".into(), name: "s__t".into() },
+            ServerCallNews::Begin {
+                index: 0,
+                id: "c".into(),
+                server: "s".into(),
+                name: "s__t".into(),
+                own_name: "t".into(),
+                approval: crate::CallApproval::NotNeeded,
+            },
             ServerCallNews::Arguments { index: 0, delta: "{\"a\"".into() },
             ServerCallNews::Arguments { index: 0, delta: ":1}".into() },
             ServerCallNews::Arguments { index: 7, delta: "lost".into() },

@@ -84,7 +84,7 @@ impl ChatEncoder {
     fn delta(&mut self, head: &ReplyHead, delta: Delta) -> Option<Frame> {
         let called = self.note(&delta);
         let mut message = MessageDelta::of(delta.parts, self.reasoning);
-        message.mcp_calls = delta.server_calls.into_iter().map(McpCallBody::from).collect();
+        message.mcp_calls = delta.server_calls.into_iter().filter_map(McpCallBody::of_news).collect();
         let scored = self.logprobs && !delta.logprobs.is_empty();
         let shows_tokens = scored || (self.tokens.ids && !delta.token_ids.is_empty());
         if message.is_empty() && delta.end.is_none() && !shows_tokens {

@@ -7,6 +7,7 @@ use serde_json::Value;
 use super::{
     ids,
     items::Input,
+    mcp::{Approvals, check_approvals, server_tools},
     record::Record,
     tools::joined,
     types::{Item, ItemStatus, Message, Part, Role},
@@ -70,6 +71,7 @@ impl PromptBody {
         }
         check_size(&items, self.instructions.as_deref(), limits)?;
         check_calls(&items)?;
+        check_approvals(&items, &self.offer.servers)?;
         Ok(Conversation { prompt: self, options, items, own })
     }
 }
@@ -115,6 +117,7 @@ impl Conversation {
             strict_tools: offer.strict.clone(),
             tool_choice: offer.choice.clone(),
             parallel_tool_calls: *parallel_tool_calls,
+            server_tools: server_tools(&offer.servers, &self.items, self.prompt.max_calls),
             add_generation_prompt: true,
             template_kwargs: kwargs.clone(),
             ..ChatInput::default()
@@ -130,6 +133,7 @@ fn to_messages(instructions: Option<&str>, items: &[Item]) -> Vec<Value> {
         history.add_text("system", instructions);
     }
     let mut calls = HashSet::new();
+    let approvals = Approvals::of(items);
     let mut before = None;
     for item in items {
         if begins_message(before, item) {
@@ -152,6 +156,22 @@ fn to_messages(instructions: Option<&str>, items: &[Item]) -> Vec<Value> {
                 history.add_result(&output.call_id, &output.output.text());
             }
             Item::FunctionCallOutput(_) => {}
+            Item::McpCall(call) => {
+                let Some(result) = call.output.as_ref().or(call.error.as_ref()) else { continue };
+                history.add_call(call.id.clone(), joined(&call.server_label, &call.name), &call.arguments);
+                history.add_result(&call.id, result);
+            }
+            Item::McpApprovalRequest(request) => {
+                let Some(word) = approvals.word(request) else { continue };
+                let name = joined(&request.server_label, &request.name);
+                history.add_call(request.id.clone(), name, &request.arguments);
+                if !word.approve {
+                    let reason = word.reason.as_deref().unwrap_or("no reason was given");
+                    history.add_result(&request.id, &format!("The user declined this call: {reason}."));
+                }
+            }
+            // The server runs an approved call and adds its result.
+            Item::McpApprovalResponse(_) | Item::McpListTools(_) => {}
         }
     }
     history.finish()

@@ -4,7 +4,7 @@ use serde_json::Value;
 
 use super::{
     ids::ResponseId,
-    reasoning,
+    mcp, reasoning,
     types::{
         CallOutput, FunctionCall, InputText, Item, ItemStatus, Message, OutputText, Part, Reasoning, Role,
     },
@@ -21,7 +21,8 @@ const MAX_PARTS: usize = 4096;
 /// Longest id of an item or a call, in characters.
 const MAX_ID: usize = 256;
 
-const KNOWN: &str = "Known are message, function_call, function_call_output, reasoning and item_reference.";
+const KNOWN: &str = "Known are message, function_call, function_call_output, reasoning, item_reference, mcp_list_tools, \
+                     mcp_call, mcp_approval_request and mcp_approval_response.";
 
 /// One entry of `input`.
 #[derive(Debug, Clone, PartialEq)]
@@ -76,6 +77,10 @@ fn read_item(mut fields: Fields<'_>, fresh: impl Fn(&str) -> String) -> Result<I
         "function_call" => "fc",
         "function_call_output" => "fco",
         "reasoning" => "rs",
+        "mcp_list_tools" => "mcpl",
+        "mcp_call" => "mcp",
+        "mcp_approval_request" => "mcpr",
+        "mcp_approval_response" => "mcpa",
         _ => {
             let message =
                 format!("Items of type '{}' are not supported by this server. {KNOWN}", shorten(kind, 60));
@@ -88,6 +93,10 @@ fn read_item(mut fields: Fields<'_>, fresh: impl Fn(&str) -> String) -> Result<I
         "msg" => Item::Message(read_message(&mut fields, id)?),
         "fc" => Item::FunctionCall(read_call(&mut fields, id)?),
         "fco" => Item::FunctionCallOutput(read_output(&mut fields, id)?),
+        "mcpl" => Item::McpListTools(mcp::read_list(&mut fields, id)?),
+        "mcp" => Item::McpCall(mcp::read_call(&mut fields, id)?),
+        "mcpr" => Item::McpApprovalRequest(mcp::read_request(&mut fields, id)?),
+        "mcpa" => Item::McpApprovalResponse(mcp::read_response(&mut fields, id)?),
         _ => Item::Reasoning(read_reasoning(&mut fields, id)?),
     };
     fields.done()?;
@@ -235,13 +244,13 @@ fn read_status(fields: &mut Fields<'_>) -> Result<ItemStatus, ApiError> {
 }
 
 /// A string that must be there, not empty and not endless.
-fn needed(fields: &mut Fields<'_>, name: &'static str) -> Result<String, ApiError> {
+pub(super) fn needed(fields: &mut Fields<'_>, name: &'static str) -> Result<String, ApiError> {
     fields.need(name)?;
     Ok(short(fields, name)?.unwrap_or_default())
 }
 
 /// A string that must not be empty or endless if it is there.
-fn short(fields: &mut Fields<'_>, name: &'static str) -> Result<Option<String>, ApiError> {
+pub(super) fn short(fields: &mut Fields<'_>, name: &'static str) -> Result<Option<String>, ApiError> {
     match fields.str(name)? {
         Some("") => Err(invalid(&fields.at(name), "The string must not be empty.")),
         Some(text) if text.chars().nth(MAX_ID).is_some() => {

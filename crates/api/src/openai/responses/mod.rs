@@ -11,6 +11,8 @@ mod convert;
 mod events;
 mod ids;
 mod items;
+mod mcp;
+mod mcp_stream;
 mod page;
 mod reasoning;
 mod record;

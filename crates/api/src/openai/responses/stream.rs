@@ -8,6 +8,7 @@ use serde_json::{Value, json};
 use super::{
     events::{At, Events, OfArguments, OfDelta, OfItem, OfPart, OfResponse, OfText},
     ids::ResponseId,
+    mcp_stream::Running,
     reasoning::seal,
     types::{
         FunctionCall, InputTokensDetails, Item, ItemStatus, Message, OutputTokensDetails, Part, Reasoning,
@@ -23,15 +24,17 @@ use crate::{
 /// Puts an answer together as it comes. One item is open at a time.
 #[derive(Debug)]
 pub struct Assembler {
-    id: ResponseId,
-    response: Response,
+    pub(super) id: ResponseId,
+    pub(super) response: Response,
     show: Show,
     /// Namespace and name of the functions that the model knows by a longer name.
     namespaces: HashMap<String, (String, String)>,
-    events: Events,
+    pub(super) events: Events,
     open: Option<Kind>,
+    /// Calls that the server runs, by their number.
+    pub(super) server_calls: HashMap<usize, Running>,
     /// White space that may be the beginning of a message. Between other items it is the model's layout.
-    held: String,
+    pub(super) held: String,
     /// Scores of tokens whose text hasn't come yet.
     scores: Vec<Value>,
     reasoning_tokens: usize,
@@ -71,6 +74,7 @@ impl Assembler {
             namespaces: request.prompt.offer.namespaces.clone(),
             events: Events::new(request.delivery.stream),
             open: None,
+            server_calls: HashMap::new(),
             held: String::new(),
             scores: Vec::new(),
             reasoning_tokens: 0,
@@ -114,6 +118,9 @@ impl Assembler {
 
     fn delta(&mut self, delta: Delta) {
         self.score(&delta);
+        for news in delta.server_calls {
+            self.server_call(news);
+        }
         for piece in delta.parts {
             match piece {
                 Piece::Text(text) => self.text(&text),
@@ -266,7 +273,7 @@ impl Assembler {
     }
 
     /// Ends the open item.
-    fn close(&mut self, status: ItemStatus) {
+    pub(super) fn close(&mut self, status: ItemStatus) {
         if self.open.take().is_none() {
             return;
         }
@@ -292,8 +299,8 @@ impl Assembler {
                 let of = OfArguments { at: At::item(id, output_index), name, arguments };
                 self.events.add("response.function_call_arguments.done", &of);
             }
-            // Answers hold none.
-            Item::FunctionCallOutput(_) => {}
+            // Answers hold none of the first, and the others are never open.
+            _ => {}
         }
         self.events.add("response.output_item.done", &OfItem { output_index, item });
     }
@@ -311,6 +318,7 @@ impl Assembler {
         };
         let completed = status == Status::Completed;
         self.close(if completed { ItemStatus::Completed } else { ItemStatus::Incomplete });
+        self.close_server_calls();
         self.response.status = status;
         self.response.completed_at = completed.then_some(now);
         self.response.incomplete_details =
@@ -330,6 +338,7 @@ impl Assembler {
 
     fn fail(&mut self, error: &ApiError) {
         self.close(ItemStatus::Incomplete);
+        self.close_server_calls();
         self.response.status = Status::Failed;
         self.response.error = Some(error_value(error));
         self.tell("response.failed");

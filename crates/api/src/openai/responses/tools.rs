@@ -4,8 +4,9 @@ use std::collections::{HashMap, HashSet};
 
 use serde_json::{Map, Value, json};
 
+use super::mcp;
 use crate::{
-    ApiError, Limits, ToolChoice,
+    ApiError, Limits, ServerRule, ToolChoice,
     error::shorten,
     fields::{Fields, invalid},
     openai::chat::{check_name, check_schema, strict_names},
@@ -21,6 +22,8 @@ pub(super) struct Offer {
     pub(super) choice: ToolChoice,
     /// Namespace and name of the functions that the model knows by a longer name.
     pub(super) namespaces: HashMap<String, (String, String)>,
+    /// MCP servers whose tools the server runs itself.
+    pub(super) servers: Vec<ServerRule>,
     /// `tools` as it is told again in the answer.
     pub(super) echo: Vec<Value>,
 }
@@ -47,12 +50,15 @@ pub(super) fn read_offer(
     for (index, tool) in tools.iter().enumerate() {
         reader.read(Fields::new(format!("tools[{index}]"), tool)?, limits)?;
     }
-    let Reader { names, mut functions, namespaces, echo } = reader;
+    let Reader { names, mut functions, namespaces, mut servers, echo } = reader;
     if functions.len() > limits.max_tools {
         let message = format!("At most {} functions are allowed, got {}.", limits.max_tools, functions.len());
         return Err(invalid("tools", &message));
     }
-    let (choice, allowed) = read_choice(choice, &names)?;
+    let (choice, allowed) = read_choice(choice, &names, !servers.is_empty())?;
+    if choice == ToolChoice::None {
+        servers.clear();
+    }
     let offered = |function: &Map<String, Value>| {
         let name = function["name"].as_str().unwrap_or_default();
         choice != ToolChoice::None && allowed.as_ref().is_none_or(|allowed| allowed.contains(name))
@@ -61,7 +67,7 @@ pub(super) fn read_offer(
     let tools = functions.into_iter().map(|function| json!({"type": "function", "function": function}));
     let tools: Vec<Value> = tools.collect();
     let strict = strict_names(&tools)?;
-    Ok(Offer { tools, strict, choice, namespaces, echo })
+    Ok(Offer { tools, strict, choice, namespaces, servers, echo })
 }
 
 /// What was read of a list of tools.
@@ -70,6 +76,7 @@ struct Reader {
     names: HashSet<String>,
     functions: Vec<Map<String, Value>>,
     namespaces: HashMap<String, (String, String)>,
+    servers: Vec<ServerRule>,
     echo: Vec<Value>,
 }
 
@@ -83,8 +90,20 @@ impl Reader {
                 self.add(&path, function)
             }
             "namespace" => self.read_namespace(fields, limits),
+            "mcp" => self.read_server(fields),
             other => Err(unknown_type(&fields, other)),
         }
+    }
+
+    fn read_server(&mut self, fields: Fields<'_>) -> Result<(), ApiError> {
+        let path = fields.at("server_label");
+        let (rule, echo) = mcp::read_tool(fields)?;
+        if self.servers.iter().any(|known| known.server == rule.server) {
+            return Err(invalid(&path, "Labels of MCP servers must be unique."));
+        }
+        self.servers.push(rule);
+        self.echo.push(echo);
+        Ok(())
     }
 
     /// A group of functions. Templates have no word for one, so each function gets its name and description too.
@@ -187,13 +206,16 @@ fn echo(function: &Map<String, Value>) -> Value {
 fn read_choice(
     choice: Option<&Value>,
     names: &HashSet<String>,
+    has_servers: bool,
 ) -> Result<(ToolChoice, Option<HashSet<String>>), ApiError> {
     let Some(choice) = choice else { return Ok((ToolChoice::Auto, None)) };
     if let Value::String(word) = choice {
         return match word.as_str() {
             "auto" => Ok((ToolChoice::Auto, None)),
             "none" => Ok((ToolChoice::None, None)),
-            "required" if names.is_empty() => Err(invalid("tool_choice", "A required call needs `tools`.")),
+            "required" if names.is_empty() && !has_servers => {
+                Err(invalid("tool_choice", "A required call needs `tools`."))
+            }
             "required" => Ok((ToolChoice::Required, None)),
             other => {
                 let shown = shorten(other, 60);

@@ -14,6 +14,10 @@ pub(super) enum Item {
     Reasoning(Reasoning),
     FunctionCall(FunctionCall),
     FunctionCallOutput(CallOutput),
+    McpListTools(McpListTools),
+    McpCall(McpCall),
+    McpApprovalRequest(McpApprovalRequest),
+    McpApprovalResponse(McpApprovalResponse),
 }
 
 #[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
@@ -56,6 +60,50 @@ pub(super) struct CallOutput {
     pub(super) output: OutputText,
 }
 
+/// The tools of an MCP server.
+#[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
+pub(super) struct McpListTools {
+    pub(super) id: String,
+    pub(super) server_label: String,
+    pub(super) tools: Vec<Value>,
+    pub(super) error: Option<String>,
+}
+
+/// A call that the server ran.
+#[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
+pub(super) struct McpCall {
+    pub(super) id: String,
+    pub(super) status: ItemStatus,
+    pub(super) server_label: String,
+    pub(super) name: String,
+    /// JSON text; only its beginning if the call is incomplete.
+    pub(super) arguments: String,
+    pub(super) output: Option<String>,
+    /// What went wrong, in the place of `output`.
+    pub(super) error: Option<String>,
+    pub(super) approval_request_id: Option<String>,
+}
+
+/// A call that the client has to approve.
+#[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
+pub(super) struct McpApprovalRequest {
+    pub(super) id: String,
+    pub(super) server_label: String,
+    pub(super) name: String,
+    /// JSON text.
+    pub(super) arguments: String,
+}
+
+/// The client's word about a call.
+#[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
+pub(super) struct McpApprovalResponse {
+    pub(super) id: String,
+    pub(super) approval_request_id: String,
+    pub(super) approve: bool,
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub(super) reason: Option<String>,
+}
+
 /// What a tool answered, as the client wrote it.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(untagged)]
@@ -76,6 +124,8 @@ pub(super) enum ItemStatus {
     InProgress,
     Completed,
     Incomplete,
+    /// Only of calls that the server ran.
+    Failed,
 }
 
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]
@@ -165,6 +215,10 @@ impl Item {
             Self::Reasoning(reasoning) => &reasoning.id,
             Self::FunctionCall(call) => &call.id,
             Self::FunctionCallOutput(output) => &output.id,
+            Self::McpListTools(list) => &list.id,
+            Self::McpCall(call) => &call.id,
+            Self::McpApprovalRequest(request) => &request.id,
+            Self::McpApprovalResponse(response) => &response.id,
         }
     }
 
@@ -176,6 +230,20 @@ impl Item {
             Self::Reasoning(reasoning) => parts(&reasoning.content),
             Self::FunctionCall(call) => call.name.chars().count() + call.arguments.chars().count(),
             Self::FunctionCallOutput(output) => output.output.text().chars().count(),
+            // The model gets its tools from the request and not from here.
+            Self::McpListTools(_) => 0,
+            Self::McpCall(call) => {
+                let result = call.output.as_ref().or(call.error.as_ref());
+                call.name.chars().count()
+                    + call.arguments.chars().count()
+                    + result.map_or(0, |t| t.chars().count())
+            }
+            Self::McpApprovalRequest(request) => {
+                request.name.chars().count() + request.arguments.chars().count()
+            }
+            Self::McpApprovalResponse(response) => {
+                response.reason.as_ref().map_or(0, |text| text.chars().count())
+            }
         }
     }
 }

@@ -69,6 +69,8 @@ pub struct PromptBody {
     pub(super) previous: Option<String>,
     pub(super) offer: Offer,
     pub(super) parallel_tool_calls: bool,
+    /// Most calls that the server runs itself.
+    pub(super) max_calls: Option<usize>,
     /// Template variables.
     pub(super) kwargs: Map<String, Value>,
     /// Leave out the oldest items if the context is too short for all.
@@ -103,7 +105,6 @@ pub(super) fn read_request(body: &Value, limits: &Limits, id: &ResponseId) -> Re
     let options =
         GenerationOptions { structure: format.structure, ..read_options(&mut fields, show, limits)? };
     let mut echo = read_labels(&mut fields)?;
-    fields.integer("max_tool_calls")?;
     fields.done()?;
     let said = |name: &str| body.get(name).cloned().unwrap_or_default();
     for name in [
@@ -157,7 +158,15 @@ fn read_prompt(
     let tools = fields.list("tools")?.unwrap_or_default();
     let offer = read_offer(tools, fields.get("tool_choice"), limits)?;
     let input = fields.get("input").map_or(Ok(Vec::new()), |input| read_input(input, limits, id))?;
+    let max_calls = match fields.integer("max_tool_calls")? {
+        None => None,
+        Some(most) => match usize::try_from(most) {
+            Ok(most) if most > 0 => Some(most),
+            _ => return Err(invalid("max_tool_calls", &format!("Must be at least 1, got {most}."))),
+        },
+    };
     let prompt = PromptBody {
+        max_calls,
         model: fields.str("model")?.map(str::to_owned),
         instructions: fields.str("instructions")?.map(str::to_owned),
         previous: fields.str("previous_response_id")?.map(str::to_owned),
@@ -244,6 +253,7 @@ fn read_options(fields: &mut Fields<'_>, show: Show, limits: &Limits) -> Result<
         frequency_penalty: fields.number("frequency_penalty")?,
         repetition_penalty: fields.number("repetition_penalty")?,
         seed: fields.integer("seed")?,
+        thinking_token_budget: fields.integer("thinking_token_budget")?,
         stop: stops.map_err(|()| invalid("stop", "Input should be a string or a list of strings."))?,
         cache_salt: fields.str("cache_salt")?.map(str::to_owned),
         timeout: fields.number("timeout")?,

@@ -45,6 +45,7 @@ pub(crate) async fn load(State(app): State<Arc<App>>) -> Json<Value> {
 
 /// `GET /metrics`.
 pub(crate) async fn metrics(State(app): State<Arc<App>>) -> impl IntoResponse {
-    let text = scrape(app.service.models(), &app.metrics, app.responses.metrics(), &app.keys.all());
+    let tools = app.mcp.as_ref().map(|manager| manager.servers()).unwrap_or_default();
+    let text = scrape(app.service.models(), &app.metrics, app.responses.metrics(), &app.keys.all(), &tools);
     ([(CONTENT_TYPE, "text/plain; version=0.0.4; charset=utf-8")], text)
 }

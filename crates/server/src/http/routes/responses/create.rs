@@ -7,7 +7,7 @@ use axum::{
     extract::{Request, State},
     response::{IntoResponse, Response},
 };
-use futures::{Stream, stream};
+use futures::{Stream, StreamExt, stream, stream::BoxStream};
 use millrace_api::{
     ApiError, ChatEvent, Frame, GenerationOptions,
     openai::responses::{Assembler, Conversation, Record, ResponseId, TokenCount, parse, parse_count},
@@ -16,7 +16,7 @@ use uuid::Uuid;
 
 use super::owner;
 use crate::{
-    Generation,
+    agent::{self, Answer},
     http::{App, body, middleware::RequestName, reply::Failure, sse},
     model::unix_time,
     responses::{Live, fit},
@@ -37,14 +37,14 @@ pub(crate) async fn create(
     let conversation =
         app.responses.join(&app.service, call.prompt().clone(), options, &owner, limits).await?;
     let asked = fit(&app.service, &conversation).await?;
-    let model = asked.model.clone();
-    let generation = app.service.generate(asked, vec![id.name(), name.0]).await?;
-    let model = model.unwrap_or_else(|| generation.model().name().to_owned());
+    let named = asked.model.clone();
+    let Answer { model, events } = agent::answer(&app, asked, vec![id.name(), name.0]).await?;
+    let model = named.unwrap_or(model);
     let assembler = call.assembler(&id, unix_time(), &model);
     let record = call.stores().then(|| Record::new(&owner, &conversation, assembler.response()));
     // It may be large, and nobody needs it any more.
     drop::<Conversation>(conversation);
-    let writing = Writing { app: app.clone(), id: id.name(), generation, assembler, record };
+    let writing = Writing { app: app.clone(), id: id.name(), news: events, assembler, record };
     Ok(match (call.in_background(), call.streams()) {
         (true, stream) => background(writing, owner, stream).await,
         (false, true) => sse::respond(&app, writing.into_events(), None),
@@ -72,7 +72,7 @@ struct Writing {
     app: Arc<App>,
     id: String,
     /// Kept until the answer is stored: as long as it lives, the server doesn't stop.
-    generation: Generation,
+    news: BoxStream<'static, ChatEvent>,
     assembler: Assembler,
     /// The question, if the answer is to be stored.
     record: Option<Record>,
@@ -81,7 +81,7 @@ struct Writing {
 impl Writing {
     /// The collected stream. If the client leaves, this future is dropped, and the generation with it.
     async fn into_whole(mut self) -> Result<Response, ApiError> {
-        while let Some(event) = self.generation.next().await {
+        while let Some(event) = self.news.next().await {
             if let ChatEvent::Error(error) = event {
                 return Err(error);
             }
@@ -99,7 +99,7 @@ impl Writing {
                 if let Some(frame) = ready.pop_front() {
                     return Some((frame, (writing, ready)));
                 }
-                let event = writing.generation.next().await?;
+                let event = writing.news.next().await?;
                 ready.extend(writing.assembler.push(event, unix_time()));
                 if writing.assembler.status().is_final() {
                     writing.save().await;
@@ -118,7 +118,7 @@ impl Writing {
 
 /// Lets the answer be written whether or not the client stays.
 async fn background(writing: Writing, owner: String, stream: bool) -> Response {
-    let Writing { app, id, mut generation, assembler, record } = writing;
+    let Writing { app, id, mut news, assembler, record } = writing;
     let Some(record) = record else {
         // `parse` lets nothing into the background that isn't stored.
         return Failure(ApiError::internal("An answer in the background is not stored.")).into_response();
@@ -131,7 +131,7 @@ async fn background(writing: Writing, owner: String, stream: bool) -> Response {
         Json(live.response()).into_response()
     };
     tokio::spawn(async move {
-        while let Some(event) = generation.next().await {
+        while let Some(event) = news.next().await {
             live.push(event);
         }
         app.responses.end(&live).await;
