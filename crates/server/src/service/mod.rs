@@ -20,7 +20,7 @@ use millrace_api::{
     ApiError, GenerationRequest, Limits, Start,
     openai::tokenize::{DetokenizeBody, DetokenizeCall, TokenizeBody, TokenizeCall},
 };
-use millrace_engine::{RequestState, SubmitError, SubmitOptions};
+use millrace_engine::{BACKGROUND, RequestState, SubmitError, SubmitOptions};
 use millrace_types::SamplingParams;
 use tokio::time::timeout_at;
 
@@ -94,7 +94,11 @@ impl Service {
             priority: request.options.priority,
             cache_salt: request.options.cache_salt.clone(),
             deadline: self.deadline(caller.time_limit(request.options.time_limit())),
-            start_by: self.max_queue_wait.and_then(|wait| arrival.checked_add(wait)),
+            // What runs in the background waits for its turn, however long that takes.
+            start_by: self
+                .max_queue_wait
+                .filter(|_| request.options.priority != BACKGROUND)
+                .and_then(|wait| arrival.checked_add(wait)),
             constraint: None,
         };
         let guard = self.active.enter(names, request.model.as_deref(), caller.clone(), arrival);

@@ -7,8 +7,8 @@ use axum::{
     extract::{Request, State},
     response::{IntoResponse, Response},
 };
-use futures::{StreamExt, stream::BoxStream};
-use millrace_api::{ApiError, Call, ChatEvent, Collected, Collector, Encoder, Limits, ReplyHead, openai};
+use futures::stream::BoxStream;
+use millrace_api::{ApiError, Call, ChatEvent, Encoder, Limits, ReplyHead, openai};
 use serde_json::Value;
 use uuid::Uuid;
 
@@ -69,18 +69,8 @@ pub(super) async fn generate(
 
 /// The collected stream. If the client leaves, this future is dropped, and the answer with it.
 async fn whole(mut events: Events, head: &ReplyHead, encoder: Box<dyn Encoder>) -> Response {
-    match collect(&mut events).await {
+    match agent::collect(&mut events).await {
         Ok(answer) => Json(encoder.body(head, answer)).into_response(),
         Err(error) => failure(&error, encoder.error(&error)),
     }
-}
-
-async fn collect(events: &mut Events) -> Result<Collected, ApiError> {
-    let mut collector = Collector::default();
-    while let Some(event) = events.next().await {
-        if let Some(answer) = collector.push(event)? {
-            return Ok(answer);
-        }
-    }
-    Err(ApiError::internal("The answer has no end."))
 }

@@ -2,7 +2,9 @@
 
 mod admin;
 mod admin_models;
+pub(super) mod batches;
 mod docs;
+pub(super) mod files;
 mod generate;
 mod mcp;
 mod messages;

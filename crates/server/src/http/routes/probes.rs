@@ -45,6 +45,7 @@ pub(crate) async fn load(State(app): State<Arc<App>>) -> Json<Value> {
 
 /// `GET /metrics`.
 pub(crate) async fn metrics(State(app): State<Arc<App>>) -> impl IntoResponse {
-    let text = scrape(app.service.models(), &app.metrics, app.responses.metrics(), &app.keys.all());
+    let (responses, files) = (app.responses.metrics(), app.jobs.files().metrics());
+    let text = scrape(app.service.models(), &app.metrics, responses, files, &app.keys.all());
     ([(CONTENT_TYPE, "text/plain; version=0.0.4; charset=utf-8")], text)
 }
