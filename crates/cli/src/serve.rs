@@ -127,6 +127,7 @@ fn server_config(args: &ServerArgs) -> Result<ServerConfig> {
         allow_credentials: args.allow_credentials,
         log_prompts: args.log_prompts,
         max_queue_wait: some(args.max_queue_wait),
+        tokenizer_info: args.enable_tokenizer_info_endpoint,
         max_file_bytes: args.max_file_size,
         batch_concurrency: args.batch_concurrency,
         max_connections: args.max_connections,

@@ -53,7 +53,13 @@ const FORMATS: &[Format] = &[
         ends: &[],
     },
     // Code Llama.
-    Format { prefix: "▁<PRE>", suffix: "▁<SUF>", middle: Some("▁<MID>"), suffix_first: false, ends: &["▁<EOT>"] },
+    Format {
+        prefix: "▁<PRE>",
+        suffix: "▁<SUF>",
+        middle: Some("▁<MID>"),
+        suffix_first: false,
+        ends: &["▁<EOT>"],
+    },
     // Codestral.
     Format { prefix: "[PREFIX]", suffix: "[SUFFIX]", middle: None, suffix_first: true, ends: &[] },
     // Seed-Coder.
@@ -89,19 +95,12 @@ impl Tokenizer {
     ///
     /// # Errors
     /// As in [`encode`](Self::encode).
-    pub fn encode_gap(
-        &self,
-        before: &str,
-        after: &str,
-        add_special: bool,
-    ) -> Result<Option<Gap>, TextError> {
-        let Some((format, [prefix, suffix], middle)) = FORMATS.iter().find_map(|format| self.known(format)) else {
+    pub fn encode_gap(&self, before: &str, after: &str, add_special: bool) -> Result<Option<Gap>, TextError> {
+        let Some((format, [prefix, suffix], middle)) = FORMATS.iter().find_map(|format| self.known(format))
+        else {
             return Ok(None);
         };
-        // What the model wants at the head of a text; what it wants at the end of one has no place in a gap.
-        let head = if add_special { self.encode("", true)? } else { Vec::new() };
-        let head = head.into_iter().take(1).filter(|id| Some(*id) == self.encode("a", true).ok().and_then(|ids| ids.first().copied()));
-        let mut tokens: Vec<TokenId> = head.collect();
+        let mut tokens = if add_special { self.head()? } else { Vec::new() };
         let mut parts = [(prefix, before), (suffix, after)];
         if format.suffix_first {
             parts.reverse();
@@ -113,6 +112,15 @@ impl Tokenizer {
         tokens.extend(middle);
         let ends = format.ends.iter().filter_map(|end| self.token_to_id(end)).collect();
         Ok(Some(Gap { tokens, ends }))
+    }
+
+    /// What the model wants at the head of a text; what it wants at the end of one has no place before a gap.
+    fn head(&self) -> Result<Vec<TokenId>, TextError> {
+        const PROBE: &str = "a";
+        let (mut framed, plain) = (self.encode(PROBE, true)?, self.encode(PROBE, false)?);
+        let at = (0..framed.len()).find(|at| framed[*at..].starts_with(&plain)).unwrap_or(0);
+        framed.truncate(at);
+        Ok(framed)
     }
 
     /// A format with its tokens, if all of them are there.
@@ -135,7 +143,8 @@ mod tests {
 
     /// A tokenizer of single letters and these tokens, from 100 on.
     fn tokenizer(special: &[&str]) -> Tokenizer {
-        let vocab: Map<String, Value> = ('a'..='z').zip(0..).map(|(c, id)| (c.to_string(), json!(id))).collect();
+        let vocab: Map<String, Value> =
+            ('a'..='z').zip(0..).map(|(c, id)| (c.to_string(), json!(id))).collect();
         let added = special.iter().zip(100..).map(|(content, id)| {
             json!({"id": id, "content": content, "single_word": false, "lstrip": false, "rstrip": false,
                    "normalized": false, "special": true})

@@ -106,6 +106,9 @@ pub(crate) struct ServerArgs {
     /// Days for which answers are kept
     #[arg(long, value_name = "DAYS", default_value_t = 30, value_parser = clap::value_parser!(u32).range(1..=36_500))]
     pub(crate) response_store_days: u32,
+    /// Answer at /tokenizer_info with the tokenizer's configuration and the chat template
+    #[arg(long)]
+    pub(crate) enable_tokenizer_info_endpoint: bool,
     /// File in which uploaded files and batches are kept across restarts [default: memory only]
     #[arg(long, value_name = "PATH")]
     pub(crate) file_store: Option<PathBuf>,

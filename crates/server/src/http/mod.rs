@@ -116,7 +116,10 @@ pub fn router(app: Arc<App>) -> Result<Router, ServerError> {
 fn protected() -> Routes {
     Routes::new()
         .route("/v1/chat/completions", post(routes::chat_completions))
+        .route("/v1/chat/completions/batch", post(routes::chat_list))
+        .route("/v1/chat/completions/render", post(routes::render_chat))
         .route("/v1/completions", post(routes::completions))
+        .route("/v1/completions/render", post(routes::render_completion))
         .route("/v1/responses", post(routes::responses::create))
         .route("/v1/responses/input_tokens", post(routes::responses::input_tokens))
         .route("/v1/responses/{id}", get(routes::responses::retrieve).delete(routes::responses::delete))
@@ -139,6 +142,7 @@ fn protected() -> Routes {
         .route("/v1/mcp/execute", post(routes::mcp_execute))
         .route("/tokenize", post(routes::tokenize))
         .route("/detokenize", post(routes::detokenize))
+        .route("/tokenizer_info", get(routes::tokenizer_info))
 }
 
 /// Ollama's.
@@ -166,6 +170,9 @@ fn administration() -> Routes {
         .route("/v1/cache/stats", get(routes::cache_stats))
         .route("/v1/cache/prefix", delete(routes::drop_prefixes))
         .route("/v1/requests/{id}/cancel", post(routes::cancel_any))
+        .route("/sleep", post(routes::sleep))
+        .route("/wake_up", post(routes::wake_up))
+        .route("/is_sleeping", get(routes::is_sleeping))
         .route("/v1/admin/models", get(routes::admin_models))
         .route("/v1/admin/models/load", post(routes::load_model))
         .route("/v1/admin/models/unload", post(routes::unload_model))

@@ -56,7 +56,7 @@ pub(super) async fn run(app: Arc<App>, batch: Arc<BatchRecord>, number: u32, lin
     let Some(outcome) = caller.scope(answer(&app, &batch.endpoint, line.body, &id)).await else {
         return Ended::Stopped;
     };
-    let result = result_line(&id, &line.custom_id, outcome.status, outcome.body);
+    let result = result_line(&id, &line.custom_id, outcome.status, &outcome.body);
     let room = loop {
         match app.jobs.files.record(&batch.id, number, outcome.status == 200, result.clone()).await {
             Ok(room) => break room,
@@ -90,7 +90,8 @@ async fn answer(app: &Arc<App>, path: &str, body: Value, id: &str) -> Option<Out
             Err(_) if app.service.is_draining() => return None,
             Err(error) => error,
         };
-        tries += 1;
+        // Nobody knows how long a server sleeps.
+        tries += u32::from(!app.service.is_asleep());
         let again = match error.kind {
             // The batch's own time is the limit.
             ErrorKind::RateLimited => true,

@@ -80,7 +80,7 @@ impl BatchLine {
 }
 
 /// The line of an answer, or of a refusal with its HTTP status; ends with a line break.
-pub fn result_line(id: &str, custom_id: &str, status: u16, body: Value) -> Vec<u8> {
+pub fn result_line(id: &str, custom_id: &str, status: u16, body: &Value) -> Vec<u8> {
     let response = json!({"status_code": status, "request_id": id, "body": body});
     line(id, custom_id, response, Value::Null)
 }
@@ -137,7 +137,7 @@ mod tests {
 
     #[test]
     fn results_are_one_line_each() {
-        let line = result_line("batch_req_1", "a\nb", 200, json!({"text": "x\ny"}));
+        let line = result_line("batch_req_1", "a\nb", 200, &json!({"text": "x\ny"}));
         assert_eq!(line.iter().filter(|byte| **byte == b'\n').count(), 1);
         let value: Value = serde_json::from_slice(&line).unwrap();
         assert_eq!(value["response"]["status_code"], 200);

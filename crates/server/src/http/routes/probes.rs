@@ -25,6 +25,9 @@ pub(crate) async fn ready(state: State<Arc<App>>) -> Result<Json<Value>, Failure
     if state.service.is_draining() {
         return Err(Failure(ApiError::unavailable("The server is shutting down.", 5)));
     }
+    if state.service.is_asleep() {
+        return Err(Failure(ApiError::unavailable("The server is asleep.", 5)));
+    }
     if let Some(model) = state.service.models().awaited() {
         let (name, state) = (model.name(), model.state.name());
         let message = format!("The model `{name}` is to be there and isn't: it is {state}.");
