@@ -1,8 +1,8 @@
 //! Random mutations of valid bodies: every request type reads or refuses them, with a 4xx and never with a panic.
 #![allow(clippy::unwrap_used, reason = "a test may fail")]
 
-use millrace_api::{ApiError, Limits, anthropic, ollama, openai, parse_body};
 use millrace_api::openai::{batches::BatchLine, responses::ResponseId};
+use millrace_api::{ApiError, Limits, anthropic, ollama, openai, parse_body};
 use proptest::prelude::*;
 use serde_json::{Map, Number, Value, json};
 
@@ -177,9 +177,9 @@ fn read_all(body: &Value, limits: &Limits) -> Vec<Result<(), ApiError>> {
         openai::responses::parse_count(body, limits, &ResponseId::new("0")).map(drop),
         openai::chat::parse_list(body, limits).map(drop),
         openai::batches::parse(body, &["/v1/responses"]).map(drop),
-        BatchLine::read(1, body.to_string().as_bytes(), "/v1/responses", limits).map(drop).map_err(|error| {
-            ApiError { param: error.param, ..ApiError::bad_request(error.message) }
-        }),
+        BatchLine::read(1, body.to_string().as_bytes(), "/v1/responses", limits)
+            .map(drop)
+            .map_err(|error| ApiError { param: error.param, ..ApiError::bad_request(error.message) }),
         ollama::parse_chat(body, limits).map(drop),
     ]
 }

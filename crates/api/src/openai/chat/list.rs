@@ -14,7 +14,10 @@ pub fn parse_list(body: &Value, limits: &Limits) -> Result<Vec<Call>, ApiError> 
     let conversations = match body.get("messages") {
         Some(Value::Array(list)) if !list.is_empty() && list.iter().all(Value::is_array) => list,
         _ => {
-            return refuse("messages", "`messages` must be a list of conversations, each a list of messages.");
+            return refuse(
+                "messages",
+                "`messages` must be a list of conversations, each a list of messages.",
+            );
         }
     };
     if conversations.len() > limits.max_sequences {
