@@ -339,7 +339,7 @@ fn background_leaves_when_all_places_are_taken() {
         "the background doesn't displace its like"
     );
     assert!(sched.finish(RequestId(3)));
-    assert_eq!(step(&mut sched), [(1, 6, 7, true), (2, 0, 5, true)]);
+    assert_eq!(step(&mut sched), [(1, 6, 7, true), (2, 4, 5, true)], "its prefix is still there");
     assert_eq!(sched.planned().admitted, [Admitted { id: RequestId(2), cached_tokens: 4, resumed: true }]);
 }
 
@@ -347,15 +347,15 @@ fn background_leaves_when_all_places_are_taken() {
 fn background_leaves_when_the_cache_is_full() {
     let config = SchedulerConfig { num_blocks: 5, enable_prefix_caching: false, ..config() };
     let mut sched = Scheduler::new(config).unwrap();
-    sched.add(SeqInit { max_tokens: 8, ..own(1, 4) }).unwrap();
-    sched.add(background(SeqInit { max_tokens: 4, ..own(2, 8) })).unwrap();
-    assert_eq!(step(&mut sched), [(1, 0, 4, true), (2, 0, 8, true)]);
-    sched.add(SeqInit { max_tokens: 4, ..own(3, 8) }).unwrap();
-    // Each of the two running needs one more block, and three are left: the third wants two whole ones.
-    assert_eq!(step(&mut sched), [(1, 4, 5, true), (3, 0, 8, true)]);
+    sched.add(SeqInit { max_tokens: 3, ..own(1, 5) }).unwrap();
+    sched.add(background(SeqInit { max_tokens: 3, ..own(2, 5) })).unwrap();
+    assert_eq!(step(&mut sched), [(1, 0, 5, true), (2, 0, 5, true)]);
+    // Each has two of the four blocks, and needs no more yet.
+    sched.add(SeqInit { max_tokens: 3, ..own(3, 5) }).unwrap();
+    assert_eq!(step(&mut sched), [(1, 5, 6, true), (3, 0, 5, true)]);
     assert_eq!(sched.planned().preempted, [RequestId(2)]);
     assert!(sched.finish(RequestId(1)) && sched.finish(RequestId(3)));
-    assert_eq!(step(&mut sched), [(2, 0, 9, true)]);
+    assert_eq!(step(&mut sched), [(2, 0, 6, true)], "the sampled token stays");
 }
 
 #[test]
