@@ -80,7 +80,12 @@ impl Scheduler {
         // What waits for its own last token finds room when that is there.
         let yields = seq.rank.is_background() || seq.stale > 0;
         let Some(index) = self.last_in_background().filter(|_| !yields) else { return false };
-        let victim = self.running.remove(index);
+        let victim = self.running[index];
+        // Where only tokens are missing, its share of this step must be worth something.
+        if *budget == 0 && !self.plan.seqs.iter().any(|planned| planned.slot == victim) {
+            return false;
+        }
+        self.running.remove(index);
         self.preempt(victim, budget);
         true
     }
@@ -105,6 +110,10 @@ impl Scheduler {
         let mut cursor: Option<Rank> = None;
         let mut set_aside = 0;
         while let Some((rank, slot)) = self.waiting.after(cursor) {
+            // Whoever was thrown out doesn't come back in the same step.
+            if rank.is_background() && !self.plan.preempted.is_empty() {
+                break;
+            }
             let is_full = *budget == 0 || self.running.len() >= self.config.max_num_seqs;
             if !is_full {
                 self.name_blocks(slot);
