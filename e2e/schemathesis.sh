@@ -14,7 +14,8 @@ log="$(mktemp)"
 folder="$(mktemp -d)"
 schema="$folder/openapi.json"
 # A short context keeps answers short: what is tested is how requests are read.
-"$binary" serve --port 0 --max-model-len 96 --request-timeout 20 --log-level error >"$log" 2>"$log.err" &
+echo '{"mcpServers": {}}' >"$folder/mcp.json"
+"$binary" serve --port 0 --mcp-config "$folder/mcp.json" --enable-tokenizer-info-endpoint --max-model-len 96 --request-timeout 20 --log-level error >"$log" 2>"$log.err" &
 server=$!
 trap 'kill "$server" 2>/dev/null; wait "$server" 2>/dev/null || true; rm -rf "$log" "$log.err" "$folder"' EXIT
 for _ in $(seq 300); do

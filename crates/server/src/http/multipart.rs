@@ -1,18 +1,21 @@
 //! Forms with files (`multipart/form-data`, RFC 7578), read as they come: no more of one is in memory than a few chunks
 //! of the body.
 
-use std::time::Duration;
+use std::time::{Duration, Instant};
 
 use axum::body::{Body, BodyDataStream, Bytes};
 use futures::StreamExt;
 use millrace_api::{ApiError, ErrorKind};
-use tokio::time::timeout;
+use tokio::time::timeout_at;
 
 /// Most bytes of the headers of a part.
 const MAX_HEADERS: usize = 8 << 10;
 
 /// Longest boundary, as the standard has it.
 const MAX_BOUNDARY: usize = 70;
+
+/// Bytes a second that a form must come with, after the time that every body has: who sends less only holds a place.
+const SLOWEST: u32 = 16 << 10;
 
 /// What a part's headers say.
 #[derive(Debug, Default, PartialEq, Eq)]
@@ -28,8 +31,8 @@ pub(super) struct Multipart {
     buffer: Vec<u8>,
     /// A line break, two hyphens and the boundary.
     delimiter: Vec<u8>,
-    /// Time in which the next chunk must come.
-    patience: Duration,
+    /// When the next chunk must have come; each one moves it by its bytes at [`SLOWEST`].
+    deadline: Instant,
     /// Bytes that may still come.
     left: u64,
     most: u64,
@@ -37,7 +40,7 @@ pub(super) struct Multipart {
 }
 
 impl Multipart {
-    /// The form in a body, of at most `most` bytes.
+    /// The form in a body, of at most `most` bytes, of which some come within `patience`.
     ///
     /// # Errors
     /// A 400 if `content_type` is that of no form.
@@ -57,7 +60,8 @@ impl Multipart {
         let buffer = b"\r\n".to_vec();
         let body = body.into_data_stream();
         // Whatever stands before the first delimiter means nothing; it is skipped like a part.
-        Ok(Self { body, buffer, delimiter, patience, left: most, most, within_part: true })
+        let deadline = Instant::now() + patience;
+        Ok(Self { body, buffer, delimiter, deadline, left: most, most, within_part: true })
     }
 
     /// The next part; what was not read of the one before is skipped.
@@ -129,7 +133,7 @@ impl Multipart {
     }
 
     async fn more(&mut self) -> Result<(), ApiError> {
-        let chunk: Bytes = match timeout(self.patience, self.body.next()).await {
+        let chunk: Bytes = match timeout_at(self.deadline.into(), self.body.next()).await {
             Ok(Some(Ok(chunk))) => chunk,
             Ok(Some(Err(_)) | None) => return Err(ApiError::bad_request("The request body ended early.")),
             Err(_) => {
@@ -140,6 +144,8 @@ impl Multipart {
             let message = format!("The request body is too large: at most {} bytes are allowed.", self.most);
             ApiError::new(ErrorKind::TooLarge, message)
         })?;
+        let bytes = u32::try_from(chunk.len()).unwrap_or(u32::MAX);
+        self.deadline += Duration::from_secs(1) * bytes / SLOWEST;
         self.buffer.extend_from_slice(&chunk);
         Ok(())
     }
@@ -272,6 +278,14 @@ mod tests {
         for kind in ["application/json", "multipart/form-data", "multipart/form-data; boundary="] {
             assert!(Multipart::new(kind, Body::empty(), 1, Duration::ZERO).is_err(), "{kind}");
         }
+    }
+
+    #[tokio::test]
+    async fn what_stops_coming_is_given_up() {
+        let body = Body::from_stream(stream::pending::<Result<Bytes, Infallible>>());
+        let kind = "multipart/form-data; boundary=B";
+        let mut form = Multipart::new(kind, body, 9, Duration::ZERO).unwrap();
+        assert_eq!(form.part().await.unwrap_err().kind, ErrorKind::Timeout);
     }
 
     proptest! {
