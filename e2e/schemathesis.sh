@@ -14,7 +14,8 @@ log="$(mktemp)"
 folder="$(mktemp -d)"
 schema="$folder/openapi.json"
 # A short context keeps answers short: what is tested is how requests are read.
-"$binary" serve --port 0 --max-model-len 96 --request-timeout 20 --log-level error >"$log" 2>"$log.err" &
+echo '{"mcpServers": {}}' >"$folder/mcp.json"
+"$binary" serve --port 0 --mcp-config "$folder/mcp.json" --enable-tokenizer-info-endpoint --max-model-len 96 --request-timeout 20 --log-level error >"$log" 2>"$log.err" &
 server=$!
 trap 'kill "$server" 2>/dev/null; wait "$server" 2>/dev/null || true; rm -rf "$log" "$log.err" "$folder"' EXIT
 for _ in $(seq 300); do
@@ -24,10 +25,12 @@ for _ in $(seq 300); do
 done
 [ -n "$url" ] || { echo "the server did not start: $(cat "$log.err")" >&2; exit 1; }
 
-# As served, but with the model by name and few tokens: invented models are refused, which would say little.
+# As served, but awake, with the model by name and few tokens: invented models are refused, which would say little.
 curl -sf "$url/openapi.json" | python3 -c '
 import json, sys
 document = json.load(sys.stdin)
+# Nobody would wake it.
+del document["paths"]["/sleep"]
 model = {"enum": ["millrace-demo"], "description": "The served model."}
 for schema in document["components"]["schemas"].values():
     fields = schema.get("properties", {})

@@ -37,6 +37,13 @@ pub enum Prompt {
     Text(String),
     /// As it is. Ids are checked against the vocabulary later.
     Tokens(Vec<TokenId>),
+    /// Two texts, of which the answer is to be what stands between them.
+    Gap {
+        /// What stands before it.
+        before: String,
+        /// What stands after it; not empty.
+        after: String,
+    },
 }
 
 /// A conversation and what its template may look at.

@@ -1,7 +1,8 @@
 //! Random mutations of valid bodies: every request type reads or refuses them, with a 4xx and never with a panic.
 #![allow(clippy::unwrap_used, reason = "a test may fail")]
 
-use millrace_api::{ApiError, Limits, anthropic, openai, parse_body};
+use millrace_api::openai::{batches::BatchLine, responses::ResponseId};
+use millrace_api::{ApiError, Limits, anthropic, ollama, openai, parse_body};
 use proptest::prelude::*;
 use serde_json::{Map, Number, Value, json};
 
@@ -36,6 +37,22 @@ fn seeds() -> Vec<Value> {
             "output_config": {"effort": "low"}, "service_tier": "auto"}),
         json!({"model": "m", "messages": [{"role": "user", "content": "q"}], "return_token_strs": true}),
         json!({"model": "m", "tokens": [1, 2.0, 3]}),
+        json!({"model": "m", "input": [{"type": "message", "role": "user", "content": [{"type": "input_text", "text": "a"}]},
+                {"type": "function_call", "call_id": "1", "name": "f", "arguments": "{}"},
+                {"type": "function_call_output", "call_id": "1", "output": "x"},
+                {"type": "reasoning", "summary": [], "content": [{"type": "reasoning_text", "text": "t"}]}],
+            "instructions": "i", "tools": [{"type": "function", "name": "f", "parameters": {"type": "object"}}],
+            "tool_choice": "auto", "text": {"format": {"type": "json_schema", "name": "s", "schema": {"type": "object"}}},
+            "reasoning": {"effort": "low", "summary": "auto"}, "include": ["reasoning.encrypted_content"], "store": false,
+            "metadata": {"a": "b"}, "truncation": "auto", "max_output_tokens": 9, "top_logprobs": 0, "stream": true}),
+        json!({"input_file_id": "file-1", "endpoint": "/v1/responses", "completion_window": "24h", "metadata": {"a": "b"},
+            "output_expires_after": {"anchor": "created_at", "seconds": 3600}}),
+        json!({"custom_id": "1", "method": "POST", "url": "/v1/responses", "body": {"model": "m", "input": "x"}}),
+        json!({"model": "m", "temperature": 0, "messages": [[{"role": "user", "content": "a"}],
+            [{"role": "user", "content": "b"}, {"role": "assistant", "content": "c"}]]}),
+        json!({"model": "m", "prompt": ["a", "b"], "suffix": "c", "max_tokens": 4}),
+        json!({"model": "m", "messages": [{"role": "user", "content": "q", "tool_calls": [], "images": []}], "format": "json",
+            "options": {"temperature": 0.5, "num_predict": 4, "stop": ["x"]}, "keep_alive": "5m", "think": true, "stream": false}),
     ]
 }
 
@@ -156,6 +173,14 @@ fn read_all(body: &Value, limits: &Limits) -> Vec<Result<(), ApiError>> {
         openai::tokenize::parse_detokenize(body).map(drop),
         anthropic::parse(body, limits, "id").map(drop),
         anthropic::parse_count(body, limits).map(drop),
+        openai::responses::parse(body, limits, &ResponseId::new("0")).map(drop),
+        openai::responses::parse_count(body, limits, &ResponseId::new("0")).map(drop),
+        openai::chat::parse_list(body, limits).map(drop),
+        openai::batches::parse(body, &["/v1/responses"]).map(drop),
+        BatchLine::read(1, body.to_string().as_bytes(), "/v1/responses", limits)
+            .map(drop)
+            .map_err(|error| ApiError { param: error.param, ..ApiError::bad_request(error.message) }),
+        ollama::parse_chat(body, limits).map(drop),
     ]
 }
 
@@ -176,6 +201,9 @@ fn the_seeds_are_valid() {
     assert!(results[0][0].is_ok(), "{:?}", results[0][0]);
     assert!(results[2][4].is_ok() && results[2][5].is_ok(), "{:?}", results[2][4]);
     assert!(results[3][2].is_ok() && results[4][3].is_ok());
+    assert!(results[5][6].is_ok(), "{:?}", results[5][6]);
+    assert!(results[6][9].is_ok() && results[7][10].is_ok() && results[8][8].is_ok());
+    assert!(results[9][1].is_ok() && results[10][11].is_ok(), "{:?}", results[10][11]);
 }
 
 proptest! {
@@ -183,7 +211,7 @@ proptest! {
 
     #[test]
     fn mutations_are_read_or_refused(
-        seed in 0..5_usize,
+        seed in 0..11_usize,
         changes in prop::collection::vec((0_usize..120, change()), 1..5),
         small in any::<bool>(),
     ) {

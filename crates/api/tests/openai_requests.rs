@@ -264,7 +264,8 @@ fn completion_refusals() {
         (json!({"prompt": vec!["a"; 600], "n": 2}), "prompt", "600 prompts with n=2 make 1200 sequences"),
         (json!({"max_tokens": 0}), "max_tokens", "max_tokens must be at least 1, got 0."),
         (json!({"logprobs": -3}), "logprobs", "logprobs must be non-negative or -1, got -3."),
-        (json!({"suffix": "x"}), "suffix", "`suffix` with the value \"x\" is not supported"),
+        (json!({"suffix": "x", "prompt": [1]}), "suffix", "`suffix` needs prompts of text"),
+        (json!({"suffix": "x", "echo": true}), "suffix", "`suffix` and `echo` don't go together"),
         (json!({"use_beam_search": true}), "use_beam_search", "`use_beam_search` with the value true"),
     ];
     for (body, param, message) in cases {

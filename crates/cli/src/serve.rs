@@ -9,8 +9,8 @@ use anyhow::{Result, bail, ensure};
 use millrace_api::Limits;
 use millrace_mcp::{CommandRules, Manager, McpConfig, McpLimits};
 use millrace_server::{
-    App, Extras, KeysFile, Listener, ModelReport, Registry, ServedModel, ServerConfig, Store, StoreConfig,
-    Tls,
+    App, Extras, FileStore, KeysFile, Listener, ModelReport, Registry, ServedModel, ServerConfig, Store,
+    StoreConfig, Tls,
 };
 
 use crate::args::{ServeArgs, ServerArgs, show_bytes};
@@ -28,6 +28,7 @@ pub(crate) fn run(args: &ServeArgs) -> Result<()> {
     // A taken port is better known before the weights are loaded than after.
     let (listener, address) = runtime.block_on(listen(&args.server))?;
     let store = Store::open(store_config(&args.server))?;
+    let files = FileStore::open(&file_store_config(&args.server))?;
     let models = match &args.models {
         Some(file) => registry::from_file(file)?,
         None => registry::single(args)?,
@@ -40,7 +41,7 @@ pub(crate) fn run(args: &ServeArgs) -> Result<()> {
     let in_runtime = runtime.enter();
     let mcp = tools.map(|config| Manager::start(config, McpLimits::default()));
     drop(in_runtime);
-    let app = App::with(models.clone(), config, Extras { store, mcp });
+    let app = App::with(models.clone(), config, Extras { store, files, mcp });
     let served = runtime.block_on(async {
         let signals = millrace_server::stop_signals();
         if let Err(error) = announce(&address, &models, &lines, &args.server) {
@@ -128,6 +129,9 @@ fn server_config(args: &ServerArgs) -> Result<ServerConfig> {
         allow_credentials: args.allow_credentials,
         log_prompts: args.log_prompts,
         max_queue_wait: some(args.max_queue_wait),
+        tokenizer_info: args.enable_tokenizer_info_endpoint,
+        max_file_bytes: args.max_file_size,
+        batch_concurrency: args.batch_concurrency,
         max_connections: args.max_connections,
         header_timeout: args.header_timeout,
         body_timeout: args.body_timeout,
@@ -141,8 +145,20 @@ fn store_config(args: &ServerArgs) -> StoreConfig {
     StoreConfig {
         path: args.response_store.clone(),
         max_bytes: args.response_store_size,
-        ttl: Duration::from_secs(u64::from(args.response_store_days) * 24 * 3600),
+        ttl: days(args.response_store_days),
     }
+}
+
+fn file_store_config(args: &ServerArgs) -> StoreConfig {
+    StoreConfig {
+        path: args.file_store.clone(),
+        max_bytes: args.file_store_size,
+        ttl: days(args.file_store_days),
+    }
+}
+
+fn days(days: u32) -> Duration {
+    Duration::from_secs(u64::from(days) * 24 * 3600)
 }
 
 /// Tells where to reach what. Scripts wait for the first line.

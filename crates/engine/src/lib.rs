@@ -22,6 +22,6 @@ pub use handle::{
     channel,
 };
 pub use inspect::{Inspection, RequestState};
-pub use millrace_sched::Policy;
+pub use millrace_sched::{BACKGROUND, Policy};
 pub use start::{Engine, start};
 pub use stats::{EngineStats, ITERATION_TOKEN_BUCKETS, MASK_SECONDS_BUCKETS};

@@ -2,7 +2,8 @@
 
 use crate::SchedError;
 
-/// Who goes first, and who is thrown out first when the KV cache is full.
+/// Who goes first, and who is thrown out first when the KV cache is full. Under each of them, sequences of the priority
+/// [`BACKGROUND`](crate::BACKGROUND) come last, and are thrown out first.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Default)]
 pub enum Policy {
     /// By arrival; the most recently admitted sequence is preempted first.

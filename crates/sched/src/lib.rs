@@ -39,6 +39,6 @@ pub use config::{Policy, SchedulerConfig};
 pub use error::SchedError;
 pub use plan::{Admitted, Plan, PlannedSeq, ScheduledSeq};
 pub use scheduler::{SchedStats, Scheduler};
-pub use seq::{SeqInfo, SeqInit};
+pub use seq::{BACKGROUND, SeqInfo, SeqInit};
 
 pub use millrace_kv::PrefixKeys;

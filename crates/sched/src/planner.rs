@@ -56,6 +56,9 @@ impl Scheduler {
 
     /// Whom to preempt, as an index into the running list, which is not empty.
     fn victim(&self) -> usize {
+        if let Some(index) = self.last_in_background() {
+            return index;
+        }
         let last = self.running.len() - 1;
         match self.config.policy {
             Policy::Fcfs => last,
@@ -63,6 +66,28 @@ impl Scheduler {
                 (0..=last).max_by_key(|index| self.seqs[self.running[*index]].rank).unwrap_or(last)
             }
         }
+    }
+
+    /// The running sequence in the background that came last, as an index into the running list.
+    fn last_in_background(&self) -> Option<usize> {
+        let rank = |index: usize| self.seqs[self.running[index]].rank;
+        (0..self.running.len()).filter(|index| rank(*index).is_background()).max_by_key(|index| rank(*index))
+    }
+
+    /// Throws out a sequence in the background for one that isn't and finds no room; whether there was one.
+    fn displace(&mut self, slot: usize, budget: &mut usize) -> bool {
+        let seq = &self.seqs[slot];
+        // What waits for its own last token finds room when that is there.
+        let yields = seq.rank.is_background() || seq.stale > 0;
+        let Some(index) = self.last_in_background().filter(|_| !yields) else { return false };
+        let victim = self.running[index];
+        // Where only tokens are missing, its share of this step must be worth something.
+        if *budget == 0 && !self.plan.seqs.iter().any(|planned| planned.slot == victim) {
+            return false;
+        }
+        self.running.remove(index);
+        self.preempt(victim, budget);
+        true
     }
 
     /// Takes a sequence's blocks away and queues it again. It must have left the running list.
@@ -81,25 +106,41 @@ impl Scheduler {
     }
 
     fn plan_waiting(&mut self, budget: &mut usize) {
-        let mut promised = self.running.iter().map(|slot| self.owed(*slot)).sum();
+        let mut promised = self.promised();
         let mut cursor: Option<Rank> = None;
         let mut set_aside = 0;
-        while *budget > 0 && self.running.len() < self.config.max_num_seqs {
-            let Some((rank, slot)) = self.waiting.after(cursor) else { break };
-            self.name_blocks(slot);
-            if self.waits_for_a_neighbour(slot) {
-                cursor = Some(rank);
-                set_aside += 1;
-                if set_aside == self.config.max_num_seqs {
-                    break;
-                }
-            } else if self.admit(slot, promised, budget) {
-                promised += self.owed(slot);
-            } else {
-                // Whoever is behind must not slip past the head, or a large request would never get in.
+        while let Some((rank, slot)) = self.waiting.after(cursor) {
+            // Whoever was thrown out doesn't come back in the same step.
+            if rank.is_background() && !self.plan.preempted.is_empty() {
                 break;
             }
+            let is_full = *budget == 0 || self.running.len() >= self.config.max_num_seqs;
+            if !is_full {
+                self.name_blocks(slot);
+                if self.waits_for_a_neighbour(slot) {
+                    cursor = Some(rank);
+                    set_aside += 1;
+                    if set_aside == self.config.max_num_seqs {
+                        break;
+                    }
+                    continue;
+                }
+                if self.admit(slot, promised, budget) {
+                    promised += self.owed(slot);
+                    continue;
+                }
+            }
+            // Whoever is behind must not slip past the head, or a large request would never get in.
+            if !self.displace(slot, budget) {
+                break;
+            }
+            promised = self.promised();
         }
+    }
+
+    /// Blocks that all running sequences together will still take.
+    fn promised(&self) -> usize {
+        self.running.iter().map(|slot| self.owed(*slot)).sum()
     }
 
     /// Blocks that a running sequence will still take for tokens that it has already. They stay free for it: two

@@ -16,7 +16,7 @@ pub struct SeqInit {
     pub prompt: Vec<TokenId>,
     /// Most tokens that will be committed; cut to what `max_model_len` leaves. 0 only computes the prompt.
     pub max_tokens: usize,
-    /// Lower goes first; only [`Policy::Priority`] looks at it.
+    /// Lower goes first; only [`Policy::Priority`] looks at it, save for [`BACKGROUND`].
     pub priority: i32,
     /// Smaller came earlier; ties are broken by id.
     pub arrival: u64,
@@ -56,6 +56,9 @@ pub struct SeqInfo {
     pub running: bool,
 }
 
+/// The priority of what is done in the background, under every policy: it comes after all else, and makes room for it.
+pub const BACKGROUND: i32 = i32::MAX;
+
 /// Order of admission: lower first.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord)]
 pub(crate) struct Rank {
@@ -88,6 +91,13 @@ pub(crate) struct Seq {
     pub(crate) running: bool,
 }
 
+impl Rank {
+    /// Whether it makes room for whatever else there is.
+    pub(crate) fn is_background(&self) -> bool {
+        self.priority == BACKGROUND
+    }
+}
+
 impl Seq {
     /// Checks a new sequence against the configuration.
     pub(crate) fn new(init: SeqInit, config: &SchedulerConfig) -> Result<Self, SchedError> {
@@ -105,7 +115,8 @@ impl Seq {
         if needed > capacity {
             return Err(SchedError::NeverFits { needed, capacity });
         }
-        let priority = if config.policy == Policy::Priority { priority } else { 0 };
+        let counts = config.policy == Policy::Priority || priority == BACKGROUND;
+        let priority = if counts { priority } else { 0 };
         Ok(Self {
             rank: Rank { priority, arrival, id },
             tokens: prompt,

@@ -2,7 +2,9 @@
 
 #![allow(clippy::unwrap_used, reason = "a failed unwrap is a failed test")]
 
-use millrace_sched::{Admitted, Plan, Policy, PrefixKeys, SchedError, Scheduler, SchedulerConfig, SeqInit};
+use millrace_sched::{
+    Admitted, BACKGROUND, Plan, Policy, PrefixKeys, SchedError, Scheduler, SchedulerConfig, SeqInit,
+};
 use millrace_types::{RequestId, TokenId};
 
 fn config() -> SchedulerConfig {
@@ -304,4 +306,63 @@ fn the_plan_reuses_its_memory() {
         assert_eq!(step(&mut sched).len(), 5);
     }
     assert_eq!(sched.planned().seqs.as_ptr(), before);
+}
+
+/// In the background, whatever the policy.
+fn background(init: SeqInit) -> SeqInit {
+    SeqInit { priority: BACKGROUND, ..init }
+}
+
+#[test]
+fn background_comes_last_under_every_policy() {
+    for policy in [Policy::Fcfs, Policy::Priority] {
+        let mut sched = Scheduler::new(SchedulerConfig { max_num_seqs: 1, policy, ..config() }).unwrap();
+        sched.add(background(own(1, 4))).unwrap();
+        sched.add(SeqInit { priority: BACKGROUND - 1, ..own(2, 4) }).unwrap();
+        assert_eq!(step(&mut sched), [(2, 0, 4, true)], "{policy:?}");
+    }
+}
+
+#[test]
+fn background_leaves_when_all_places_are_taken() {
+    let mut sched = Scheduler::new(SchedulerConfig { max_num_seqs: 2, ..config() }).unwrap();
+    sched.add(background(own(1, 4))).unwrap();
+    sched.add(background(own(2, 4))).unwrap();
+    assert_eq!(step(&mut sched), [(1, 0, 4, true), (2, 0, 4, true)]);
+    sched.add(own(3, 4)).unwrap();
+    assert_eq!(step(&mut sched), [(1, 4, 5, true), (3, 0, 4, true)]);
+    assert_eq!(sched.planned().preempted, [RequestId(2)]);
+    sched.add(background(own(4, 4))).unwrap();
+    assert_eq!(
+        step(&mut sched),
+        [(1, 5, 6, true), (3, 4, 5, true)],
+        "the background doesn't displace its like"
+    );
+    assert!(sched.finish(RequestId(3)));
+    assert_eq!(step(&mut sched), [(1, 6, 7, true), (2, 4, 5, true)], "its prefix is still there");
+    assert_eq!(sched.planned().admitted, [Admitted { id: RequestId(2), cached_tokens: 4, resumed: true }]);
+}
+
+#[test]
+fn background_leaves_when_the_cache_is_full() {
+    let config = SchedulerConfig { num_blocks: 5, enable_prefix_caching: false, ..config() };
+    let mut sched = Scheduler::new(config).unwrap();
+    sched.add(SeqInit { max_tokens: 3, ..own(1, 5) }).unwrap();
+    sched.add(background(SeqInit { max_tokens: 3, ..own(2, 5) })).unwrap();
+    assert_eq!(step(&mut sched), [(1, 0, 5, true), (2, 0, 5, true)]);
+    // Each has two of the four blocks, and needs no more yet.
+    sched.add(SeqInit { max_tokens: 3, ..own(3, 5) }).unwrap();
+    assert_eq!(step(&mut sched), [(1, 5, 6, true), (3, 0, 5, true)]);
+    assert_eq!(sched.planned().preempted, [RequestId(2)]);
+    assert!(sched.finish(RequestId(1)) && sched.finish(RequestId(3)));
+    assert_eq!(step(&mut sched), [(2, 0, 6, true)], "the sampled token stays");
+}
+
+#[test]
+fn a_long_prompt_in_the_background_gives_its_budget_back() {
+    let mut sched = Scheduler::new(SchedulerConfig { max_num_batched_tokens: 8, ..config() }).unwrap();
+    sched.add(background(own(1, 30))).unwrap();
+    assert_eq!(step(&mut sched), [(1, 0, 8, false)]);
+    sched.add(own(2, 6)).unwrap();
+    assert_eq!(step(&mut sched)[0], (2, 0, 6, true));
 }

@@ -25,6 +25,12 @@ pub struct ServerConfig {
     pub allow_credentials: bool,
     /// Log the bodies of requests, prompts included.
     pub log_prompts: bool,
+    /// Whether `/tokenizer_info` answers.
+    pub tokenizer_info: bool,
+    /// Largest file that may be uploaded, in bytes.
+    pub max_file_bytes: u64,
+    /// Requests of batches that run at a time.
+    pub batch_concurrency: usize,
     /// Time limit of requests that bring none of their own.
     pub request_timeout: Option<Duration>,
     /// How long a request may wait for its first step.
@@ -52,6 +58,9 @@ impl Default for ServerConfig {
             allowed_headers: Vec::new(),
             allow_credentials: false,
             log_prompts: false,
+            tokenizer_info: false,
+            max_file_bytes: 200 << 20,
+            batch_concurrency: 8,
             request_timeout: None,
             max_queue_wait: None,
             keep_alive: Duration::from_secs(15),

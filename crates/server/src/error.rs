@@ -13,9 +13,11 @@ pub enum ServerError {
         /// The system's reason.
         source: io::Error,
     },
-    /// The response store can't be used.
-    #[error("the response store `{path}` cannot be opened: {reason}; choose another --response-store")]
+    /// A store can't be used.
+    #[error("the store `{path}` cannot be opened: {reason}; choose another {flag}")]
     Store {
+        /// Where it was named.
+        flag: &'static str,
         /// The file; empty for a store in memory.
         path: String,
         /// The database's reason.

@@ -8,8 +8,10 @@
 mod agent;
 mod config;
 mod error;
+mod files;
 mod formats;
 mod http;
+mod jobs;
 mod keys;
 mod listen;
 mod metrics;
@@ -23,6 +25,7 @@ mod store;
 
 pub use config::ServerConfig;
 pub use error::ServerError;
+pub use files::FileStore;
 pub use http::{App, Extras, check, router};
 pub use keys::KeysFile;
 pub use listen::{Listener, Tls, bind, serve};

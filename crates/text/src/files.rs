@@ -8,7 +8,7 @@ use std::{
 };
 
 use serde::Deserialize;
-use serde_json::Value;
+use serde_json::{Map, Value, json};
 use tokenizers::AddedToken;
 
 use crate::TextError;
@@ -162,6 +162,22 @@ impl TokenizerConfig {
         if self.additional_special_tokens.is_none() {
             self.additional_special_tokens = older.additional_special_tokens;
         }
+    }
+
+    /// The configuration without the chat template, for those who ask what a tokenizer is like.
+    pub(crate) fn describe(&self) -> Map<String, Value> {
+        let flags = [("add_bos_token", self.add_bos_token), ("add_eos_token", self.add_eos_token)];
+        let flags = flags.into_iter().filter_map(|(name, flag)| Some((name.to_owned(), flag?.into())));
+        let mut described: Map<String, Value> =
+            self.rest.iter().map(|(name, value)| (name.clone(), value.clone())).chain(flags).collect();
+        let special: Vec<&str> = self.additional_special_tokens().collect();
+        described.insert("additional_special_tokens".into(), special.into());
+        let added = self.added_tokens_decoder.iter().map(|(id, token)| {
+            let token = json!({"content": token.content, "special": token.special});
+            (id.clone(), token)
+        });
+        described.insert("added_tokens_decoder".into(), Value::Object(added.collect()));
+        described
     }
 
     /// Special tokens by their role (`bos_token`, …), as chat templates see them.

@@ -52,7 +52,6 @@ pub(super) fn generate(
 ) -> Result<OllamaCall, ApiError> {
     let common = Common::read(body)?;
     refuse(body, "template", "The server uses the model's own chat template; leave it out.")?;
-    refuse(body, "suffix", "Filling in the middle is not available; leave it out.")?;
     refuse(body, "context", "Send the conversation to `/api/chat` instead.")?;
     let text = |field: &str| match body.get(field) {
         None | Some(Value::Null) => Ok(""),
@@ -64,15 +63,20 @@ pub(super) fn generate(
         Some(Value::Bool(raw)) => *raw,
         Some(_) => return Err(ApiError::invalid("raw", "`raw` must be true or false.")),
     };
-    let (prompt, system) = (text("prompt")?, text("system")?);
+    let (prompt, system, suffix) = (text("prompt")?, text("system")?, text("suffix")?);
+    if !suffix.is_empty() && !system.is_empty() {
+        let message = "`suffix` and `system` don't go together: a gap is filled without a conversation.";
+        return Err(ApiError::invalid("suffix", message));
+    }
     let options = GenerationOptions { structure: read_format(body)?, ..read_options(body, limits)? };
     let lines = Lines::generate(&common.model, options.logprobs.is_some());
-    if prompt.is_empty() {
+    if prompt.is_empty() && suffix.is_empty() {
         return Ok(common.into_call(None, Needs::default(), lines));
     }
     let needs = Needs { tools: false, thinking: matches!(common.think, Think::On(_)) };
-    let input = match raw || (system.is_empty() && !has_template(&common.model)) {
-        true => raw_input(prompt, limits)?,
+    let is_raw = raw || !suffix.is_empty();
+    let input = match is_raw || (system.is_empty() && !has_template(&common.model)) {
+        true => raw_input(prompt, suffix, limits)?,
         false => {
             let system = Some(system).filter(|text| !text.is_empty());
             let system = system.map(|text| json!({"role": "system", "content": text}));
@@ -84,13 +88,17 @@ pub(super) fn generate(
     Ok(common.into_call(Some((input, options)), needs, lines))
 }
 
-fn raw_input(prompt: &str, limits: &Limits) -> Result<Input, ApiError> {
-    let (chars, most) = (prompt.chars().count(), limits.max_prompt_chars);
+/// A prompt as it is, or with what stands behind a gap.
+fn raw_input(prompt: &str, suffix: &str, limits: &Limits) -> Result<Input, ApiError> {
+    let (chars, most) = (prompt.chars().chain(suffix.chars()).count(), limits.max_prompt_chars);
     if chars > most {
         let message = format!("`prompt` has {chars} characters; at most {most} are allowed.");
         return Err(ApiError::invalid("prompt", message));
     }
-    let prompts = vec![Prompt::Text(prompt.to_owned())];
+    let prompts = vec![match suffix {
+        "" => Prompt::Text(prompt.to_owned()),
+        _ => Prompt::Gap { before: prompt.to_owned(), after: suffix.to_owned() },
+    }];
     Ok(Input::Prompts { prompts, add_special_tokens: true })
 }
 
@@ -344,6 +352,7 @@ mod tests {
         for (body, has_template) in [
             (json!({"model": "m", "prompt": "x", "raw": true}), true),
             (json!({"model": "m", "prompt": "x"}), false),
+            (json!({"model": "m", "prompt": "x", "suffix": "y"}), true),
         ] {
             assert!(matches!(read(body, has_template), Input::Prompts { .. }));
         }
@@ -356,7 +365,7 @@ mod tests {
             ("format", json!(3)),
             ("images", json!(["aGk="])),
             ("template", json!("{{ .Prompt }}")),
-            ("suffix", json!("end")),
+            ("suffix", json!(3)),
             ("context", json!([1, 2])),
             ("think", json!("very")),
             ("stream", json!("no")),

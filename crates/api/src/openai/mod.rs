@@ -3,11 +3,16 @@
 //! Each endpoint: `types` (wire shapes), `validate` (refusals), `convert` (to the neutral request, and from the
 //! collected answer), `stream` (chunks). What both generation endpoints share is in `body`, `stream` and `reply`.
 
+pub mod batches;
 mod body;
 pub mod chat;
 pub mod completions;
 mod error;
+pub mod files;
+mod metadata;
 pub mod models;
+pub mod paging;
+pub mod render;
 mod reply;
 pub mod responses;
 mod stream;

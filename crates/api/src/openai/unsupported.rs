@@ -23,7 +23,6 @@ const USE_TOOLS: &str = "Use `tools` instead.";
 const FIELDS: &[Field] = &[
     never("functions", USE_TOOLS),
     never("function_call", USE_TOOLS),
-    Field { name: "suffix", harmless: |v| v == "", advice: "Filling in the middle is not available." },
     never("prompt_embeds", "Send `prompt` as text or token ids."),
     never("audio", "This server answers in text only."),
     Field { name: "modalities", harmless: is_text_only, advice: "This server answers in text only." },
@@ -76,7 +75,7 @@ mod tests {
     #[test]
     fn harmless_values_pass() {
         let body = json!({
-            "suffix": "", "modalities": ["text"], "store": false,
+            "modalities": ["text"], "store": false,
             "service_tier": "auto", "audio": null, "use_beam_search": false, "user": "me", "metadata": {"a": "b"},
             "never_heard_of": 3,
         });
@@ -87,7 +86,6 @@ mod tests {
     fn what_would_be_ignored_is_refused_by_name() {
         for (name, value) in [
             ("functions", json!([])),
-            ("suffix", json!("}")),
             ("modalities", json!(["text", "audio"])),
             ("store", json!(true)),
             ("service_tier", json!("flex")),

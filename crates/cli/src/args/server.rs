@@ -113,6 +113,24 @@ pub(crate) struct ServerArgs {
     /// Days for which answers are kept
     #[arg(long, value_name = "DAYS", default_value_t = 30, value_parser = clap::value_parser!(u32).range(1..=36_500))]
     pub(crate) response_store_days: u32,
+    /// Answer at /tokenizer_info with the tokenizer's configuration and the chat template
+    #[arg(long)]
+    pub(crate) enable_tokenizer_info_endpoint: bool,
+    /// File in which uploaded files and batches are kept across restarts [default: memory only]
+    #[arg(long, value_name = "PATH")]
+    pub(crate) file_store: Option<PathBuf>,
+    /// Most bytes of kept files, results of batches included; beyond it no more are taken
+    #[arg(long, value_name = "BYTES", default_value = "512M", value_parser = units::bytes)]
+    pub(crate) file_store_size: u64,
+    /// Days for which files and batches are kept
+    #[arg(long, value_name = "DAYS", default_value_t = 30, value_parser = clap::value_parser!(u32).range(1..=36_500))]
+    pub(crate) file_store_days: u32,
+    /// Largest file that may be uploaded
+    #[arg(long, value_name = "BYTES", default_value = "200M", value_parser = units::bytes)]
+    pub(crate) max_file_size: u64,
+    /// Requests of batches that run at a time, after all others
+    #[arg(long, value_name = "N", default_value_t = 8, value_parser = units::positive)]
+    pub(crate) batch_concurrency: usize,
     /// Web origins whose pages may call this server, such as https://example.org; `*` is any [default: none]
     #[arg(long, value_name = "ORIGIN")]
     pub(crate) allowed_origins: Vec<String>,

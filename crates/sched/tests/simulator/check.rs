@@ -3,7 +3,7 @@
 use std::collections::{BTreeMap, BTreeSet};
 
 use millrace_kv::NULL_BLOCK;
-use millrace_sched::Policy;
+use millrace_sched::{BACKGROUND, Policy};
 use millrace_types::{BlockId, RequestId};
 
 use crate::sim::Sim;
@@ -17,7 +17,13 @@ impl Sim<'_> {
         assert!(self.sched.stats().running <= config.max_num_seqs, "running sequences");
         let ids: BTreeSet<RequestId> = plan.seqs.iter().map(|seq| seq.id).collect();
         assert_eq!(ids.len(), plan.seqs.len(), "a sequence is planned once");
-        assert!(plan.preempted.is_empty() || plan.admitted.is_empty(), "nobody comes in while others go");
+        if plan.preempted.iter().any(|id| !self.in_background(*id)) {
+            assert!(plan.admitted.is_empty(), "nobody comes in while others go");
+        }
+        if !plan.preempted.is_empty() {
+            let comes_in = plan.admitted.iter().any(|admitted| self.in_background(admitted.id));
+            assert!(!comes_in, "the background makes room for others only");
+        }
         if self.depth == 1 && self.sched.has_unfinished() {
             assert!(!plan.seqs.is_empty(), "a step without work");
             let sits_out = |id: &u64| !ids.contains(&RequestId(*id)) && self.running(*id);
@@ -41,6 +47,10 @@ impl Sim<'_> {
                 assert!(seq.end - seq.start <= config.long_prefill_token_threshold);
             }
         }
+    }
+
+    fn in_background(&self, id: RequestId) -> bool {
+        self.jobs[id.0 as usize].priority == BACKGROUND
     }
 
     fn running(&self, id: u64) -> bool {
@@ -74,7 +84,8 @@ impl Sim<'_> {
     fn check_head_of_line(&self, policy: Policy) {
         let rank = |id: u64| {
             let job = &self.jobs[id as usize];
-            (if policy == Policy::Priority { job.priority } else { 0 }, job.arrives, id)
+            let counts = policy == Policy::Priority || job.priority == BACKGROUND;
+            (if counts { job.priority } else { 0 }, job.arrives, id)
         };
         let waiting = self.live.keys().filter(|id| !self.running(**id));
         let best_waiting = waiting.map(|id| rank(*id)).min();

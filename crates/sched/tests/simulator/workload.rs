@@ -1,6 +1,6 @@
 //! Random jobs.
 
-use millrace_sched::{Policy, SchedulerConfig};
+use millrace_sched::{BACKGROUND, Policy, SchedulerConfig};
 use millrace_types::TokenId;
 use proptest::prelude::*;
 
@@ -85,7 +85,8 @@ fn job() -> impl Strategy<Value = Job> {
     });
     let point = prop_oneof![Just(AbortPoint::BeforePlan), Just(AbortPoint::BeforeCommit)];
     let abort = prop::option::weighted(0.3, (0_usize..25, point));
-    let flags = (any::<bool>(), prop::bool::weighted(0.1), 0_u8..2, -2_i32..3);
+    let priority = prop_oneof![4 => -2_i32..3, 2 => Just(BACKGROUND)];
+    let flags = (any::<bool>(), prop::bool::weighted(0.1), 0_u8..2, priority);
     (0_usize..20, prompt, 0_usize..30, flags, abort).prop_map(
         |(arrives, prompt, max_tokens, (stops_early, skip_prefix_lookup, salt, priority), abort)| Job {
             arrives,

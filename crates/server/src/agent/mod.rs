@@ -12,7 +12,7 @@ mod turn;
 use std::{sync::Arc, time::Duration};
 
 use futures::{StreamExt, stream::BoxStream};
-use millrace_api::{ApiError, ChatEvent, GenerationRequest, Input, ServerTools};
+use millrace_api::{ApiError, ChatEvent, Collected, Collector, GenerationRequest, Input, ServerTools};
 
 use crate::http::App;
 
@@ -63,6 +63,20 @@ pub(crate) async fn answer(
         return Ok(Answer { model, events: generation.into_stream().boxed() });
     };
     rounds::start(app.clone(), request, &wanted, names).await
+}
+
+/// The collected stream.
+///
+/// # Errors
+/// The one that it ends with.
+pub(crate) async fn collect(events: &mut BoxStream<'static, ChatEvent>) -> Result<Collected, ApiError> {
+    let mut collector = Collector::default();
+    while let Some(event) = events.next().await {
+        if let Some(answer) = collector.push(event)? {
+            return Ok(answer);
+        }
+    }
+    Err(ApiError::internal("The answer has no end."))
 }
 
 fn server_tools(request: &mut GenerationRequest) -> Option<ServerTools> {

@@ -2,6 +2,7 @@
 
 mod body;
 mod middleware;
+mod multipart;
 mod reply;
 mod routes;
 mod sse;
@@ -19,10 +20,11 @@ use axum::{
 use millrace_mcp::Manager;
 
 use crate::{
-    Registry, ServerConfig, ServerError, Service, Store, keys::KeyRing, metrics::HttpMetrics,
-    responses::Responses,
+    FileStore, Registry, ServerConfig, ServerError, Service, Store, jobs::Jobs, keys::KeyRing,
+    metrics::HttpMetrics, responses::Responses,
 };
 use middleware::{access, admin, auth, cors, panics, request_id, vendor};
+pub(crate) use routes::responses::answer as answer_response;
 use table::Routes;
 
 /// Everything that handlers share.
@@ -31,6 +33,8 @@ pub struct App {
     pub(crate) service: Service,
     pub(crate) config: ServerConfig,
     pub(crate) responses: Responses,
+    /// Files and batches.
+    pub(crate) jobs: Jobs,
     /// Servers of tools, if there are any.
     pub(crate) mcp: Option<Manager>,
     metrics: HttpMetrics,
@@ -43,14 +47,16 @@ pub struct App {
 pub struct Extras {
     /// Where responses are kept.
     pub store: Store,
+    /// Where files and batches are kept.
+    pub files: FileStore,
     /// Servers whose tools clients and models may use.
     pub mcp: Option<Manager>,
 }
 
 impl Default for Extras {
-    /// A store in memory, no tools.
+    /// Stores in memory, no tools.
     fn default() -> Self {
-        Self { store: Store::in_memory(), mcp: None }
+        Self { store: Store::in_memory(), files: FileStore::in_memory(), mcp: None }
     }
 }
 
@@ -66,8 +72,9 @@ impl App {
             .with_queue_wait(config.max_queue_wait);
         let keys = KeyRing::new(&config.api_keys, config.api_keys_file.clone());
         let responses = Responses::new(extras.store);
+        let jobs = Jobs::new(extras.files, config.batch_concurrency);
         let (metrics, started) = (HttpMetrics::default(), Instant::now());
-        Arc::new(Self { service, config, responses, mcp: extras.mcp, metrics, started, keys })
+        Arc::new(Self { service, config, responses, jobs, mcp: extras.mcp, metrics, started, keys })
     }
 
     /// The pipeline behind the routes.
@@ -109,12 +116,21 @@ pub fn router(app: Arc<App>) -> Result<Router, ServerError> {
 fn protected() -> Routes {
     Routes::new()
         .route("/v1/chat/completions", post(routes::chat_completions))
+        .route("/v1/chat/completions/batch", post(routes::chat_list))
+        .route("/v1/chat/completions/render", post(routes::render_chat))
         .route("/v1/completions", post(routes::completions))
+        .route("/v1/completions/render", post(routes::render_completion))
         .route("/v1/responses", post(routes::responses::create))
         .route("/v1/responses/input_tokens", post(routes::responses::input_tokens))
         .route("/v1/responses/{id}", get(routes::responses::retrieve).delete(routes::responses::delete))
         .route("/v1/responses/{id}/cancel", post(routes::responses::cancel))
         .route("/v1/responses/{id}/input_items", get(routes::responses::input_items))
+        .route("/v1/files", get(routes::files::list).post(routes::files::upload))
+        .route("/v1/files/{id}", get(routes::files::retrieve).delete(routes::files::delete))
+        .route("/v1/files/{id}/content", get(routes::files::content))
+        .route("/v1/batches", get(routes::batches::list).post(routes::batches::create))
+        .route("/v1/batches/{id}", get(routes::batches::retrieve))
+        .route("/v1/batches/{id}/cancel", post(routes::batches::cancel))
         .route("/v1/messages", post(routes::messages))
         .route("/v1/messages/count_tokens", post(routes::count_tokens))
         .route("/v1/models", get(routes::list_models))
@@ -126,6 +142,7 @@ fn protected() -> Routes {
         .route("/v1/mcp/execute", post(routes::mcp_execute))
         .route("/tokenize", post(routes::tokenize))
         .route("/detokenize", post(routes::detokenize))
+        .route("/tokenizer_info", get(routes::tokenizer_info))
 }
 
 /// Ollama's.
@@ -153,6 +170,9 @@ fn administration() -> Routes {
         .route("/v1/cache/stats", get(routes::cache_stats))
         .route("/v1/cache/prefix", delete(routes::drop_prefixes))
         .route("/v1/requests/{id}/cancel", post(routes::cancel_any))
+        .route("/sleep", post(routes::sleep))
+        .route("/wake_up", post(routes::wake_up))
+        .route("/is_sleeping", get(routes::is_sleeping))
         .route("/v1/admin/models", get(routes::admin_models))
         .route("/v1/admin/models/load", post(routes::load_model))
         .route("/v1/admin/models/unload", post(routes::unload_model))

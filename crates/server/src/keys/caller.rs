@@ -48,6 +48,11 @@ impl Caller {
         self.key.as_deref().map(Key::name)
     }
 
+    /// What stands for its key in stores; empty if it needs none.
+    pub(crate) fn owner(&self) -> String {
+        self.key.as_ref().map(|key| key.owner()).unwrap_or_default()
+    }
+
     /// The shorter one of the time limits in a request's headers and in its body.
     pub(crate) fn time_limit(&self, body: Option<Duration>) -> Option<Duration> {
         self.time_limit.into_iter().chain(body).min()

@@ -83,6 +83,13 @@ impl Key {
         }
     }
 
+    /// What stands for it in stores: the key can't be told from it.
+    pub(crate) fn owner(&self) -> String {
+        let digest =
+            Sha256::new_with_prefix("millrace file owner ").chain_update(self.spec.digest).finalize();
+        digest.iter().map(|byte| format!("{byte:02x}")).collect()
+    }
+
     /// Its name.
     pub(crate) fn name(&self) -> &str {
         &self.spec.name

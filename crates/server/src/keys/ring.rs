@@ -51,6 +51,11 @@ impl KeyRing {
         found
     }
 
+    /// The key for which `owner` stands in stores.
+    pub(crate) fn owned_by(&self, owner: &str) -> Option<Arc<Key>> {
+        self.all().iter().find(|key| key.owner() == owner).cloned()
+    }
+
     /// Reads the file anew, if there is one, and says how many keys there are now. Budgets and counts of names that
     /// stay go on.
     ///
@@ -91,6 +96,9 @@ mod tests {
         let ring = KeyRing::new(&["one".into(), "two".into()], None);
         assert_eq!(ring.find(b"one").unwrap().name(), "api-key-1");
         assert_eq!(ring.find(b"two").unwrap().name(), "api-key-2");
+        let owner = ring.find(b"two").unwrap().owner();
+        assert_eq!(ring.owned_by(&owner).unwrap().name(), "api-key-2");
+        assert!(ring.owned_by("").is_none() && !owner.contains("two"));
         for wrong in [&b"onet"[..], b"", b"on", b"One", b"one "] {
             assert!(ring.find(wrong).is_none());
         }

@@ -18,7 +18,7 @@ use tokio::{
     time::{sleep, timeout},
 };
 
-use crate::{App, ServerError, router, shutdown::until_stopped};
+use crate::{App, ServerError, jobs, router, shutdown::until_stopped};
 use connection::{Terms, converse};
 pub(crate) use socket::Peer;
 use socket::Stream;
@@ -45,6 +45,7 @@ pub async fn serve(
     let (stop, stopped) = watch::channel(false);
     let mut helpers = JoinSet::new();
     helpers.spawn(upkeep(app.clone(), listener.tls.clone()));
+    helpers.spawn(jobs::run(app.clone()));
     let mut connections = tokio::spawn(accept(listener, router, app.clone(), stopped));
     until_stopped(&app, signals).await;
     stop.send_replace(true);

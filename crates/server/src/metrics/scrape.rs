@@ -27,7 +27,8 @@ const PREFIXES: [&str; 2] = ["millrace", "vllm"];
 pub(crate) fn scrape(
     models: &Registry,
     http: &HttpMetrics,
-    store: &StoreMetrics,
+    responses: &StoreMetrics,
+    files: &StoreMetrics,
     keys: &[Arc<Key>],
     tools: &[ServerStatus],
 ) -> String {
@@ -42,7 +43,8 @@ pub(crate) fn scrape(
     write_states(&mut writer, &states);
     write_keys(&mut writer, keys);
     http.write(&mut writer);
-    store.write(&mut writer);
+    responses.write(&mut writer, "response_store", "Responses");
+    files.write(&mut writer, "file_store", "Files and batches");
     mcp::write(&mut writer, tools);
     writer.finish()
 }

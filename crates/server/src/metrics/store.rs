@@ -1,10 +1,10 @@
-//! What the response store holds.
+//! What a store holds.
 
 use std::sync::atomic::{AtomicU64, Ordering::Relaxed};
 
 use super::text::TextWriter;
 
-/// Counts of the response store.
+/// Counts of a store.
 #[derive(Debug, Default)]
 pub(crate) struct StoreMetrics {
     entries: AtomicU64,
@@ -27,16 +27,27 @@ impl StoreMetrics {
         self.failures.fetch_add(1, Relaxed);
     }
 
-    pub(super) fn write(&self, writer: &mut TextWriter) {
+    /// Writes the families of the store called `store`, which keeps `things`.
+    pub(super) fn write(&self, writer: &mut TextWriter, store: &str, things: &str) {
         let families = [
-            ("entries", "gauge", "Responses in the store.", &self.entries),
-            ("bytes", "gauge", "Bytes of the responses in the store.", &self.bytes),
-            ("evictions_total", "counter", "Responses removed to make room for others.", &self.evictions),
-            ("failures_total", "counter", "Responses that could not be stored or read.", &self.failures),
+            ("entries", "gauge", format!("{things} in the store."), &self.entries),
+            ("bytes", "gauge", format!("Bytes of the {} in the store.", things.to_lowercase()), &self.bytes),
+            (
+                "evictions_total",
+                "counter",
+                format!("{things} removed to make room for others."),
+                &self.evictions,
+            ),
+            (
+                "failures_total",
+                "counter",
+                format!("{things} that could not be stored or read."),
+                &self.failures,
+            ),
         ];
         for (name, kind, help, value) in families {
-            let name = format!("millrace:response_store_{name}");
-            writer.family(&name, kind, help);
+            let name = format!("millrace:{store}_{name}");
+            writer.family(&name, kind, &help);
             writer.sample(&name, &[], value.load(Relaxed));
         }
     }

@@ -119,6 +119,14 @@ impl Active {
         aborted
     }
 
+    /// Aborts all sequences of all requests.
+    pub(crate) fn abort_all(&self) {
+        for entry in self.lock().entries.values() {
+            entry.cancel.send_replace(true);
+            entry.sequences.iter().for_each(|(engine, id)| engine.abort(*id));
+        }
+    }
+
     /// All requests, oldest first. `states` has the engines' words by model and sequence.
     pub(crate) fn status(&self, states: &HashMap<(String, RequestId), RequestState>) -> Vec<RequestStatus> {
         let table = self.lock();

@@ -11,6 +11,7 @@ mod prepare;
 mod reading;
 mod render;
 mod sequence;
+mod sleep;
 mod structure;
 mod text_rules;
 mod thinking;
@@ -24,14 +25,16 @@ use millrace_api::{
     ApiError, GenerationRequest, Limits, Start,
     openai::tokenize::{DetokenizeBody, DetokenizeCall, TokenizeBody, TokenizeCall},
 };
-use millrace_engine::{RequestState, SubmitError, SubmitOptions};
-use millrace_types::SamplingParams;
+use millrace_engine::{BACKGROUND, RequestState, SubmitError, SubmitOptions};
+use millrace_types::{SamplingParams, TokenId};
+use serde_json::{Map, Value};
 use tokio::time::timeout_at;
 
 use crate::{Lease, ModelReport, Registry, keys::Caller, metrics::SequenceTimer};
 use active::Active;
 use prepare::{Prepared, input_bytes, prepare, tokenize};
 use sequence::Sequence;
+use sleep::Sleep;
 use structure::is_constrained;
 
 pub(crate) use active::{ActiveGuard, RequestStatus};
@@ -39,6 +42,7 @@ pub use generation::Generation;
 pub(crate) use late_system::knows_late_system;
 pub(crate) use offload::Offload;
 pub(crate) use render::knows_developer;
+pub(crate) use sleep::{Depth, Running};
 
 /// Seconds after which a client may try again when the queue is full.
 const RETRY_FULL: u32 = 1;
@@ -55,6 +59,7 @@ pub struct Service {
     max_queue_wait: Option<Duration>,
     active: Active,
     offload: Offload,
+    sleep: Sleep,
 }
 
 impl Service {
@@ -67,6 +72,7 @@ impl Service {
             max_queue_wait: None,
             active: Active::new(),
             offload: Offload::new(),
+            sleep: Sleep::default(),
         }
     }
 
@@ -98,7 +104,11 @@ impl Service {
             priority: request.options.priority,
             cache_salt: request.options.cache_salt.clone(),
             deadline: self.deadline(caller.time_limit(request.options.time_limit())),
-            start_by: self.max_queue_wait.and_then(|wait| arrival.checked_add(wait)),
+            // What runs in the background waits for its turn, however long that takes.
+            start_by: self
+                .max_queue_wait
+                .filter(|_| request.options.priority != BACKGROUND)
+                .and_then(|wait| arrival.checked_add(wait)),
             constraint: None,
         };
         let guard = self.active.enter(names, request.model.as_deref(), caller.clone(), arrival);
@@ -134,6 +144,7 @@ impl Service {
     /// The model of this name, if the caller may use it. Its load counts against the request's time.
     async fn model(&self, name: Option<&str>, deadline: Option<Instant>) -> Result<Lease, ApiError> {
         self.check_model(name)?;
+        self.sleep.check()?;
         let lookup = self.models.lookup(name);
         match deadline {
             None => lookup.await,
@@ -183,6 +194,34 @@ impl Service {
             })
         };
         self.offload.run(bytes, work).await
+    }
+
+    /// What [`generate`](Self::generate) would give the engine, for each prompt.
+    ///
+    /// # Errors
+    /// As in [`generate`](Self::generate).
+    pub(crate) async fn render(
+        &self,
+        request: GenerationRequest,
+    ) -> Result<Vec<(Vec<TokenId>, SamplingParams)>, ApiError> {
+        request.options.validate(&self.limits)?;
+        let model = self.model(request.model.as_deref(), self.deadline(None)).await?;
+        let (_, prompts) = self.prepare(&model, request).await?;
+        Ok(prompts.into_iter().map(|prompt| (prompt.tokens, prompt.sampling)).collect())
+    }
+
+    /// What a model's tokenizer is like, and its chat template.
+    ///
+    /// # Errors
+    /// A 404 for an unknown model.
+    pub(crate) async fn tokenizer_info(&self, name: Option<&str>) -> Result<Map<String, Value>, ApiError> {
+        let model = self.model(name, self.deadline(None)).await?;
+        let mut info = model.parts.tokenizer.info().clone();
+        info.insert("vocab_size".into(), model.parts.tokenizer.vocab_size().into());
+        let template = model.parts.template.as_ref().map(|template| template.source());
+        info.insert("chat_template".into(), template.into());
+        info.entry("tokenizer_class").or_insert(Value::Null);
+        Ok(info)
     }
 
     /// The text of some tokens, special ones included.

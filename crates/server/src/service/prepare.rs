@@ -3,7 +3,7 @@
 use millrace_api::{
     ApiError, ChatInput, GenerationOptions, GenerationRequest, Input, Limits, Prompt, prompt_too_long,
 };
-use millrace_text::{TextError, Tokenizer};
+use millrace_text::{Gap, TextError, Tokenizer};
 use millrace_types::{Constraint, SamplingParams, TokenId};
 use serde_json::Value;
 
@@ -33,6 +33,8 @@ pub(super) struct Prepared {
 pub(super) struct Tokenized {
     pub(super) tokens: Vec<TokenId>,
     reading: Option<Reading>,
+    /// Tokens that end the answer, besides the model's own end.
+    ends: Vec<TokenId>,
 }
 
 /// Checks and converts a request for its model.
@@ -47,7 +49,7 @@ pub(super) fn prepare(
     bad_words.iter().try_for_each(|word| rules.check_tokens("bad_words", word))?;
     let held_to = constraint(model, input, options.structure.as_ref())?;
     let with_parameters = |(index, prompt): (usize, Tokenized)| {
-        let Tokenized { tokens, reading } = prompt;
+        let Tokenized { tokens, reading, ends } = prompt;
         // Also for texts: a tokenizer may know tokens that the model's embedding doesn't have.
         rules.check_tokens("prompt", &tokens)?;
         let resolved = options.resolve(&rules, &model.parts.defaults, tokens.len())?;
@@ -56,6 +58,9 @@ pub(super) fn prepare(
         let mut sampling = SamplingParams { bad_words: bad_words.clone(), thinking, ..resolved };
         let constraint =
             held_to.clone().map(|inner| after_reasoning(model, inner, reading.as_ref())).transpose()?;
+        if !options.ignore_eos {
+            sampling.eos_token_ids.extend(ends.into_iter().filter(|id| (*id as usize) < rules.vocab_size));
+        }
         if constraint.is_some() {
             // Also under `ignore_eos`: behind the end of a format there is nothing to go on with.
             sampling.eos_token_ids.clone_from(&model.parts.eos_token_ids);
@@ -79,15 +84,19 @@ pub(super) fn tokenize(
             let text = render(model, chat)?;
             let reading = Reading::new(model, chat, &text)?;
             let tokens = encode(model, &text, chat.add_special_tokens, max_tokens)?;
-            Ok(vec![Tokenized { tokens, reading }])
+            Ok(vec![Tokenized { tokens, reading, ends: Vec::new() }])
         }
         Input::Prompts { prompts, add_special_tokens } => {
             let one = |prompt: &Prompt| {
-                let tokens = match prompt {
-                    Prompt::Text(text) => encode(model, text, *add_special_tokens, max_tokens)?,
-                    Prompt::Tokens(tokens) => tokens.clone(),
+                let (tokens, ends) = match prompt {
+                    Prompt::Text(text) => (encode(model, text, *add_special_tokens, max_tokens)?, Vec::new()),
+                    Prompt::Tokens(tokens) => (tokens.clone(), Vec::new()),
+                    Prompt::Gap { before, after } => {
+                        let gap = encode_gap(model, before, after, *add_special_tokens, max_tokens)?;
+                        (gap.tokens, gap.ends)
+                    }
                 };
-                Ok(Tokenized { tokens, reading: None })
+                Ok(Tokenized { tokens, reading: None, ends })
             };
             prompts.iter().map(one).collect()
         }
@@ -102,6 +111,7 @@ pub(super) fn input_bytes(input: &Input) -> usize {
             let bytes = |prompt: &Prompt| match prompt {
                 Prompt::Text(text) => text.len(),
                 Prompt::Tokens(tokens) => size_of_val(&**tokens),
+                Prompt::Gap { before, after } => before.len() + after.len(),
             };
             prompts.iter().map(bytes).sum()
         }
@@ -132,13 +142,35 @@ fn encode(
     add_special_tokens: bool,
     max_tokens: usize,
 ) -> Result<Vec<TokenId>, ApiError> {
-    let tokenizer = &model.parts.tokenizer;
-    // Told from the length alone: tokenizing a huge text only to refuse it would be a gift to an attacker.
-    let at_least = text.len() / tokenizer.max_token_bytes();
+    check_length(model, text.len(), max_tokens)?;
+    model.parts.tokenizer.encode(text, add_special_tokens).map_err(|error| text_error(&error))
+}
+
+/// Refuses what must be too long, told from its length alone: tokenizing a huge text only to refuse it would be a gift to
+/// an attacker.
+fn check_length(model: &ServedModel, bytes: usize, max_tokens: usize) -> Result<(), ApiError> {
+    let at_least = bytes / model.parts.tokenizer.max_token_bytes();
     if at_least > max_tokens {
         return Err(prompt_too_long(max_tokens, &format!("at least {at_least}")));
     }
-    tokenizer.encode(text, add_special_tokens).map_err(|error| text_error(&error))
+    Ok(())
+}
+
+/// The prompt for what stands between two texts.
+fn encode_gap(
+    model: &ServedModel,
+    before: &str,
+    after: &str,
+    add_special_tokens: bool,
+    max_tokens: usize,
+) -> Result<Gap, ApiError> {
+    check_length(model, before.len() + after.len(), max_tokens)?;
+    let gap = model.parts.tokenizer.encode_gap(before, after, add_special_tokens);
+    gap.map_err(|error| text_error(&error))?.ok_or_else(|| {
+        let message =
+            "This model can't fill in the middle: its tokenizer has no tokens for that. Leave `suffix` out.";
+        ApiError::invalid("suffix", message)
+    })
 }
 
 fn echo(

@@ -1,11 +1,13 @@
 //! The tables, and what is done to them in one transaction.
 
-use std::path::{Path, PathBuf};
+use std::path::Path;
 
 use redb::{
-    Builder, Database, Error, ReadableDatabase, ReadableTable, ReadableTableMetadata, StorageError, Table,
-    TableDefinition, WriteTransaction, backends::InMemoryBackend,
+    Database, Error, ReadableDatabase, ReadableTable, ReadableTableMetadata, Table, TableDefinition,
+    WriteTransaction,
 };
+
+use super::open::open;
 
 /// By name: when it was written, in microseconds since 1970, and what.
 const VALUES: TableDefinition<'_, &str, (u64, &[u8])> = TableDefinition::new("values");
@@ -14,9 +16,6 @@ const AGES: TableDefinition<'_, (u64, &str), u64> = TableDefinition::new("ages")
 /// By [`BYTES`]: how many bytes all count together.
 const TOTALS: TableDefinition<'_, &str, u64> = TableDefinition::new("totals");
 const BYTES: &str = "bytes";
-
-/// Pages that are held in memory, in bytes.
-const CACHE: usize = 16 << 20;
 
 /// Most entries that one transaction removes because of their age: nobody waits for a big clean-up.
 const SWEEP: usize = 1000;
@@ -65,24 +64,7 @@ pub(super) struct Db {
 impl Db {
     /// Opens the file, or a new database in memory. A damaged file is renamed.
     pub(super) fn open(path: Option<&Path>, bounds: Bounds) -> Result<Self, Error> {
-        let Some(path) = path else {
-            let database = builder().create_with_backend(InMemoryBackend::new())?;
-            return Self::new(database, bounds);
-        };
-        let opened = builder().create(path).map_err(Error::from);
-        match opened.and_then(|database| Self::new(database, bounds)) {
-            Err(error) if is_damage(&error) => {
-                let aside = aside(path);
-                std::fs::rename(path, &aside).map_err(StorageError::from)?;
-                tracing::warn!(
-                    "the response store {} is damaged ({error}); it is now {}, and a new one is begun",
-                    path.display(),
-                    aside.display()
-                );
-                Self::new(builder().create(path)?, bounds)
-            }
-            result => result,
-        }
+        open(path, "response store", |database| Self::new(database, bounds))
     }
 
     /// Takes a database; makes its tables if it is new.
@@ -219,30 +201,6 @@ fn find(
         (written >= oldest).then(|| bytes.to_vec())
     });
     Ok(found)
-}
-
-fn builder() -> Builder {
-    let mut builder = Database::builder();
-    builder.set_cache_size(CACHE);
-    builder
-}
-
-/// Whether the file's content is at fault, and not the way to it.
-fn is_damage(error: &Error) -> bool {
-    match error {
-        Error::Corrupted(_) | Error::UpgradeRequired(_) | Error::RepairAborted => true,
-        Error::Io(error) => {
-            matches!(error.kind(), std::io::ErrorKind::InvalidData | std::io::ErrorKind::UnexpectedEof)
-        }
-        Error::TableTypeMismatch { .. } => true,
-        _ => false,
-    }
-}
-
-fn aside(path: &Path) -> PathBuf {
-    let mut name = path.as_os_str().to_owned();
-    name.push(".damaged");
-    name.into()
 }
 
 #[cfg(test)]

@@ -7,6 +7,7 @@
 //! What can't be written is lost with a warning and a count, and costs no request its answer.
 
 mod db;
+mod open;
 mod thread;
 
 use std::{path::PathBuf, sync::Arc, time::Duration};
@@ -19,6 +20,7 @@ use tokio::{
 
 use crate::{ServerError, metrics::StoreMetrics};
 use db::{Done, Op};
+pub(crate) use open::open;
 use thread::{Command, Worker};
 
 /// Requests that may wait; what is beyond them isn't kept, because the disk can't keep up.
@@ -64,7 +66,11 @@ impl Store {
     pub fn open(config: StoreConfig) -> Result<Self, ServerError> {
         let metrics = Arc::new(StoreMetrics::default());
         let (path, keeps) = (config.path.clone().unwrap_or_default(), config.max_bytes > 0);
-        let refused = |reason: String| ServerError::Store { path: path.display().to_string(), reason };
+        let refused = |reason: String| ServerError::Store {
+            flag: "--response-store",
+            path: path.display().to_string(),
+            reason,
+        };
         let worker = Worker::open(config, metrics.clone()).map_err(|error| refused(error.to_string()))?;
         let (commands, queue) = mpsc::channel(QUEUE);
         std::thread::Builder::new()

@@ -4,7 +4,7 @@ use crate::support::{
     MODEL, Setup, TestServer,
     engine::Plan,
     saying,
-    tokenizer::{EOS, SPECIAL, TEMPLATE},
+    tokenizer::{self, EOS, SPECIAL, TEMPLATE},
 };
 use serde_json::{Value, json};
 
@@ -380,4 +380,22 @@ async fn every_served_name_answers() {
         assert_eq!(answer["model"], name);
     }
     assert_eq!(server.get("/v1/models/test%2Fmodel").await.status, 200);
+}
+
+#[tokio::test]
+async fn a_gap_is_filled_where_the_tokenizer_has_tokens_for_it() {
+    let info =
+        millrace_engine::EngineInfo { vocab_size: tokenizer::VOCAB_SIZE + 10, ..Setup::default().info };
+    let setup = Setup { info, tokenizer: tokenizer::filling_tokenizer(), ..Setup::default() };
+    let mut server = setup.start(|_| Plan::say("b")).await;
+    let body = json!({"model": MODEL, "prompt": ["a", "x"], "suffix": "c"});
+    let answer = server.post("/v1/completions", &body).await.json();
+    assert_eq!(answer["choices"][1]["text"], "b");
+    let [prefix, suffix, middle] = tokenizer::FILL;
+    for before in [b'a', b'x'].map(u32::from) {
+        let request = server.engine.submitted().await;
+        assert_eq!(request.prompt, [prefix, before, suffix, u32::from(b'c'), middle]);
+    }
+    let conversation = json!({"messages": [{"role": "user", "content": "x"}], "suffix": "c"});
+    assert_eq!(server.post("/v1/chat/completions", &conversation).await.error()["param"], "suffix");
 }

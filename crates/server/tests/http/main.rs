@@ -8,6 +8,7 @@
 
 mod answers;
 mod anthropic;
+mod batches;
 mod calls;
 mod connections;
 mod failures;

@@ -197,7 +197,7 @@ async fn bad_completion_requests() {
             json!({"prompt": "x", "logprobs": -1}),
             "Requested sample logprobs of 258, which is greater than max",
         ),
-        (json!({"prompt": "x", "suffix": "y"}), "`suffix` with the value \"y\" is not supported"),
+        (json!({"prompt": "x", "suffix": "y"}), "This model can't fill in the middle"),
         (json!({"prompt": "x", "best_of": 2}), "best_of is not supported other than equal to n=1, got 2."),
     ];
     for (body, message) in cases {

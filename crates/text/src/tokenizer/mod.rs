@@ -7,6 +7,7 @@ mod pieces;
 use std::fmt;
 
 use millrace_types::TokenId;
+use serde_json::{Map, Value};
 use tokenizers::Tokenizer as Inner;
 
 use self::{added::Frame, decoder::DecodePlan, pieces::Pieces};
@@ -18,6 +19,8 @@ pub struct Tokenizer {
     frame: Option<Frame>,
     plan: DecodePlan,
     pieces: Pieces,
+    /// See [`info`](Self::info).
+    info: Map<String, Value>,
 }
 
 impl fmt::Debug for Tokenizer {
@@ -41,7 +44,12 @@ impl Tokenizer {
         let frame = Frame::new(&inner, files.config());
         let plan = DecodePlan::new(inner.get_decoder())?;
         let pieces = Pieces::new(&inner, &plan);
-        Ok(Self { inner, frame, plan, pieces })
+        Ok(Self { inner, frame, plan, pieces, info: files.config().describe() })
+    }
+
+    /// What `tokenizer_config.json` says, without the chat template: class, special tokens, added tokens, lengths.
+    pub fn info(&self) -> &Map<String, Value> {
+        &self.info
     }
 
     /// Token ids of `text`. Names of special tokens in the text become those tokens, as in transformers.

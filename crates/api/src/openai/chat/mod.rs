@@ -1,6 +1,7 @@
 //! `POST /v1/chat/completions`.
 
 mod convert;
+mod list;
 mod mcp;
 mod messages;
 mod stream;
@@ -12,6 +13,8 @@ use serde_json::Value;
 
 use super::{Call, body::CommonBody, structure, unsupported::refuse_unsupported};
 use crate::{ApiError, Limits, introspect::field_names, read};
+
+pub use list::{join, parse_list};
 
 pub(super) use convert::token_logprobs;
 pub(super) use messages::normalize;
@@ -32,6 +35,10 @@ pub fn fields() -> Vec<&'static str> {
 /// A 400 for whatever can be told without the model.
 pub fn parse(body: &Value, limits: &Limits) -> Result<Call, ApiError> {
     refuse_unsupported(body)?;
+    if body.get("suffix").is_some_and(|suffix| !suffix.is_null() && suffix != "") {
+        let message = "Conversations have no `suffix`. Use /v1/completions to fill in the middle.";
+        return Err(ApiError::invalid("suffix", message));
+    }
     let structure = structure::read(body)?;
     let common: CommonBody = read(body)?;
     let own: types::ChatBody = read(body)?;

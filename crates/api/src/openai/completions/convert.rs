@@ -8,8 +8,8 @@ use super::{
     validate::validate_prompts,
 };
 use crate::{
-    ApiError, Collected, GenerationOptions, GenerationRequest, Input, Limits, MaxTokensDefault, ReplyHead,
-    Scored, Structure,
+    ApiError, Collected, GenerationOptions, GenerationRequest, Input, Limits, MaxTokensDefault, Prompt,
+    ReplyHead, Scored, Structure,
     openai::{
         Call, UsageBody,
         body::{CommonBody, TokenFormat},
@@ -36,6 +36,10 @@ pub(super) fn to_call(
     };
     options.validate(limits)?;
     let prompts = own.prompt.unwrap_or_default().0;
+    let prompts = match own.suffix.filter(|suffix| !suffix.is_empty()) {
+        Some(suffix) => gaps(prompts, &suffix, options.echo, limits)?,
+        None => prompts,
+    };
     validate_prompts(&prompts, options.n, limits)?;
     let encoder = CompletionEncoder {
         tokens: common.token_format(),
@@ -49,6 +53,23 @@ pub(super) fn to_call(
     let input = Input::Prompts { prompts, add_special_tokens: own.add_special_tokens.unwrap_or(true) };
     let request = GenerationRequest { model: common.model.clone(), input, options };
     Ok(Call { request, encoder: Box::new(encoder), stream: common.streams() })
+}
+
+/// Prompts that ask for what stands between each text and the suffix.
+fn gaps(prompts: Vec<Prompt>, suffix: &str, echo: bool, limits: &Limits) -> Result<Vec<Prompt>, ApiError> {
+    // Each prompt has a copy of it.
+    if suffix.len().saturating_mul(prompts.len()) > limits.max_prompt_chars {
+        let message = "The suffix is too long for so many prompts. Send fewer at a time.";
+        return Err(ApiError::invalid("suffix", message));
+    }
+    if echo {
+        return Err(ApiError::invalid("suffix", "`suffix` and `echo` don't go together. Leave one out."));
+    }
+    let gap = |prompt| match prompt {
+        Prompt::Text(before) => Ok(Prompt::Gap { before, after: suffix.to_owned() }),
+        _ => Err(ApiError::invalid("suffix", "`suffix` needs prompts of text, not of token ids.")),
+    };
+    prompts.into_iter().map(gap).collect()
 }
 
 /// A whole answer.

@@ -14,6 +14,7 @@ pub(super) struct CompletionBody {
     pub(super) prompt: Option<PromptBody>,
     pub(super) logprobs: Option<Int>,
     pub(super) add_special_tokens: Option<bool>,
+    pub(super) suffix: Option<String>,
 }
 
 /// A whole answer, or a piece of a streamed one: OpenAI gives both the same shape.

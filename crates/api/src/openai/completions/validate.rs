@@ -33,6 +33,10 @@ fn validate_prompt(prompt: &Prompt, limits: &Limits) -> Result<(), ApiError> {
             let message = format!("A prompt may hold at most {most} characters.");
             Err(ApiError::invalid("prompt", message))
         }
+        Prompt::Gap { before, after } if before.chars().chain(after.chars()).nth(most).is_some() => {
+            let message = format!("Prompt and suffix may hold at most {most} characters together.");
+            Err(ApiError::invalid("suffix", message))
+        }
         _ => Ok(()),
     }
 }

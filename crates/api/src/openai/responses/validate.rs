@@ -11,14 +11,11 @@ use super::{
 use crate::{
     ApiError, GenerationOptions, Limits, MaxTokensDefault, Structure,
     fields::{Fields, invalid},
-    openai::structure,
+    openai::{metadata::read_metadata, structure},
 };
 
 /// Accepted without effect: what agents tell about themselves.
 const HINTS: &[&str] = &["client_metadata"];
-
-/// Most pairs of `metadata`, and their longest key and value in characters, as OpenAI has them.
-const MAX_METADATA: (usize, usize, usize) = (16, 64, 512);
 
 /// Longest name of a caller or of a cache, in characters.
 const MAX_NAME: usize = 256;
@@ -290,27 +287,6 @@ fn read_labels(fields: &mut Fields<'_>) -> Result<Map<String, Value>, ApiError> 
 
 fn refuse(fields: &mut Fields<'_>) -> Result<(), ApiError> {
     REFUSED.iter().try_for_each(|(name, why)| fields.refuse(name, why))
-}
-
-fn read_metadata(fields: &mut Fields<'_>) -> Result<Value, ApiError> {
-    let Some(metadata) = fields.object("metadata")? else { return Ok(json!({})) };
-    let (pairs, key_chars, value_chars) = MAX_METADATA;
-    if metadata.len() > pairs {
-        return Err(invalid(
-            "metadata",
-            &format!("At most {pairs} pairs are allowed, got {}.", metadata.len()),
-        ));
-    }
-    let longer = |text: &str, most: usize| text.chars().nth(most).is_some();
-    let wrong = |(key, value): (&String, &Value)| {
-        longer(key, key_chars) || value.as_str().is_none_or(|value| longer(value, value_chars))
-    };
-    if metadata.iter().any(wrong) {
-        let message =
-            format!("Keys have at most {key_chars} characters, values are strings of at most {value_chars}.");
-        return Err(invalid("metadata", &message));
-    }
-    Ok(metadata.clone().into())
 }
 
 /// Where the format stands in a body.

@@ -58,7 +58,7 @@ fn count(key: &Key, method: &Method) -> Result<(), ApiError> {
 }
 
 /// The keys in the headers; the scheme's name may be written in any case.
-pub(crate) fn presented(headers: &HeaderMap) -> impl Iterator<Item = &[u8]> {
+fn presented(headers: &HeaderMap) -> impl Iterator<Item = &[u8]> {
     let bearer = headers.get(AUTHORIZATION).and_then(|value| {
         let (scheme, key) = value.as_bytes().split_at_checked(7)?;
         scheme.eq_ignore_ascii_case(b"bearer ").then(|| key.trim_ascii())

@@ -12,7 +12,7 @@ mod vendor;
 
 pub(super) use access::access;
 pub(super) use admin::admin;
-pub(super) use auth::{auth, presented};
+pub(super) use auth::auth;
 pub(super) use cors::cors;
 pub(super) use panics::panics;
 pub(super) use request_id::{RequestName, request_id};

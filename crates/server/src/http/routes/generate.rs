@@ -7,8 +7,8 @@ use axum::{
     extract::{Request, State},
     response::{IntoResponse, Response},
 };
-use futures::{StreamExt, stream::BoxStream};
-use millrace_api::{ApiError, Call, ChatEvent, Collected, Collector, Encoder, Limits, ReplyHead, openai};
+use futures::{future::try_join_all, stream::BoxStream};
+use millrace_api::{ApiError, Call, ChatEvent, Encoder, Limits, ReplyHead, openai};
 use serde_json::Value;
 use uuid::Uuid;
 
@@ -45,6 +45,33 @@ pub(crate) async fn completions(
     generate(&app, name, request, "cmpl-", openai::completions::parse).await
 }
 
+/// `POST /v1/chat/completions/batch`: all conversations at once, answered together. One that fails fails all.
+pub(crate) async fn chat_list(
+    State(app): Shared,
+    Extension(name): Name,
+    request: Request,
+) -> Result<Json<Value>, Failure> {
+    let limits = app.config.limits.clone();
+    let calls = body::read(&app, request, move |body| openai::chat::parse_list(body, &limits)).await?;
+    let id = format!("chatcmpl-{}", Uuid::new_v4().simple());
+    let asked = calls.first().and_then(|call| call.request.model.clone());
+    let answers = calls.into_iter().map(async |call| {
+        let Answer { model, mut events } =
+            agent::answer(&app, call.request, vec![id.clone(), name.0.clone()]).await?;
+        let answer = agent::collect(&mut events).await?;
+        let head = ReplyHead { id: id.clone(), created: unix_time(), model };
+        let body = call.encoder.body(&head, answer);
+        Ok::<_, ApiError>((head, body))
+    });
+    let answers = try_join_all(answers).await?;
+    let Some((head, _)) = answers.first() else {
+        return Err(Failure(ApiError::internal("The list of answers is empty.")));
+    };
+    let head = ReplyHead { model: asked.unwrap_or_else(|| head.model.clone()), ..head.clone() };
+    let bodies = answers.into_iter().map(|(_, body)| body).collect();
+    Ok(Json(openai::chat::join(&head, bodies)))
+}
+
 /// Reads the body with `parse` and answers; the answer's id begins with `prefix`.
 pub(super) async fn generate(
     app: &Arc<App>,
@@ -69,18 +96,8 @@ pub(super) async fn generate(
 
 /// The collected stream. If the client leaves, this future is dropped, and the answer with it.
 async fn whole(mut events: Events, head: &ReplyHead, encoder: Box<dyn Encoder>) -> Response {
-    match collect(&mut events).await {
+    match agent::collect(&mut events).await {
         Ok(answer) => Json(encoder.body(head, answer)).into_response(),
         Err(error) => failure(&error, encoder.error(&error)),
     }
-}
-
-async fn collect(events: &mut Events) -> Result<Collected, ApiError> {
-    let mut collector = Collector::default();
-    while let Some(event) = events.next().await {
-        if let Some(answer) = collector.push(event)? {
-            return Ok(answer);
-        }
-    }
-    Err(ApiError::internal("The answer has no end."))
 }

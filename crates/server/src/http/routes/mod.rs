@@ -2,7 +2,9 @@
 
 mod admin;
 mod admin_models;
+pub(super) mod batches;
 mod docs;
+pub(super) mod files;
 mod generate;
 mod mcp;
 mod messages;
@@ -10,8 +12,10 @@ mod models;
 mod ollama;
 mod ollama_models;
 mod probes;
+mod render;
 mod requests;
 pub(super) mod responses;
+mod sleep;
 mod tokens;
 
 use axum::http::{Method, Uri};
@@ -24,14 +28,16 @@ pub(super) use admin_models::{admin_models, load_model, unload_model};
 #[cfg(test)]
 pub(super) use docs::OPENAPI;
 pub(super) use docs::{docs, openapi};
-pub(super) use generate::{chat_completions, completions};
+pub(super) use generate::{chat_completions, chat_list, completions};
 pub(super) use mcp::{mcp_execute, mcp_servers, mcp_tools};
 pub(super) use messages::{count_tokens, messages};
 pub(super) use models::{get_model, list_models};
 pub(super) use ollama::{ollama_chat, ollama_generate};
 pub(super) use ollama_models::{fixed_models, no_embeddings, ollama_version, ps, pull, root, show, tags};
 pub(super) use probes::{health, load, metrics, ready, version};
+pub(super) use render::{render_chat, render_completion, tokenizer_info};
 pub(super) use requests::cancel_request;
+pub(super) use sleep::{is_sleeping, sleep, wake_up};
 pub(super) use tokens::{detokenize, tokenize};
 
 /// For paths that don't exist.

@@ -25,6 +25,9 @@ pub(crate) async fn ready(state: State<Arc<App>>) -> Result<Json<Value>, Failure
     if state.service.is_draining() {
         return Err(Failure(ApiError::unavailable("The server is shutting down.", 5)));
     }
+    if state.service.is_asleep() {
+        return Err(Failure(ApiError::unavailable("The server is asleep.", 5)));
+    }
     if let Some(model) = state.service.models().awaited() {
         let (name, state) = (model.name(), model.state.name());
         let message = format!("The model `{name}` is to be there and isn't: it is {state}.");
@@ -45,7 +48,8 @@ pub(crate) async fn load(State(app): State<Arc<App>>) -> Json<Value> {
 
 /// `GET /metrics`.
 pub(crate) async fn metrics(State(app): State<Arc<App>>) -> impl IntoResponse {
+    let (responses, files) = (app.responses.metrics(), app.jobs.files().metrics());
     let tools = app.mcp.as_ref().map(|manager| manager.servers()).unwrap_or_default();
-    let text = scrape(app.service.models(), &app.metrics, app.responses.metrics(), &app.keys.all(), &tools);
+    let text = scrape(app.service.models(), &app.metrics, responses, files, &app.keys.all(), &tools);
     ([(CONTENT_TYPE, "text/plain; version=0.0.4; charset=utf-8")], text)
 }

@@ -10,6 +10,7 @@ use millrace_api::{Limits, SamplingDefaults};
 use millrace_engine::EngineInfo;
 use millrace_parse::Families;
 use millrace_server::{App, ModelParts, Registry, ServedModel, ServerConfig, bind, serve};
+use millrace_text::Tokenizer;
 use tokio::{sync::mpsc, task::JoinHandle};
 
 use client::Client;
@@ -43,6 +44,7 @@ pub(crate) struct Setup {
     pub(crate) defaults: SamplingDefaults,
     pub(crate) template: Option<&'static str>,
     pub(crate) families: Families,
+    pub(crate) tokenizer: Arc<Tokenizer>,
 }
 
 impl Default for Setup {
@@ -61,6 +63,7 @@ impl Default for Setup {
             defaults: SamplingDefaults::default(),
             template: Some(tokenizer::TEMPLATE),
             families: Families::default(),
+            tokenizer: tokenizer::tokenizer(),
         }
     }
 }
@@ -79,7 +82,7 @@ impl Setup {
         let parts = ModelParts {
             names: vec![MODEL.into(), "alias".into()],
             root: "/models/test".into(),
-            tokenizer: tokenizer::tokenizer(),
+            tokenizer: self.tokenizer,
             template: self.template.map(tokenizer::template),
             defaults: self.defaults,
             eos_token_ids: vec![tokenizer::EOS],

@@ -25,26 +25,42 @@ pub(crate) const TEMPLATE: &str = "{%- if tools %}[{{ tools | length }} tools]{%
     {%- endfor -%}\
     {%- if add_generation_prompt %}<assistant>{% endif -%}";
 
+/// Tokens around a gap, of a tokenizer that has them: prefix, suffix, middle.
+pub(crate) const FILL: [u32; 3] = [260, 261, 262];
+
 /// The byte tokenizer.
 pub(crate) fn tokenizer() -> Arc<Tokenizer> {
-    Arc::new(Tokenizer::from_files(&files()).unwrap())
+    Arc::new(Tokenizer::from_files(&files(&[])).unwrap())
+}
+
+/// The same with tokens for filling in the middle.
+pub(crate) fn filling_tokenizer() -> Arc<Tokenizer> {
+    let names = ["<|fim_prefix|>", "<|fim_suffix|>", "<|fim_middle|>"];
+    Arc::new(Tokenizer::from_files(&files(&names)).unwrap())
 }
 
 /// A template for it.
 pub(crate) fn template(source: &str) -> Arc<ChatTemplate> {
-    Arc::new(ChatTemplate::from_source(source, &files()).unwrap())
+    Arc::new(ChatTemplate::from_source(source, &files(&[])).unwrap())
 }
 
-fn files() -> TextFiles {
+/// The files of a tokenizer, with further special tokens from 260 on.
+fn files(more: &[&str]) -> TextFiles {
     let vocab: Map<String, Value> = (0..=255u8).map(|b| (stand_in(b).to_string(), json!(b))).collect();
     let special = |id: u32, content: &str| {
         json!({"id": id, "content": content, "single_word": false, "lstrip": false, "rstrip": false,
                "normalized": false, "special": true})
     };
+    let mut added = vec![
+        special(EOS, "<eos>"),
+        special(SPECIAL, "<special>"),
+        special(BEYOND, "<beyond>"),
+        special(PYTHON_TAG, "<|python_tag|>"),
+    ];
+    added.extend((FILL[0]..).zip(more).map(|(id, name)| special(id, name)));
     let json = json!({
         "version": "1.0", "truncation": null, "padding": null,
-        "added_tokens": [special(EOS, "<eos>"), special(SPECIAL, "<special>"), special(BEYOND, "<beyond>"),
-                         special(PYTHON_TAG, "<|python_tag|>")],
+        "added_tokens": added,
         "normalizer": null,
         "pre_tokenizer": {"type": "ByteLevel", "add_prefix_space": false, "trim_offsets": true, "use_regex": false},
         "post_processor": null,

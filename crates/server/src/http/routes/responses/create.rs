@@ -10,8 +10,11 @@ use axum::{
 use futures::{Stream, StreamExt, stream, stream::BoxStream};
 use millrace_api::{
     ApiError, ChatEvent, Frame, GenerationOptions,
-    openai::responses::{Assembler, Conversation, Record, ResponseId, TokenCount, parse, parse_count},
+    openai::responses::{
+        Assembler, Conversation, Record, ResponseId, ResponsesCall, TokenCount, parse, parse_count,
+    },
 };
+use serde_json::Value;
 use uuid::Uuid;
 
 use super::owner;
@@ -28,28 +31,69 @@ pub(crate) async fn create(
     Extension(name): Extension<RequestName>,
     request: Request,
 ) -> Result<Response, Failure> {
-    let owner = owner(&app, request.headers());
-    let id = ResponseId::new(Uuid::new_v4().simple().to_string());
+    let id = new_id();
     let (limits, own) = (app.config.limits.clone(), id.clone());
     let call = body::read(&app, request, move |body| parse(body, &limits, &own)).await?;
-    let options = call.options().clone();
-    let limits = &app.config.limits;
+    let writing = begin(&app, &call, &id, name.0, call.options().clone()).await?;
+    Ok(match (call.in_background(), call.streams()) {
+        (true, stream) => background(writing, owner(), stream).await,
+        (false, true) => sse::respond(&app, writing.into_events(), None),
+        (false, false) => {
+            let mut writing = writing;
+            Json(writing.whole().await?).into_response()
+        }
+    })
+}
+
+/// The answer to a request that didn't come over HTTP by itself, with what has to be kept until it is where it belongs:
+/// as long as that lives, the server doesn't stop.
+///
+/// # Errors
+/// As the route.
+pub(crate) async fn answer(
+    app: &Arc<App>,
+    body: Value,
+    name: String,
+    priority: i32,
+) -> Result<(Value, Box<dyn Send>), ApiError> {
+    let id = new_id();
+    let (limits, own) = (app.config.limits.clone(), id.clone());
+    let call = app.service.offload().run(usize::MAX, move || parse(&body, &limits, &own)).await?;
+    for (wanted, name) in [(call.streams(), "stream"), (call.in_background(), "background")] {
+        if wanted {
+            return Err(ApiError::invalid(name, format!("`{name}` has no meaning here. Leave it out.")));
+        }
+    }
+    let options = GenerationOptions { priority, ..call.options().clone() };
+    let mut writing = begin(app, &call, &id, name, options).await?;
+    let answer = writing.whole().await?;
+    Ok((answer, Box::new(writing)))
+}
+
+fn new_id() -> ResponseId {
+    ResponseId::new(Uuid::new_v4().simple().to_string())
+}
+
+/// Joins the conversation and queues the request.
+async fn begin(
+    app: &Arc<App>,
+    call: &ResponsesCall,
+    id: &ResponseId,
+    name: String,
+    options: GenerationOptions,
+) -> Result<Writing, ApiError> {
+    let (owner, limits) = (owner(), &app.config.limits);
     let conversation =
         app.responses.join(&app.service, call.prompt().clone(), options, &owner, limits).await?;
     let asked = fit(&app.service, &conversation).await?;
     let named = asked.model.clone();
-    let Answer { model, events } = agent::answer(&app, asked, vec![id.name(), name.0]).await?;
+    let Answer { model, events } = agent::answer(app, asked, vec![id.name(), name]).await?;
     let model = named.unwrap_or(model);
-    let assembler = call.assembler(&id, unix_time(), &model);
+    let assembler = call.assembler(id, unix_time(), &model);
     let record = call.stores().then(|| Record::new(&owner, &conversation, assembler.response()));
     // It may be large, and nobody needs it any more.
     drop::<Conversation>(conversation);
-    let writing = Writing { app: app.clone(), id: id.name(), news: events, assembler, record };
-    Ok(match (call.in_background(), call.streams()) {
-        (true, stream) => background(writing, owner, stream).await,
-        (false, true) => sse::respond(&app, writing.into_events(), None),
-        (false, false) => writing.into_whole().await?,
-    })
+    Ok(Writing { app: app.clone(), id: id.name(), news: events, assembler, record })
 }
 
 /// `POST /v1/responses/input_tokens`: what the same question costs as a prompt, told without running it.
@@ -57,8 +101,7 @@ pub(crate) async fn input_tokens(
     State(app): State<Arc<App>>,
     request: Request,
 ) -> Result<Json<TokenCount>, Failure> {
-    let owner = owner(&app, request.headers());
-    let id = ResponseId::new(Uuid::new_v4().simple().to_string());
+    let (owner, id) = (owner(), new_id());
     let limits = app.config.limits.clone();
     let prompt = body::read(&app, request, move |body| parse_count(body, &limits, &id)).await?;
     let (options, limits) = (GenerationOptions::default(), &app.config.limits);
@@ -80,7 +123,7 @@ struct Writing {
 
 impl Writing {
     /// The collected stream. If the client leaves, this future is dropped, and the generation with it.
-    async fn into_whole(mut self) -> Result<Response, ApiError> {
+    async fn whole(&mut self) -> Result<Value, ApiError> {
         while let Some(event) = self.news.next().await {
             if let ChatEvent::Error(error) = event {
                 return Err(error);
@@ -88,7 +131,7 @@ impl Writing {
             self.assembler.push(event, unix_time());
         }
         self.save().await;
-        Ok(Json(self.assembler.response()).into_response())
+        Ok(self.assembler.response())
     }
 
     /// The events. The last ones come when the answer is stored, so that a next request finds it.

@@ -5,7 +5,6 @@ use std::sync::Arc;
 use axum::{
     Json,
     extract::{Path, Query, State},
-    http::HeaderMap,
     response::{IntoResponse, Response},
 };
 use millrace_api::{
@@ -25,9 +24,8 @@ pub(crate) async fn retrieve(
     State(app): Shared,
     Path(id): Path<String>,
     Query(pairs): Pairs,
-    headers: HeaderMap,
 ) -> Result<Response, Failure> {
-    let owner = owner(&app, &headers);
+    let owner = owner();
     let query = RetrieveQuery::read(pairs)?;
     let live = app.responses.live(&id, &owner);
     if !query.stream {
@@ -49,23 +47,15 @@ pub(crate) async fn retrieve(
 }
 
 /// `DELETE /v1/responses/{id}`.
-pub(crate) async fn delete(
-    State(app): Shared,
-    Path(id): Path<String>,
-    headers: HeaderMap,
-) -> Result<Json<Deleted>, Failure> {
-    let owner = owner(&app, &headers);
+pub(crate) async fn delete(State(app): Shared, Path(id): Path<String>) -> Result<Json<Deleted>, Failure> {
+    let owner = owner();
     app.responses.delete(&app.service, &id, &owner).await?;
     Ok(Json(Deleted::new(id)))
 }
 
 /// `POST /v1/responses/{id}/cancel`: ends an answer in the background. One that is cancelled already stays so.
-pub(crate) async fn cancel(
-    State(app): Shared,
-    Path(id): Path<String>,
-    headers: HeaderMap,
-) -> Result<Json<Value>, Failure> {
-    let owner = owner(&app, &headers);
+pub(crate) async fn cancel(State(app): Shared, Path(id): Path<String>) -> Result<Json<Value>, Failure> {
+    let owner = owner();
     if let Some(live) = app.responses.live(&id, &owner).filter(|live| !live.status().is_final()) {
         app.service.abort(&id);
         live.ended().await;
@@ -90,9 +80,8 @@ pub(crate) async fn input_items(
     State(app): Shared,
     Path(id): Path<String>,
     Query(pairs): Pairs,
-    headers: HeaderMap,
 ) -> Result<Json<ItemsPage>, Failure> {
-    let owner = owner(&app, &headers);
+    let owner = owner();
     let query = ItemsQuery::read(pairs)?;
     let record = app.responses.record(&app.service, &id, &owner).await?;
     Ok(Json(ItemsPage::new(&record, &query)?))
