@@ -27,6 +27,8 @@ class EncoderCase:
     # (output features, bias, activation in torch.nn) of dense modules behind the pooling.
     dense: tuple[tuple[int, bool, str], ...] = ()
     ablate: tuple[dict[str, Any], ...] = ()
+    # Ids of the tokens before, between and for unknown words; with them comes a tokenizer.
+    tokens: tuple[int, int, int] | None = None
     # The config as transformers 4 wrote it: fields that go, and fields that come.
     legacy_drop: tuple[str, ...] = ()
     legacy: dict[str, Any] = field(default_factory=dict)
@@ -62,7 +64,7 @@ CASES = [
     ),
     EncoderCase(
         "bert_cross", "BERT as a cross-encoder: pairs by token types, pooler, one label",
-        hf.BertForSequenceClassification, hf.BertConfig, BERT | {"num_labels": 1},
+        hf.BertForSequenceClassification, hf.BertConfig, BERT | {"num_labels": 1}, tokens=(1, 2, 0),
     ),
     EncoderCase(
         "roberta_cls", "RoBERTa: positions begin behind the padding token's; pooled by the first token",
@@ -71,6 +73,7 @@ CASES = [
     EncoderCase(
         "xlmr_cross", "XLM-RoBERTa as a classifier of three labels: two layers over the first token",
         hf.XLMRobertaForSequenceClassification, hf.XLMRobertaConfig, ROBERTA | {"type_vocab_size": 1, "num_labels": 3},
+        tokens=(0, 2, 3),
     ),
     EncoderCase(
         "modernbert_mean", "ModernBERT: two rotations, windows of 12 in two of four layers, no biases; the mean over √n",
@@ -87,7 +90,7 @@ CASES = [
         hf.ModernBertForSequenceClassification, hf.ModernBertConfig,
         sizes(253, 32, 40, 3, 2, local_attention=16, attention_bias=True, mlp_bias=True, norm_bias=True,
               classifier_bias=True, classifier_pooling="mean", rope_parameters=MODERN_ROPE, **MODERN),
-        ablate=({"classifier_pooling": "cls"},),
+        ablate=({"classifier_pooling": "cls"},), tokens=(1, 2, 0),
     ),
     EncoderCase(
         "qwen3_last", "Qwen3 without its head (Qwen3-Embedding): causal, pooled by the last token",

@@ -14,13 +14,22 @@ from pathlib import Path
 
 import torch
 import transformers
-from safetensors.torch import save_file
+from safetensors.torch import load_file, save_file
+from tokenizers import Tokenizer, models, pre_tokenizers, processors
 from transformers import AutoConfig
 
 from encoder_cases import CASES, LENGTHS, EncoderCase
 from make_golden import FELT, MAX_FOLDER_BYTES, ROOT, difference, write_json
 
 POOLS = ("cls_token", "mean_tokens", "max_tokens", "mean_sqrt_len_tokens", "lasttoken")
+# Texts for models with a tokenizer.
+PAIRS = (
+    ("w5 w17 w90", "w33 w34 w35 w36 w37"),
+    ("w5 w17 w90", "w200 w100 w50 nothing"),
+    ("w5 w17 w90", "w5 w17 w90"),
+    ("w8 w9 w10 w11", None),
+    ("w240", None),
+)
 # A key's bias adds the same to all scores of a query.
 UNFELT = ("key.bias", "k_proj.bias")
 
@@ -69,6 +78,11 @@ def make(case: EncoderCase, folder: Path) -> dict:
         # Largest difference between these results and the same model in float64.
         "float32_noise": float(f"{difference(run(case, model.double(), [d.double() for d in dense], texts), results):.2e}"),
     }
+    if case.tokens:
+        write_tokenizer(case, folder)
+        model = build(case, AutoConfig.from_pretrained(folder))
+        model.load_state_dict(load_file(folder / "model.safetensors"))
+        facts["pairs"] = [pair(case, model, folder, first, second) for first, second in PAIRS]
     write_json(folder / "golden.json", facts)
     size = sum(f.stat().st_size for f in folder.rglob("*") if f.is_file())
     if size > MAX_FOLDER_BYTES:
@@ -209,6 +223,33 @@ def write_sentence_files(case: EncoderCase, folder: Path, dense) -> None:
         tensors = {f"linear.{name}": value.float() for name, value in layer[0].state_dict().items()}
         save_file(tensors, part / "model.safetensors")
         width = out
+
+
+def write_tokenizer(case: EncoderCase, folder: Path) -> None:
+    """tokenizer.json: words from `w3` on, and the family's special tokens around a text and between two."""
+    cls, sep, unknown = case.tokens
+    vocab = {f"w{i}": i for i in range(3, case.args["vocab_size"])}
+    vocab = {word: i for word, i in vocab.items() if i != unknown}
+    tokenizer = Tokenizer(models.WordLevel(vocab | {"[CLS]": cls, "[SEP]": sep, "[UNK]": unknown}, "[UNK]"))
+    tokenizer.pre_tokenizer = pre_tokenizers.Whitespace()
+    is_bert = case.config is transformers.BertConfig
+    between = "[SEP]" if case.config is not transformers.XLMRobertaConfig else "[SEP] [SEP]"
+    tokenizer.post_processor = processors.TemplateProcessing(
+        single="[CLS] $A [SEP]",
+        pair=f"[CLS] $A {between} $B{':1' if is_bert else ''} [SEP]{':1' if is_bert else ''}",
+        special_tokens=[("[CLS]", cls), ("[SEP]", sep)],
+    )
+    tokenizer.save(str(folder / "tokenizer.json"))
+
+
+def pair(case: EncoderCase, model, folder: Path, first: str, second: str | None) -> dict:
+    """What the model makes of a text or a pair."""
+    encoded = Tokenizer.from_file(str(folder / "tokenizer.json")).encode(first, second)
+    types = encoded.type_ids
+    begins = types.index(1) if 1 in types else len(types)
+    with torch.no_grad():
+        result = one(case, model, [], torch.tensor(encoded.ids), begins)
+    return {"first": first, "second": second, "tokens": len(encoded.ids), "result": result.tolist()}
 
 
 def write_index(out: Path) -> None:

@@ -8,6 +8,7 @@ pub mod chat;
 pub mod completions;
 mod error;
 pub mod models;
+pub mod pooling;
 mod reply;
 pub mod responses;
 mod stream;

@@ -5,6 +5,7 @@ mod active;
 mod generation;
 mod late_system;
 mod offload;
+mod pooling;
 mod prepare;
 mod reading;
 mod render;
@@ -17,7 +18,7 @@ use std::{
 };
 
 use millrace_api::{
-    ApiError, GenerationRequest, Limits, Start,
+    ApiError, GenerationRequest, Input, Limits, Start,
     openai::tokenize::{DetokenizeBody, DetokenizeCall, TokenizeBody, TokenizeCall},
 };
 use millrace_engine::{RequestState, SubmitError, SubmitOptions};
@@ -95,12 +96,13 @@ impl Service {
             cache_salt: request.options.cache_salt.clone(),
             deadline: self.deadline(caller.time_limit(request.options.time_limit())),
             start_by: self.max_queue_wait.and_then(|wait| arrival.checked_add(wait)),
-            constraint: None,
+            ..SubmitOptions::default()
         };
         let guard = self.active.enter(names, request.model.as_deref(), caller.clone(), arrival);
         let lookup = Instant::now();
         let model = self.model(request.model.as_deref(), options.deadline).await?;
         let load_time = lookup.elapsed();
+        refuse_pooling(&model, &request.input)?;
         let (request, prompts) = self.prepare(&model, request).await?;
         let tokens = prompts.iter().map(|prompt| prompt.tokens.len()).sum();
         caller.take_prompt(tokens)?;
@@ -244,6 +246,15 @@ impl Service {
     pub(crate) fn offload(&self) -> &Offload {
         &self.offload
     }
+}
+
+/// Refuses to generate with a model that only reads.
+fn refuse_pooling(model: &Lease, input: &Input) -> Result<(), ApiError> {
+    if model.engine.info().pooling.is_none() {
+        return Ok(());
+    }
+    let api = if matches!(input, Input::Chat(_)) { "Chat Completions" } else { "Completions" };
+    Err(ApiError::invalid("model", format!("The model `{}` does not support the {api} API.", model.name())))
 }
 
 /// Queues all sequences of a request, or none.

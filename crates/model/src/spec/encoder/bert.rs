@@ -31,7 +31,7 @@ pub(super) fn classify(config: &HfConfig) -> Result<PoolingSpec, ModelError> {
 
 /// The first token's hidden state, scaled to length 1: what vLLM takes where no file says more.
 pub(super) fn embedding(body: EncoderSpec) -> PoolingSpec {
-    PoolingSpec { body, pool: Pool::First, head: Vec::new(), task: PoolingTask::Embed { normalize: true } }
+    PoolingSpec { body, pool: Pool::First, head: Vec::new(), task: PoolingTask::EMBED }
 }
 
 /// The transformer; position p has row `first + p` of the table.

@@ -15,7 +15,7 @@ impl PoolingSpec {
     /// A decoder whose last token's hidden state is the embedding.
     pub fn of_decoder(spec: &ModelSpec) -> Self {
         let body = EncoderSpec::of_decoder(spec);
-        let task = PoolingTask::Embed { normalize: true };
+        let task = PoolingTask::EMBED;
         Self { body, pool: Pool::Last, head: Vec::new(), task }
     }
 

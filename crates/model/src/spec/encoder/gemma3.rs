@@ -14,7 +14,7 @@ use crate::ModelError;
 
 /// Reads a `Gemma3TextModel`, pooled by the mean where no file says more.
 pub(super) fn embed(config: &HfConfig) -> Result<PoolingSpec, ModelError> {
-    let task = PoolingTask::Embed { normalize: true };
+    let task = PoolingTask::EMBED;
     Ok(PoolingSpec { body: body(config)?, pool: Pool::Mean, head: Vec::new(), task })
 }
 

@@ -20,6 +20,7 @@ mod tests;
 
 use millrace_backend::{Activation, Batch, Mask, Pool, SeqSpan, Span};
 use millrace_types::TokenId;
+use millrace_weights::HfConfig;
 
 pub use labels::{Labels, ScoreScale};
 pub use names::EncoderNames;
@@ -27,6 +28,7 @@ pub use registry::{from_config, supported};
 pub use sentence::{Part, Sentence};
 
 use super::{Dense, Gqa};
+use crate::ModelError;
 
 /// A model and what is made of its hidden states.
 #[derive(Debug, Clone, PartialEq)]
@@ -48,9 +50,23 @@ pub enum PoolingTask {
     Embed {
         /// It is scaled to length 1.
         normalize: bool,
+        /// Whether its first elements are an embedding too.
+        matryoshka: Matryoshka,
     },
     /// A score for each label.
     Classify(Labels),
+}
+
+/// Whether the first elements of an embedding can stand for it (arXiv 2205.13147).
+#[derive(Debug, Clone, Default, PartialEq, Eq)]
+pub enum Matryoshka {
+    /// They can't, or nobody says so.
+    #[default]
+    No,
+    /// Any number of them.
+    Any,
+    /// So many.
+    Of(Vec<usize>),
 }
 
 /// A transformer over whole sequences: embedding → blocks → optional norm.
@@ -175,6 +191,11 @@ pub enum HeadStep {
     Norm(NormSpec),
 }
 
+impl PoolingTask {
+    /// Embeddings of length 1.
+    pub(crate) const EMBED: Self = Self::Embed { normalize: true, matryoshka: Matryoshka::No };
+}
+
 impl PoolingSpec {
     /// Elements of a result.
     pub fn dim(&self) -> usize {
@@ -191,12 +212,32 @@ impl PoolingSpec {
         if let Some(length) = sentence.max_length {
             self.body.max_positions = self.body.max_positions.min(length);
         }
-        if let PoolingTask::Embed { .. } = self.task {
+        if let PoolingTask::Embed { normalize, .. } = &mut self.task {
+            *normalize = sentence.normalize;
             self.pool = sentence.pool.unwrap_or(self.pool);
             self.head.extend(sentence.parts.into_iter().flat_map(Part::steps));
-            self.task = PoolingTask::Embed { normalize: sentence.normalize };
         }
         self
+    }
+
+    /// What `config.json` says of shortened embeddings: `is_matryoshka`, `matryoshka_dimensions`.
+    ///
+    /// # Errors
+    /// A setting is of the wrong kind.
+    pub fn with_matryoshka(mut self, config: &HfConfig) -> Result<Self, ModelError> {
+        if let PoolingTask::Embed { matryoshka, .. } = &mut self.task {
+            let sizes = config.opt_list("matryoshka_dimensions")?.unwrap_or(&[]).iter();
+            let sizes: Vec<usize> = sizes
+                .filter_map(serde_json::Value::as_u64)
+                .filter_map(|size| usize::try_from(size).ok())
+                .collect();
+            *matryoshka = match (sizes.is_empty(), config.opt_bool("is_matryoshka")?.unwrap_or(false)) {
+                (false, _) => Matryoshka::Of(sizes),
+                (true, true) => Matryoshka::Any,
+                (true, false) => Matryoshka::No,
+            };
+        }
+        Ok(self)
     }
 }
 

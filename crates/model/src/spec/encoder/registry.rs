@@ -40,7 +40,8 @@ const FAMILIES: &[(&str, Read)] = &[
 pub fn from_config(config: &HfConfig) -> Result<Option<PoolingSpec>, ModelError> {
     let Some(_) = config.value("architectures") else { return Ok(None) };
     let named = config.architecture()?;
-    FAMILIES.iter().find(|(class, _)| named == *class).map(|(_, read)| read(config)).transpose()
+    let family = FAMILIES.iter().find(|(class, _)| named == *class);
+    family.map(|(_, read)| read(config)?.with_matryoshka(config)).transpose()
 }
 
 /// The architectures that [`from_config`] reads.

@@ -55,6 +55,17 @@ fn scales_of_scores_follow_what_the_model_says() {
 }
 
 #[test]
+fn shortened_embeddings_are_as_the_model_says() {
+    let of = |changes: Value| match read(&bert(changes)).unwrap().unwrap().task {
+        PoolingTask::Embed { matryoshka, .. } => matryoshka,
+        PoolingTask::Classify(_) => panic!(),
+    };
+    assert_eq!(of(json!({})), Matryoshka::No);
+    assert_eq!(of(json!({"is_matryoshka": true})), Matryoshka::Any);
+    assert_eq!(of(json!({"matryoshka_dimensions": [8, 16]})), Matryoshka::Of(vec![8, 16]));
+}
+
+#[test]
 fn what_would_change_results_is_refused() {
     for (changes, message) in [
         (json!({"position_embedding_type": "relative_key"}), "position_embedding_type \"relative_key\""),
@@ -98,7 +109,7 @@ fn sentence_transformers_say_what_becomes_of_the_hidden_states() {
     let spec = spec.with_sentence(Sentence::read(&files).unwrap().unwrap());
     assert_eq!((spec.dim(), spec.pool, spec.body.max_positions), (8, Pool::Last, 20));
     assert_eq!(spec.head, [HeadStep::Linear { module: "2_Dense/linear".into(), out: 8, bias: false }]);
-    assert_eq!(spec.task, PoolingTask::Embed { normalize: true });
+    assert_eq!(spec.task, PoolingTask::Embed { normalize: true, matryoshka: Matryoshka::No });
 
     write("1_Pooling/config.json", json!({"pooling_mode": "mean"}));
     assert_eq!(Sentence::read(&files).unwrap().unwrap().pool, Some(Pool::Mean));
