@@ -99,8 +99,10 @@ fn call(
     }
     let options = PoolingOptions { truncate: cut.then_some(-1), ..PoolingOptions::default() };
     let prompts: Vec<Prompt> = texts.into_iter().map(Prompt::Text).collect();
-    let work = (!prompts.is_empty())
-        .then(|| PoolingCall { options, work: PoolingWork::Embed { prompts, dimensions, normalize: None } });
+    let work = (!prompts.is_empty()).then_some(PoolingCall {
+        options,
+        work: PoolingWork::Embed { prompts, dimensions, normalize: None },
+    });
     Ok(EmbedCall { model, keep_alive, work })
 }
 

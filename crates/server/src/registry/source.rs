@@ -2,9 +2,9 @@
 
 use std::{fmt, time::Duration};
 
-use millrace_engine::EngineHandle;
+use millrace_engine::{EngineHandle, PoolingInfo, PoolingTask};
 
-use crate::ModelParts;
+use crate::{ModelParts, ServedModel};
 
 /// Where a model comes from. Both calls block, and come one at a time from the registry's own thread.
 pub trait ModelSource: fmt::Debug + Send + Sync {
@@ -91,6 +91,16 @@ impl Abilities {
             thinking: parts.template.is_some() && parts.families.reasoning().is_some(),
             kind: ModelKind::Generates,
         }
+    }
+
+    /// Of a model that is loaded.
+    pub(crate) fn of_loaded(model: &ServedModel) -> Self {
+        let kind = match &model.engine.info().pooling {
+            None => ModelKind::Generates,
+            Some(PoolingInfo { task: PoolingTask::Embed { .. }, .. }) => ModelKind::Embeds,
+            Some(PoolingInfo { task: PoolingTask::Classify(_), .. }) => ModelKind::Classifies,
+        };
+        Self { kind, ..Self::of(&model.parts) }
     }
 
     /// As `/v1/models` and Ollama's clients have them. Every model that writes completes text.

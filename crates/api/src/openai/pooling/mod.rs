@@ -13,7 +13,7 @@ pub use rerank::{fields as rerank_fields, parse as parse_rerank};
 pub use score::{fields as score_fields, parse as parse_score};
 pub use texts::{classify_fields, parse_classify, parse_pooling, pooling_fields};
 
-use crate::{ApiError, Int, Limits, PoolingOptions, Prompt};
+use crate::{ApiError, Int, Limits, PoolingOptions, Prompt, options::check_timeout};
 
 /// Fields that all of these requests have. Unknown fields are ignored, as in vLLM.
 #[derive(Debug, Default, Deserialize)]
@@ -35,10 +35,7 @@ impl CommonBody {
             );
             return Err(ApiError::invalid("truncate_prompt_tokens", message));
         }
-        if let Some(timeout) = self.timeout.filter(|timeout| !(*timeout > 0.0 && timeout.is_finite())) {
-            let message = format!("timeout is {timeout}; it must be a number of seconds above 0.");
-            return Err(ApiError::invalid("timeout", message));
-        }
+        check_timeout(self.timeout)?;
         Ok(PoolingOptions {
             model: self.model,
             truncate,
