@@ -65,7 +65,8 @@ impl Kernel for Everything<'_> {
         exact.push(canonical(s.sum(b)));
         exact.push(canonical(s.max_lane(b)));
         let mut fused = Vec::new();
-        for v in [s.fma(a, b, c), math::exp(s, a), math::silu(s, a), math::gelu_tanh(s, b)] {
+        let gelus = [math::gelu_tanh(s, b), math::gelu(s, b), math::tanh(s, a)];
+        for v in [s.fma(a, b, c), math::exp(s, a), math::silu(s, a)].into_iter().chain(gelus) {
             s.store(v, &mut lanes);
             fused.extend(lanes.map(canonical));
         }
