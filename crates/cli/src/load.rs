@@ -44,7 +44,7 @@ pub(crate) struct Running {
 
 /// Finds a model: a folder, a Hub id (downloaded if need be), or the built-in demo.
 ///
-/// It has to be one that writes text; [`pooling::find`](crate::pooling::find) finds the others.
+/// It has to be one that writes text; [`pooling::describe`] tells the others.
 pub(crate) fn find(model: Option<&str>, args: &ModelArgs) -> Result<Model> {
     let (name, files) = located(model, args)?;
     if pooling::describe(&files)?.is_some() {

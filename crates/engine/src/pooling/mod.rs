@@ -1,7 +1,7 @@
 //! The engine of models that read whole texts: a request is a text, its answer is one row.
 //!
 //! There is no cache and nothing to go on with, so the scheduler is a queue: each step takes whole texts from its
-//! front, of as many users as there are, up to the budget of tokens. The way in is the same [`EngineHandle`].
+//! front, of as many users as there are, up to the budget of tokens. The way in is the same [`EngineHandle`](crate::EngineHandle).
 
 mod core;
 
