@@ -17,6 +17,7 @@ mod introspect;
 mod json;
 mod limits;
 mod options;
+mod pooling;
 mod request;
 mod server_tools;
 mod structure;
@@ -35,6 +36,7 @@ pub use options::{
     GenerationOptions, Ignored, MaxTokensDefault, ModelLimits, SamplingDefaults, eos_token_ids,
     prompt_too_long,
 };
+pub use pooling::{PoolingAnswer, PoolingCall, PoolingOptions, PoolingReply, PoolingRequest, PoolingWork};
 pub use request::{ChatInput, GenerationRequest, Input, Prompt, ToolChoice};
 pub use server_tools::{
     Approval, ApprovedCall, Ask, CallApproval, ListedTool, ServerCall, ServerCallNews, ServerRule,

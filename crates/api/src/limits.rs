@@ -21,6 +21,8 @@ pub struct Limits {
     pub max_tool_schema_depth: usize,
     /// Sequences of one request: prompts × `n`.
     pub max_sequences: usize,
+    /// Texts of one request for embeddings, scores or classes.
+    pub max_texts: usize,
     /// Stop strings.
     pub max_stop: usize,
     /// Characters of one stop string or bad word.
@@ -50,6 +52,7 @@ impl Default for Limits {
             max_tool_schema_bytes: 256 << 10,
             max_tool_schema_depth: 64,
             max_sequences: 1024,
+            max_texts: 2048,
             max_stop: 4,
             max_stop_chars: 1024,
             max_bad_words: 128,

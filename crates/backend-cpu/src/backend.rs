@@ -4,18 +4,21 @@
 //! is skipped.
 
 use millrace_backend::{
-    Activation, AttentionSpec, Backend, BackendError, Batch, HeadLayout, KvSpec, Matrix, MatrixSource,
-    QkNorm, Rope, StepResult, Tensor, Ticket, WeightFormat, sampling,
+    Activation, AttentionSpec, Backend, BackendError, Batch, HeadLayout, KvSpec, Mask, Matrix, MatrixSource,
+    Pool as Pooling, QkNorm, Rope, RowIndex, StepResult, Tensor, Ticket, WeightFormat, sampling,
 };
 
 use crate::activations::{Activations, Input};
+use crate::attend::Attend;
 use crate::attention::{self, Attention};
-use crate::elementwise::{AddAssign, Gated, RmsNorm, for_rows};
+use crate::elementwise::{Activate, AddAssign, Gated, RmsNorm, for_rows};
 use crate::kv::{KvCache, LayerKv};
+use crate::layer_norm::LayerNorm;
 use crate::level::{Isa, Level};
 use crate::linear::{Linear, Output};
 use crate::pack::{self, Packed};
 use crate::pool::{Pool, TaskPanicked};
+use crate::pooling::PoolRows;
 use crate::region::Region;
 use crate::rope::{QkNormRope, RopeTables};
 use crate::sample::Sampling;
@@ -34,6 +37,7 @@ pub struct CpuBackend {
     activations: Activations,
     rope: RopeTables,
     attention: attention::Scratch,
+    attend: Region<f32>,
     sampling: Vec<sampling::Scratch>,
     failed: Option<BackendError>,
     steps: u64,
@@ -71,6 +75,7 @@ impl CpuBackend {
             activations: Activations::default(),
             rope: RopeTables::default(),
             attention: attention::Scratch::default(),
+            attend: Region::empty(),
             sampling: Vec::new(),
             failed: None,
             steps: 0,
@@ -166,6 +171,7 @@ fn copy_batch(from: &Batch, to: &mut Batch) {
     to.prompt_rows = from.prompt_rows;
     to.tokens.extend_from_slice(&from.tokens);
     to.positions.extend_from_slice(&from.positions);
+    to.token_types.extend_from_slice(&from.token_types);
     to.slots.extend_from_slice(&from.slots);
     to.seqs.extend_from_slice(&from.seqs);
     to.block_tables.extend_from_slice(&from.block_tables);
@@ -236,13 +242,54 @@ impl Backend for CpuBackend {
     }
 
     fn add_rms_norm(&mut self, residual: Tensor, x: Tensor, weight: Tensor, eps: f32, out: Tensor) {
-        self.write_rows(residual, out.rows, |me, sums| {
-            let x = me.rows(x, out.rows);
-            for_rows(&me.pool, sums, residual.cols, &|row, sum| {
+        self.add(Tensor { rows: out.rows, ..residual }, x);
+        self.rms_norm(residual, weight, eps, out);
+    }
+
+    fn add_embedding(&mut self, table: Matrix, index: RowIndex, out: Tensor) {
+        self.write_rows(out, self.batch.tokens.len(), |me, values| {
+            let weights = &me.matrices[table.id as usize];
+            let rows = match index {
+                RowIndex::Positions => &me.batch.positions,
+                RowIndex::TokenTypes => &me.batch.token_types,
+            };
+            let mut scratch = std::mem::take(&mut me.attend);
+            scratch.reserve(out.cols, "a row of a table")?;
+            let added = &mut scratch[..out.cols];
+            // Once a step and far less than a layer: one thread.
+            for (row, values) in rows.iter().zip(values.chunks_exact_mut(out.cols)) {
+                weights.read_row(*row as usize, added);
+                me.isa.run(AddAssign { x: added, sum: values });
+            }
+            me.attend = scratch;
+            Ok::<_, BackendError>(())
+        });
+    }
+
+    fn add(&mut self, sum: Tensor, x: Tensor) {
+        self.write_rows(sum, sum.rows, |me, sums| {
+            let x = me.rows(x, sum.rows);
+            for_rows(&me.pool, sums, sum.cols, &|row, sum| {
                 me.isa.run(AddAssign { x: &x[row * sum.len()..][..sum.len()], sum });
             })
         });
-        self.rms_norm(residual, weight, eps, out);
+    }
+
+    fn scale(&mut self, x: Tensor, factor: f32) {
+        self.write_rows(x, x.rows, |me, values| {
+            for_rows(&me.pool, values, x.cols, &|_, row| row.iter_mut().for_each(|value| *value *= factor))
+        });
+    }
+
+    fn layer_norm(&mut self, x: Tensor, weight: Tensor, bias: Option<Tensor>, eps: f32, out: Tensor) {
+        self.write_rows(out, out.rows, |me, values| {
+            let (x, weight, bias) =
+                (me.rows(x, out.rows), me.vector(weight), bias.map(|bias| me.vector(bias)));
+            for_rows(&me.pool, values, out.cols, &|row, out| {
+                let x = &x[row * weight.len()..][..weight.len()];
+                me.isa.run(LayerNorm { x, weight, bias, eps, out });
+            })
+        });
     }
 
     fn linear(&mut self, x: Tensor, weight: Matrix, bias: Option<Tensor>, out: Tensor) {
@@ -306,6 +353,33 @@ impl Backend for CpuBackend {
         });
     }
 
+    fn attend(&mut self, qkv: Tensor, spec: &AttentionSpec, mask: Mask, out: Tensor) {
+        self.write_rows(out, self.batch.tokens.len(), |me, values| {
+            let mut scratch = std::mem::take(&mut me.attend);
+            let attend = Attend {
+                isa: me.isa,
+                pool: &me.pool,
+                batch: &me.batch,
+                spec,
+                mask,
+                qkv: &me.tensors[qkv.id as usize],
+                out: values,
+            };
+            let done = attend.run(&mut scratch);
+            me.attend = scratch;
+            done
+        });
+    }
+
+    fn activate(&mut self, x: Tensor, act: Activation, out: Tensor) {
+        self.write_rows(out, out.rows, |me, values| {
+            let x = me.rows(x, out.rows);
+            for_rows(&me.pool, values, out.cols, &|row, out| {
+                me.isa.run(Activate { x: &x[row * out.len()..][..out.len()], act, out });
+            })
+        });
+    }
+
     fn gated_activation(&mut self, gate_up: Tensor, act: Activation, out: Tensor) {
         self.write_rows(out, out.rows, |me, values| {
             let both = me.rows(gate_up, out.rows);
@@ -324,6 +398,22 @@ impl Backend for CpuBackend {
                 values.copy_from_slice(&x[from * values.len()..][..values.len()]);
             })
         });
+    }
+
+    fn pool(&mut self, x: Tensor, how: Pooling, first: usize, out: Tensor) {
+        self.write_rows(out, out.rows, |me, values| {
+            let x = &me.tensors[x.id as usize];
+            for_rows(&me.pool, values, out.cols, &|row, out| {
+                let query = me.batch.seqs[first + row].query;
+                let rows = &x[query.start as usize * out.len()..][..query.len as usize * out.len()];
+                me.isa.run(PoolRows { rows, how, out });
+            })
+        });
+    }
+
+    fn collect(&mut self, x: Tensor) {
+        let rows = &self.tensors[x.id as usize][..x.rows * x.cols];
+        self.result.collected.extend_from_slice(rows);
     }
 
     fn sample(&mut self, logits: Tensor, first: usize) {

@@ -1,4 +1,4 @@
-//! Operations on rows: norms, gated activations.
+//! Operations on rows: norms, activations.
 
 use millrace_backend::Activation;
 
@@ -129,9 +129,38 @@ impl Kernel for Gated<'_> {
 
 #[inline(always)]
 fn gated<S: Simd>(s: S, act: Activation, gate: S::V, up: S::V) -> S::V {
-    let activated = match act {
-        Activation::Silu => math::silu(s, gate),
-        Activation::GeluTanh => math::gelu_tanh(s, gate),
-    };
-    s.mul(activated, up)
+    s.mul(activated(s, act, gate), up)
+}
+
+#[inline(always)]
+fn activated<S: Simd>(s: S, act: Activation, x: S::V) -> S::V {
+    match act {
+        Activation::Silu => math::silu(s, x),
+        Activation::GeluTanh => math::gelu_tanh(s, x),
+        Activation::Gelu => math::gelu(s, x),
+        Activation::Relu => s.max(x, s.splat(0.0)),
+        Activation::Tanh => math::tanh(s, x),
+    }
+}
+
+/// `out = act(x)` for one row.
+pub(crate) struct Activate<'a> {
+    pub(crate) x: &'a [f32],
+    pub(crate) act: Activation,
+    pub(crate) out: &'a mut [f32],
+}
+
+impl Kernel for Activate<'_> {
+    type Out = ();
+    #[inline(always)]
+    fn run<S: Simd>(self, s: S) {
+        let (x, x_rest) = self.x.as_chunks::<LANES>();
+        let (out, out_rest) = self.out.as_chunks_mut::<LANES>();
+        for (out, x) in out.iter_mut().zip(x) {
+            s.store(activated(s, self.act, s.load(x)), out);
+        }
+        if !out_rest.is_empty() {
+            s.store_partial(activated(s, self.act, s.load_partial(x_rest)), out_rest);
+        }
+    }
 }

@@ -14,16 +14,19 @@
 #![allow(clippy::needless_range_loop)]
 
 mod activations;
+mod attend;
 mod attention;
 mod backend;
 pub mod bandwidth;
 mod elementwise;
 mod kv;
+mod layer_norm;
 mod level;
 mod linear;
 mod pack;
 pub mod peak;
 mod pool;
+mod pooling;
 mod probe;
 mod region;
 mod rope;

@@ -27,6 +27,8 @@ pub struct Batch {
     pub tokens: Vec<TokenId>,
     /// Rotary position of each token, `[T]`; need not be a range.
     pub positions: Vec<u32>,
+    /// Which part of a pair of texts each token belongs to, `[T]`; empty where the model doesn't ask.
+    pub token_types: Vec<u32>,
     /// Where each token's K and V go: physical block · block size + offset, `[T]`.
     pub slots: Vec<u32>,
     /// The first rows, which hold tokens of prompts; generated tokens follow. A backend may compute the two with
@@ -55,6 +57,7 @@ impl Batch {
     pub fn clear(&mut self) {
         self.tokens.clear();
         self.positions.clear();
+        self.token_types.clear();
         self.slots.clear();
         self.prompt_rows = 0;
         self.seqs.clear();
@@ -182,12 +185,15 @@ pub struct StepResult {
     pub rows: Vec<SampledRow>,
     /// Token and raw log-probability pairs.
     pub top: Vec<(TokenId, f32)>,
+    /// Rows of [`crate::Backend::collect`], one after the other.
+    pub collected: Vec<f32>,
 }
 
 impl StepResult {
-    /// Empties both arrays and keeps the memory.
+    /// Empties all arrays and keeps the memory.
     pub fn clear(&mut self) {
         self.rows.clear();
         self.top.clear();
+        self.collected.clear();
     }
 }

@@ -4,13 +4,14 @@
 //! return at once, take plain handles ([`Tensor`], [`Matrix`]) and read nothing back. A step is
 //! `begin → operations → submit → wait`; every shape follows from the [`Batch`] given to `begin`, so that a device
 //! can record a step once and replay it. The only data that comes back is the [`StepResult`] of `wait`: sampled
-//! tokens, and the log-probabilities that a request asked for.
+//! tokens, the log-probabilities that a request asked for, and the rows that the step collects (embeddings, scores).
 //!
 //! Results of one row never depend on the other rows of a batch (batch invariance): an operation must
 //! accumulate each output element in an order that is independent of the number of rows.
 
 mod batch;
 mod handle;
+mod pooling;
 mod quant;
 pub mod recording;
 pub mod reference;
@@ -21,6 +22,7 @@ pub use batch::{
     Batch, Penalties, SampleKind, SampleSpec, SampledRow, SeqSpan, Span, StepResult, TokenCount,
 };
 pub use handle::{Matrix, Tensor, Ticket};
+pub use pooling::{Mask, Pool, RowIndex, visible};
 pub use quant::{GROUP, activation_group, dequantize_row, quantize_activations, quantize_row};
 pub use weights::{Encoding, MatrixSource, RawFloats, RawRow, WeightFormat};
 
@@ -169,13 +171,19 @@ pub struct AttentionSpec {
     pub window: Option<usize>,
 }
 
-/// Activation of a gated feed-forward: `act(gate) * up`.
+/// Activation of a feed-forward, `act(x)`, or of a gated one, `act(gate) * up`.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum Activation {
     /// x · sigmoid(x).
     Silu,
     /// GELU, tanh approximation.
     GeluTanh,
+    /// x · Φ(x), with the normal distribution's Φ (GELU as it is defined, arXiv 1606.08415).
+    Gelu,
+    /// max(x, 0).
+    Relu,
+    /// Hyperbolic tangent.
+    Tanh,
 }
 
 /// A device that executes the decoder's operations in order.
@@ -217,6 +225,14 @@ pub trait Backend: Send {
     fn rms_norm(&mut self, x: Tensor, weight: Tensor, eps: f32, out: Tensor);
     /// `residual += x`, then `out = rms_norm(residual)`.
     fn add_rms_norm(&mut self, residual: Tensor, x: Tensor, weight: Tensor, eps: f32, out: Tensor);
+    /// `out[t] += table[index of t]`: what an embedding adds for positions or token types.
+    fn add_embedding(&mut self, table: Matrix, index: RowIndex, out: Tensor);
+    /// `sum += x`.
+    fn add(&mut self, sum: Tensor, x: Tensor);
+    /// `x *= factor`.
+    fn scale(&mut self, x: Tensor, factor: f32);
+    /// `out = (x − mean(x)) / sqrt(variance(x) + eps) * weight + bias`, row by row (arXiv 1607.06450).
+    fn layer_norm(&mut self, x: Tensor, weight: Tensor, bias: Option<Tensor>, eps: f32, out: Tensor);
     /// `out = x · weightᵀ + bias`. x `[T, in]`, weight `[out, in]`, out `[T, out]`.
     /// Rows are those of the batch.
     fn linear(&mut self, x: Tensor, weight: Matrix, bias: Option<Tensor>, out: Tensor);
@@ -230,10 +246,19 @@ pub trait Backend: Send {
     /// Causal attention of every query row over its sequence's cached keys, its own included (already written).
     /// qkv `[T, fused_cols]`, out `[T, q_cols]`.
     fn attention(&mut self, layer: usize, qkv: Tensor, spec: &AttentionSpec, out: Tensor);
+    /// Attention of every query row over the keys of its sequence that are in this batch; no cache is read or written.
+    /// Sequences have to be whole. Which keys a row sees: [`visible`]. qkv `[T, fused_cols]`, out `[T, q_cols]`.
+    fn attend(&mut self, qkv: Tensor, spec: &AttentionSpec, mask: Mask, out: Tensor);
+    /// `out = act(x)`, element by element.
+    fn activate(&mut self, x: Tensor, act: Activation, out: Tensor);
     /// `out = act(gate_up[.., ..F]) * gate_up[.., F..]`; gate_up `[T, 2F]`, out `[T, F]`.
     fn gated_activation(&mut self, gate_up: Tensor, act: Activation, out: Tensor);
     /// `out[i] = x[batch.samples[first + i].row]` for each row of `out`.
     fn gather_rows(&mut self, x: Tensor, first: usize, out: Tensor);
+    /// `out[i]` = one row for sequence `first + i` of the batch, out of its rows of x `[T, hidden]`.
+    fn pool(&mut self, x: Tensor, how: Pool, first: usize, out: Tensor);
+    /// Appends the rows of x to [`StepResult::collected`].
+    fn collect(&mut self, x: Tensor);
     /// Samples or scores rows of logits `[n, vocab]` by `batch.samples[first..first + n]`; results appear in the
     /// step's [`StepResult`] at the same indices. May overwrite the logits.
     fn sample(&mut self, logits: Tensor, first: usize);

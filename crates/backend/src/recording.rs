@@ -4,8 +4,8 @@
 //! Wrapped around another backend in tests, it proves that nothing above the trait depends on early execution.
 
 use crate::{
-    Activation, AttentionSpec, Backend, BackendError, Batch, HeadLayout, KvSpec, Matrix, MatrixSource,
-    QkNorm, Rope, StepResult, Tensor, Ticket, WeightFormat,
+    Activation, AttentionSpec, Backend, BackendError, Batch, HeadLayout, KvSpec, Mask, Matrix, MatrixSource,
+    Pool, QkNorm, Rope, RowIndex, StepResult, Tensor, Ticket, WeightFormat,
 };
 
 type Op<B> = Box<dyn FnOnce(&mut B) + Send>;
@@ -92,6 +92,18 @@ impl<B: Backend> Backend for Recorder<B> {
     fn add_rms_norm(&mut self, residual: Tensor, x: Tensor, weight: Tensor, eps: f32, out: Tensor) {
         self.record(move |b| b.add_rms_norm(residual, x, weight, eps, out));
     }
+    fn add_embedding(&mut self, table: Matrix, index: RowIndex, out: Tensor) {
+        self.record(move |b| b.add_embedding(table, index, out));
+    }
+    fn add(&mut self, sum: Tensor, x: Tensor) {
+        self.record(move |b| b.add(sum, x));
+    }
+    fn scale(&mut self, x: Tensor, factor: f32) {
+        self.record(move |b| b.scale(x, factor));
+    }
+    fn layer_norm(&mut self, x: Tensor, weight: Tensor, bias: Option<Tensor>, eps: f32, out: Tensor) {
+        self.record(move |b| b.layer_norm(x, weight, bias, eps, out));
+    }
     fn logits(&mut self, x: Tensor, head: Matrix, out: Tensor) {
         self.record(move |b| b.logits(x, head, out));
     }
@@ -109,11 +121,24 @@ impl<B: Backend> Backend for Recorder<B> {
         let spec = *spec;
         self.record(move |b| b.attention(layer, qkv, &spec, out));
     }
+    fn attend(&mut self, qkv: Tensor, spec: &AttentionSpec, mask: Mask, out: Tensor) {
+        let spec = *spec;
+        self.record(move |b| b.attend(qkv, &spec, mask, out));
+    }
+    fn activate(&mut self, x: Tensor, act: Activation, out: Tensor) {
+        self.record(move |b| b.activate(x, act, out));
+    }
     fn gated_activation(&mut self, gate_up: Tensor, act: Activation, out: Tensor) {
         self.record(move |b| b.gated_activation(gate_up, act, out));
     }
     fn gather_rows(&mut self, x: Tensor, first: usize, out: Tensor) {
         self.record(move |b| b.gather_rows(x, first, out));
+    }
+    fn pool(&mut self, x: Tensor, how: Pool, first: usize, out: Tensor) {
+        self.record(move |b| b.pool(x, how, first, out));
+    }
+    fn collect(&mut self, x: Tensor) {
+        self.record(move |b| b.collect(x));
     }
     fn sample(&mut self, logits: Tensor, first: usize) {
         self.record(move |b| b.sample(logits, first));

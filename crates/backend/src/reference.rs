@@ -3,11 +3,14 @@
 //! Weights are kept as floats (quantized ones dequantized), the KV cache as float32 rows in slot order. Slow on
 //! purpose: it is read more often than it is run. Other backends are tested against it.
 
+mod pooling;
+
 use crate::{
     Activation, AttentionSpec, Backend, BackendError, Batch, Encoding, HeadLayout, KvDtype, KvScale, KvSpec,
-    Matrix, MatrixSource, QkNorm, Rope, StepResult, Tensor, Ticket, WeightFormat, dequantize_row, kv_scale,
-    quantize_row, sampling,
+    Mask, Matrix, MatrixSource, Pool, QkNorm, Rope, RowIndex, StepResult, Tensor, Ticket, WeightFormat,
+    dequantize_row, kv_scale, quantize_row, sampling,
 };
+use pooling::{erf, layer_normalise, pool_rows};
 
 /// Executes each operation at once, on one thread.
 #[derive(Debug, Default)]
@@ -148,6 +151,42 @@ impl Backend for ReferenceBackend {
         self.rms_norm(residual, weight, eps, out);
     }
 
+    fn add_embedding(&mut self, table: Matrix, index: RowIndex, out: Tensor) {
+        let mut values = self.take(out);
+        let rows = match index {
+            RowIndex::Positions => &self.batch.positions,
+            RowIndex::TokenTypes => &self.batch.token_types,
+        };
+        for (index, row) in rows.iter().zip(values.chunks_exact_mut(out.cols)) {
+            let added = &self.matrices[table.id as usize][*index as usize * table.cols..][..table.cols];
+            row.iter_mut().zip(added).for_each(|(sum, x)| *sum += x);
+        }
+        self.put(out, values);
+    }
+
+    fn add(&mut self, sum: Tensor, x: Tensor) {
+        let mut values = self.take(sum);
+        for (i, row) in values.chunks_exact_mut(sum.cols).take(sum.rows).enumerate() {
+            row.iter_mut().zip(self.row(x, i)).for_each(|(sum, x)| *sum += x);
+        }
+        self.put(sum, values);
+    }
+
+    fn scale(&mut self, x: Tensor, factor: f32) {
+        let mut values = self.take(x);
+        values[..x.rows * x.cols].iter_mut().for_each(|value| *value *= factor);
+        self.put(x, values);
+    }
+
+    fn layer_norm(&mut self, x: Tensor, weight: Tensor, bias: Option<Tensor>, eps: f32, out: Tensor) {
+        let mut values = self.take(out);
+        for (i, row) in values.chunks_exact_mut(out.cols).take(out.rows).enumerate() {
+            row.copy_from_slice(self.row(x, i));
+            layer_normalise(row, self.row(weight, 0), bias.map(|bias| self.row(bias, 0)), eps);
+        }
+        self.put(out, values);
+    }
+
     fn logits(&mut self, x: Tensor, head: Matrix, out: Tensor) {
         self.linear(x, head, None, out);
     }
@@ -230,6 +269,38 @@ impl Backend for ReferenceBackend {
         self.put(out, values);
     }
 
+    fn attend(&mut self, qkv: Tensor, spec: &AttentionSpec, mask: Mask, out: Tensor) {
+        let mut values = self.take(out);
+        let HeadLayout { q_heads, kv_heads, head_dim } = spec.heads;
+        for seq in &self.batch.seqs {
+            let (first, len) = (seq.query.start as usize, seq.query.len as usize);
+            for (position, head) in (0..len).flat_map(|p| (0..q_heads).map(move |h| (p, h))) {
+                let seen = crate::visible(mask, spec.window, position, len);
+                let kv_head = head / (q_heads / kv_heads);
+                let part = |row: usize, head: usize| &self.row(qkv, row)[head * head_dim..][..head_dim];
+                let q = part(first + position, head);
+                let key = |p: usize| part(first + p, q_heads + kv_head);
+                let mut weights: Vec<f32> = seen.clone().map(|p| spec.scale * dot(q, key(p))).collect();
+                softmax(&mut weights);
+                let out = &mut values[(first + position) * out.cols + head * head_dim..][..head_dim];
+                out.fill(0.0);
+                for (p, weight) in seen.zip(weights) {
+                    let v = part(first + p, q_heads + kv_heads + kv_head);
+                    out.iter_mut().zip(v).for_each(|(out, v)| *out += weight * v);
+                }
+            }
+        }
+        self.put(out, values);
+    }
+
+    fn activate(&mut self, x: Tensor, act: Activation, out: Tensor) {
+        let mut values = self.take(out);
+        for (i, row) in values.chunks_exact_mut(out.cols).take(out.rows).enumerate() {
+            row.iter_mut().zip(self.row(x, i)).for_each(|(out, x)| *out = activate(act, *x));
+        }
+        self.put(out, values);
+    }
+
     fn gated_activation(&mut self, gate_up: Tensor, act: Activation, out: Tensor) {
         let mut values = self.take(out);
         for (i, row) in values.chunks_exact_mut(out.cols).take(out.rows).enumerate() {
@@ -247,6 +318,20 @@ impl Backend for ReferenceBackend {
             row.copy_from_slice(self.row(x, self.batch.samples[first + i].row as usize));
         }
         self.put(out, values);
+    }
+
+    fn pool(&mut self, x: Tensor, how: Pool, first: usize, out: Tensor) {
+        let mut values = self.take(out);
+        for (i, row) in values.chunks_exact_mut(out.cols).take(out.rows).enumerate() {
+            let query = self.batch.seqs[first + i].query;
+            pool_rows((query.start..query.start + query.len).map(|at| self.row(x, at as usize)), how, row);
+        }
+        self.put(out, values);
+    }
+
+    fn collect(&mut self, x: Tensor) {
+        let rows = &self.tensors[x.id as usize][..x.rows * x.cols];
+        self.result.collected.extend_from_slice(rows);
     }
 
     fn sample(&mut self, logits: Tensor, first: usize) {
@@ -326,5 +411,8 @@ fn activate(act: Activation, x: f32) -> f32 {
             let inner = (2.0 / std::f32::consts::PI).sqrt() * (x + 0.044_715 * x * x * x);
             0.5 * x * (1.0 + inner.tanh())
         }
+        Activation::Gelu => x * (0.5 * (1.0 + erf(f64::from(x) / std::f64::consts::SQRT_2))) as f32,
+        Activation::Relu => x.max(0.0),
+        Activation::Tanh => x.tanh(),
     }
 }

@@ -2,18 +2,20 @@
 
 use std::path::Path;
 
-use anyhow::{Context, Result};
+use anyhow::{Context, Result, bail};
 use indicatif::{ProgressBar, ProgressStyle};
 use millrace_backend::{KvDtype, WeightFormat};
 use millrace_backend_cpu::CpuBackend;
 use millrace_engine::{Engine, EngineConfig, Policy};
-use millrace_model::{Decoder, DummyWeights, LoadOptions, LoadReport, ModelSpec, WeightSource, spec};
+use millrace_model::{
+    Decoder, DummyWeights, LoadOptions, LoadReport, ModelError, ModelSpec, Progress, WeightSource, spec,
+};
 use millrace_weights::{HubOptions, ModelFiles};
 
 use crate::args::{
     Device, EngineArgs, KvCacheDtype, LoadFormat, ModelArgs, QuantizeFormat, SchedulingPolicy,
 };
-use crate::{embedded, memory};
+use crate::{embedded, memory, pooling};
 
 /// Memory for the logits of one slice of a step's sampled rows.
 const LOGITS_BYTES: usize = 64 << 20;
@@ -41,13 +43,28 @@ pub(crate) struct Running {
 }
 
 /// Finds a model: a folder, a Hub id (downloaded if need be), or the built-in demo.
+///
+/// It has to be one that writes text; [`pooling::describe`] tells the others.
 pub(crate) fn find(model: Option<&str>, args: &ModelArgs) -> Result<Model> {
-    let (name, files) = match model {
+    let (name, files) = located(model, args)?;
+    if pooling::describe(&files)?.is_some() {
+        bail!("{name} makes embeddings or scores and writes no text; put it up with `millrace serve`");
+    }
+    described(model.is_none(), name, files)
+}
+
+/// A model's name and files.
+pub(crate) fn located(model: Option<&str>, args: &ModelArgs) -> Result<(String, ModelFiles)> {
+    Ok(match model {
         None => (embedded::DEMO_NAME.to_owned(), embedded::DEMO),
         Some(name) => (name.to_owned(), files(name, Some(&args.revision), args.load_format)?),
-    };
+    })
+}
+
+/// A model that writes text, by its files.
+pub(crate) fn described(is_demo: bool, name: String, files: ModelFiles) -> Result<Model> {
     let spec = spec::from_config(&files.config()?)?;
-    Ok(Model { name, is_demo: model.is_none(), files, spec })
+    Ok(Model { name, is_demo, files, spec })
 }
 
 /// The files of a named model.
@@ -89,15 +106,23 @@ fn load_weights(
         LoadFormat::Dummy => Box::new(DummyWeights::new(engine.seed.unwrap_or(0))),
     };
     let options = options(&model.spec, args, engine);
-    let bar = progress_bar(format!("loading {}", model.name));
-    let loaded = Decoder::load(&model.spec, &*source, backend, options, &mut |progress| {
+    with_bar(&model.name, |progress| Decoder::load(&model.spec, &*source, backend, options, progress))
+}
+
+/// Loads weights under a progress bar.
+pub(crate) fn with_bar<T>(
+    name: &str,
+    load: impl FnOnce(&mut dyn FnMut(Progress)) -> Result<T, ModelError>,
+) -> Result<T> {
+    let bar = progress_bar(format!("loading {name}"));
+    let loaded = load(&mut |progress| {
         if bar.length() != Some(progress.total) {
             bar.set_length(progress.total);
         }
         bar.set_position(progress.done);
     });
     bar.finish_and_clear();
-    loaded.with_context(|| format!("{} cannot be loaded", model.name))
+    loaded.with_context(|| format!("{name} cannot be loaded"))
 }
 
 /// Weight format, and how large a step may be.
@@ -121,12 +146,17 @@ fn engine_config(args: &EngineArgs, spec: &ModelSpec) -> EngineConfig {
         kv_cache_memory,
         kv_dtype,
         prefix_caching: !args.no_enable_prefix_caching,
-        policy: match args.scheduling_policy {
-            SchedulingPolicy::Fcfs => Policy::Fcfs,
-            SchedulingPolicy::Priority => Policy::Priority,
-        },
+        policy: policy(args),
         max_queued: args.max_num_queued_reqs,
         seed: args.seed,
+    }
+}
+
+/// Order of the queue.
+pub(crate) fn policy(args: &EngineArgs) -> Policy {
+    match args.scheduling_policy {
+        SchedulingPolicy::Fcfs => Policy::Fcfs,
+        SchedulingPolicy::Priority => Policy::Priority,
     }
 }
 
@@ -148,7 +178,7 @@ pub(crate) fn kv_dtype(args: &EngineArgs) -> KvDtype {
     }
 }
 
-fn weight_format(quantize: QuantizeFormat) -> WeightFormat {
+pub(crate) fn weight_format(quantize: QuantizeFormat) -> WeightFormat {
     let group = millrace_backend::GROUP;
     match quantize {
         QuantizeFormat::None => WeightFormat::Native,

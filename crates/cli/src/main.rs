@@ -17,6 +17,7 @@ mod output;
 mod parse;
 mod perplexity;
 mod pipeline;
+mod pooling;
 mod registry;
 mod run;
 mod serve;

@@ -66,7 +66,7 @@ pub(crate) fn parts(
     args: &ModelArgs,
     parsers: &ParserArgs,
 ) -> Result<ModelParts> {
-    let files = text_source(model, args)?;
+    let files = text_source(&model.files, args)?;
     let unusable = || format!("{} cannot be used", files.describe());
     let text = text_files(&files).with_context(unusable)?;
     let template = match &args.chat_template {
@@ -107,17 +107,17 @@ fn families(args: &ParserArgs, template: Option<&ChatTemplate>, tokenizer: &Toke
 }
 
 /// The tokenizer alone.
-pub(crate) fn tokenizer(model: &Model, args: &ModelArgs) -> Result<Tokenizer> {
-    let files = text_source(model, args)?;
+pub(crate) fn tokenizer(files: &ModelFiles, args: &ModelArgs) -> Result<Tokenizer> {
+    let files = text_source(files, args)?;
     let unusable = || format!("{} cannot be used", files.describe());
     Tokenizer::from_files(&text_files(&files).with_context(unusable)?).with_context(unusable)
 }
 
 /// Where the tokenizer comes from.
-fn text_source(model: &Model, args: &ModelArgs) -> Result<ModelFiles> {
+fn text_source(files: &ModelFiles, args: &ModelArgs) -> Result<ModelFiles> {
     match &args.tokenizer {
         Some(name) => load::files(name, None, LoadFormat::Dummy),
-        None => Ok(model.files.clone()),
+        None => Ok(files.clone()),
     }
 }
 

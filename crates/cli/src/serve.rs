@@ -7,11 +7,14 @@ use std::time::Duration;
 
 use anyhow::{Result, bail, ensure};
 use millrace_api::Limits;
+use millrace_engine::{PoolingInfo, PoolingTask};
 use millrace_mcp::{CommandRules, Manager, McpConfig, McpLimits};
 use millrace_server::{
-    App, Extras, FileStore, KeysFile, Listener, ModelReport, Registry, ServedModel, ServerConfig, Store,
+    App, Extras, FileStore, KeysFile, Listener, ModelKind, ModelReport, Registry, ServedModel, ServerConfig, Store,
     StoreConfig, Tls,
 };
+
+use serde_json::json;
 
 use crate::args::{ServeArgs, ServerArgs, show_bytes};
 use crate::{embedded, pipeline, registry};
@@ -170,7 +173,8 @@ fn announce(address: &Address, models: &Registry, lines: &str, args: &ServerArgs
         Address::Tcp { scheme, socket } => writeln!(out, "listening on {scheme}://{socket}")?,
         Address::Unix(path) => writeln!(out, "listening on unix:{}", path.display())?,
     }
-    writeln!(out, "{lines}\ntry\n{}", curl(address, name, needs_key(args)))?;
+    let abilities = first.as_ref().and_then(|model| model.abilities).unwrap_or_default();
+    writeln!(out, "{lines}\ntry\n{}", curl(address, name, abilities.kind, needs_key(args)))?;
     out.flush()?;
     Ok(())
 }
@@ -179,13 +183,19 @@ fn announce(address: &Address, models: &Registry, lines: &str, args: &ServerArgs
 fn one(model: &ServedModel, is_demo: bool) -> String {
     let info = model.engine.info();
     let notice = if is_demo { format!("            {}\n", embedded::DEMO_NOTICE) } else { String::new() };
+    let last = match &info.pooling {
+        Some(PoolingInfo { dim, task: PoolingTask::Embed { .. } }) => format!("embeddings  {dim} elements\n"),
+        Some(PoolingInfo { dim, task: PoolingTask::Classify(_) }) => {
+            format!("scores      {dim} for each text\n")
+        }
+        None => format!("KV cache    {} tokens\n", info.kv_capacity_tokens),
+    };
     format!(
-        "model       {} ({}, context {} tokens)\n{notice}device      {}\nKV cache    {} tokens\n",
+        "model       {} ({}, context {} tokens)\n{notice}device      {}\n{last}",
         model.name(),
         model.parts.root,
         info.max_model_len,
         info.device,
-        info.kv_capacity_tokens
     )
 }
 
@@ -208,19 +218,23 @@ fn needs_key(args: &ServerArgs) -> bool {
 }
 
 /// A command that asks the server something.
-fn curl(address: &Address, name: &str, needs_key: bool) -> String {
+fn curl(address: &Address, name: &str, kind: ModelKind, needs_key: bool) -> String {
     let target = match address {
         Address::Tcp { scheme, socket } => format!("{scheme}://{}", near(*socket)),
         Address::Unix(path) => format!("--unix-socket {} http://localhost", path.display()),
     };
     let key = if needs_key { " -H 'authorization: Bearer KEY'" } else { "" };
-    let body = serde_json::json!({
-        "model": name,
-        "messages": [{"role": "user", "content": "What is the capital of France?"}],
-    });
+    let (path, body) = match kind {
+        ModelKind::Generates => {
+            let messages = json!([{"role": "user", "content": "What is the capital of France?"}]);
+            ("v1/chat/completions", json!({"model": name, "messages": messages}))
+        }
+        ModelKind::Embeds => ("v1/embeddings", json!({"model": name, "input": "Paris is in France."})),
+        ModelKind::Classifies => ("classify", json!({"model": name, "input": "Paris is in France."})),
+    };
     // The only character that could end the shell's quotes.
     let body = body.to_string().replace('\'', "'\\''");
-    format!("  curl {target}/v1/chat/completions -H 'content-type: application/json'{key} -d '{body}'")
+    format!("  curl {target}/{path} -H 'content-type: application/json'{key} -d '{body}'")
 }
 
 /// An address at which this machine reaches itself.
@@ -240,13 +254,13 @@ mod tests {
     #[test]
     fn the_line_to_try_reaches_this_machine_and_survives_a_shell() {
         let at = |socket: &str| Address::Tcp { scheme: "http", socket: socket.parse().unwrap() };
-        let line = curl(&at("0.0.0.0:80"), "it's", true);
+        let line = curl(&at("0.0.0.0:80"), "it's", ModelKind::Generates, true);
         assert!(line.contains("http://127.0.0.1:80/v1/chat/completions"), "{line}");
         assert!(line.contains("it'\\''s") && line.contains("Bearer KEY"), "{line}");
-        assert!(curl(&at("[::]:80"), "m", false).contains("http://[::1]:80/"));
+        assert!(curl(&at("[::]:80"), "m", ModelKind::Generates, false).contains("http://[::1]:80/"));
         assert!(
-            curl(&Address::Unix("/run/m".into()), "m", false)
-                .contains("--unix-socket /run/m http://localhost/v1")
+            curl(&Address::Unix("/run/m".into()), "m", ModelKind::Embeds, false)
+                .contains("--unix-socket /run/m http://localhost/v1/embeddings")
         );
     }
 }

@@ -83,6 +83,17 @@ pub enum EngineError {
         /// What the model has.
         limit: usize,
     },
+    /// A text has to be computed in one step.
+    #[error(
+        "texts of up to {len} tokens don't fit into steps of {budget}; raise --max-num-batched-tokens or lower \
+         --max-model-len"
+    )]
+    StepTooSmall {
+        /// `--max-model-len`.
+        len: usize,
+        /// `--max-num-batched-tokens`.
+        budget: usize,
+    },
     /// The scheduler refused a setting.
     #[error(transparent)]
     Scheduler(#[from] millrace_sched::SchedError),

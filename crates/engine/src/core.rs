@@ -11,12 +11,13 @@ use std::{
 use millrace_backend::BackendError;
 use millrace_sched::{PrefixKeys, Scheduler, SeqInit};
 use millrace_types::{Finish, FinishReason, Request, RequestId, RequestOutput, TokenId};
-use tokio::sync::mpsc::{UnboundedReceiver, UnboundedSender, error::TryRecvError};
+use tokio::sync::mpsc::UnboundedSender;
 use tokio::sync::watch;
 
 use crate::{
-    Command, EngineStats, ITERATION_TOKEN_BUCKETS, Inspection,
+    Command, EngineStats, Inspection,
     handle::EnginePort,
+    inbox::{Inbox, Mode},
     ledger::Ledger,
     masks::{Constrained, Done, Job, MaskPool},
     runner::{Row, Runner},
@@ -28,27 +29,17 @@ pub(crate) struct EngineCore {
     pub(crate) sched: Scheduler,
     pub(crate) runner: Runner,
     pub(crate) ledger: Ledger,
-    commands: UnboundedReceiver<Command>,
+    inbox: Inbox,
     stats_out: watch::Sender<EngineStats>,
     queued: Arc<AtomicUsize>,
     pub(crate) stats: EngineStats,
     vocab_size: usize,
     seed: u64,
-    mode: Mode,
     pub(crate) masks: MaskPool,
     /// Reused from step to step.
     pub(crate) jobs: Vec<Job>,
     pub(crate) done: Vec<Done>,
     taken: Vec<TokenId>,
-}
-
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
-enum Mode {
-    Serving,
-    /// No new requests; ends when the open ones are done.
-    Draining,
-    /// Ends now.
-    Stopping,
 }
 
 impl EngineCore {
@@ -63,13 +54,12 @@ impl EngineCore {
             sched,
             runner,
             ledger: Ledger::default(),
-            commands: port.commands,
+            inbox: Inbox::new(port.commands),
             stats_out: port.stats,
             queued: port.queued,
             stats: EngineStats { alive: true, ..EngineStats::default() },
             vocab_size,
             seed,
-            mode: Mode::Serving,
             masks: MaskPool::new(),
             jobs: Vec::new(),
             done: Vec::new(),
@@ -82,7 +72,7 @@ impl EngineCore {
         self.publish();
         loop {
             self.receive();
-            match self.mode {
+            match self.inbox.mode() {
                 Mode::Stopping => break,
                 Mode::Draining if self.ledger.is_empty() => break,
                 _ => {}
@@ -102,22 +92,9 @@ impl EngineCore {
 
     /// Takes all commands that are there; waits for one if there is nothing else to do.
     fn receive(&mut self) {
-        if self.mode == Mode::Serving && self.ledger.is_empty() {
-            match self.commands.blocking_recv() {
-                Some(command) => self.handle(command),
-                None => self.mode = Mode::Stopping,
-            }
-        }
-        loop {
-            match self.commands.try_recv() {
-                Ok(command) => self.handle(command),
-                Err(TryRecvError::Empty) => return,
-                Err(TryRecvError::Disconnected) => {
-                    // All handles and streams are gone: nobody is left to answer.
-                    self.mode = Mode::Stopping;
-                    return;
-                }
-            }
+        let mut wait = self.ledger.is_empty();
+        while let Some(command) = self.inbox.next(std::mem::take(&mut wait)) {
+            self.handle(command);
         }
     }
 
@@ -128,9 +105,8 @@ impl EngineCore {
             // Whoever asked may have left.
             Command::Inspect(reply) => drop(reply.send(self.inspect())),
             Command::DropCache(reply) => drop(reply.send(self.sched.drop_unused_cache())),
-            Command::Drain if self.mode == Mode::Serving => self.mode = Mode::Draining,
-            Command::Drain => {}
-            Command::Shutdown => self.mode = Mode::Stopping,
+            // The inbox has seen to them.
+            Command::Drain | Command::Shutdown => {}
         }
     }
 
@@ -201,10 +177,7 @@ impl EngineCore {
             Ok(()) => self.commit(),
             Err(error) => self.fail_step(&error),
         }
-        self.stats.steps += 1;
-        self.stats.iteration_tokens_sum += started as u64;
-        let bucket = ITERATION_TOKEN_BUCKETS.iter().position(|b| started as u64 <= *b);
-        self.stats.iteration_tokens[bucket.unwrap_or(ITERATION_TOKEN_BUCKETS.len())] += 1;
+        self.stats.note_step(started);
     }
 
     fn note_plan(&mut self) {

@@ -8,6 +8,7 @@ use std::{
     time::Instant,
 };
 
+use millrace_model::spec::encoder::PoolingTask;
 use millrace_types::{Constraint, Request, RequestId, RequestOutput, SamplingParams, TokenId};
 use tokio::sync::{mpsc, oneshot, watch};
 
@@ -30,6 +31,17 @@ pub struct EngineInfo {
     pub prefix_caching: bool,
     /// For people: the backend and its feature level, such as `cpu (avx512_bf16, 2 threads)`.
     pub device: String,
+    /// What the model makes of whole texts; `None`: it generates text.
+    pub pooling: Option<PoolingInfo>,
+}
+
+/// What a model makes of whole texts.
+#[derive(Debug, Clone)]
+pub struct PoolingInfo {
+    /// Elements of a row.
+    pub dim: usize,
+    /// What a row means.
+    pub task: PoolingTask,
 }
 
 /// Messages to the engine thread.
@@ -98,6 +110,8 @@ pub struct SubmitOptions {
     pub start_by: Option<Instant>,
     /// What the output has to obey; a clone is independent.
     pub constraint: Option<Box<dyn Constraint>>,
+    /// Where the second text of a pair begins in the prompt, for models that tell the two apart.
+    pub second: Option<usize>,
 }
 
 /// The engine's end of [`channel`].
@@ -185,10 +199,20 @@ impl EngineHandle {
     ) -> Result<ResponseStream, SubmitError> {
         self.check_serving()?;
         let id = RequestId(self.next_id.fetch_add(1, Ordering::Relaxed));
-        let SubmitOptions { priority, cache_salt, deadline, start_by, constraint } = options;
+        let SubmitOptions { priority, cache_salt, deadline, start_by, constraint, second } = options;
         let arrival = Instant::now();
-        let request =
-            Request { id, prompt, sampling, constraint, priority, cache_salt, deadline, start_by, arrival };
+        let request = Request {
+            id,
+            prompt,
+            sampling,
+            constraint,
+            second,
+            priority,
+            cache_salt,
+            deadline,
+            start_by,
+            arrival,
+        };
         let (tx, outputs) = mpsc::unbounded_channel();
         if self.commands.send(Command::Submit(Box::new(request), tx)).is_err() {
             return Err(SubmitError::Dead);

@@ -229,6 +229,16 @@ impl Ledger {
         }
     }
 
+    /// Closes a request with the row that it asked for.
+    pub(crate) fn send_pooled(&mut self, id: RequestId, row: &[f32]) {
+        let Some(entry) = self.entries.remove(&id) else { return };
+        let finish = Finish { reason: FinishReason::Stop, stop_token: None };
+        self.finished[finish.reason as usize] += 1;
+        let output = RequestOutput { pooled: row.to_vec(), finish: Some(finish), ..entry.report() };
+        // A closed channel is a client that left.
+        let _ = entry.outputs.send(output);
+    }
+
     /// Closes a request without a token; unknown ids are ignored. True if it was open.
     pub(crate) fn close(&mut self, id: RequestId, reason: FinishReason, error: Option<String>) -> bool {
         let Some(entry) = self.entries.remove(&id) else { return false };

@@ -2,15 +2,18 @@
 //!
 //! [`EngineHandle`] is the only way in; [`start`] makes one from a loaded model. Behind it, each step is
 //! `plan → run → commit`: the scheduler plans, the runner lays the plan out as one ragged batch and executes it,
-//! and the ledger closes what has ended.
+//! and the ledger closes what has ended. Models that read whole texts have a simpler engine behind the same handle
+//! ([`start_pooling`]).
 
 mod advance;
 mod config;
 mod core;
 mod handle;
+mod inbox;
 mod inspect;
 mod ledger;
 mod masks;
+mod pooling;
 mod runner;
 mod sampling;
 mod start;
@@ -18,10 +21,12 @@ mod stats;
 
 pub use config::{EngineConfig, EngineError};
 pub use handle::{
-    Command, EngineHandle, EngineInfo, EnginePort, Reservation, ResponseStream, SubmitError, SubmitOptions,
-    channel,
+    Command, EngineHandle, EngineInfo, EnginePort, PoolingInfo, Reservation, ResponseStream, SubmitError,
+    SubmitOptions, channel,
 };
 pub use inspect::{Inspection, RequestState};
+pub use millrace_model::spec::encoder::{Labels, Matryoshka, PoolingTask, ScoreScale};
 pub use millrace_sched::{BACKGROUND, Policy};
+pub use pooling::{PoolingConfig, start_pooling};
 pub use start::{Engine, start};
 pub use stats::{EngineStats, ITERATION_TOKEN_BUCKETS, MASK_SECONDS_BUCKETS};

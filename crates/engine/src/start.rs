@@ -20,6 +20,10 @@ pub struct Engine {
 }
 
 impl Engine {
+    pub(crate) fn new(handle: EngineHandle, thread: JoinHandle<()>) -> Self {
+        Self { handle, thread }
+    }
+
     /// Waits for the thread to end, after [`EngineHandle::drain`] or [`EngineHandle::shutdown`].
     /// False if the engine thread panicked.
     pub fn join(self) -> bool {
@@ -48,6 +52,7 @@ pub fn start(
         max_queued: config.max_queued,
         prefix_caching: config.prefix_caching,
         device: backend.describe(),
+        pooling: None,
     };
     let sched = Scheduler::new(SchedulerConfig {
         max_num_seqs: config.max_num_seqs,

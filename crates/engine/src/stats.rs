@@ -52,6 +52,14 @@ pub struct EngineStats {
 }
 
 impl EngineStats {
+    /// Notes a step of so many tokens.
+    pub(crate) fn note_step(&mut self, tokens: usize) {
+        self.steps += 1;
+        self.iteration_tokens_sum += tokens as u64;
+        let bucket = ITERATION_TOKEN_BUCKETS.partition_point(|bound| *bound < tokens as u64);
+        self.iteration_tokens[bucket] += 1;
+    }
+
     /// Notes how long a constraint took to its next mask.
     pub(crate) fn note_mask(&mut self, took: Duration) {
         let bucket = MASK_SECONDS_BUCKETS.partition_point(|bound| *bound < took.as_secs_f64());

@@ -50,7 +50,7 @@ impl Decoder {
     ) -> Result<(Self, LoadReport), ModelError> {
         let names = &spec.names;
         let options = options.at_least_one();
-        let mut loader = Loader::new(spec, source, backend, options, progress);
+        let mut loader = Loader::new(spec.param_count(), source, backend, options, progress);
         let embedding = loader.table((names.embedding.into(), spec.vocab), spec.hidden, spec.tied_head)?;
         let mut layer_loader = LayerLoader::new(spec);
         let layers = (0..spec.layers.len()).map(|index| layer_loader.load(index, &mut loader));

@@ -1,6 +1,6 @@
 //! A layer's weights in a backend, and how its two halves run.
 
-use millrace_backend::{Activation, AttentionSpec, Backend, Matrix, QkNorm, Rope, Tensor};
+use millrace_backend::{Activation, AttentionSpec, Backend, Mask, Matrix, QkNorm, Rope, Tensor};
 
 use crate::ModelError;
 use crate::load::{Loader, Module};
@@ -35,8 +35,7 @@ pub(crate) enum FeedForward {
 
 #[derive(Debug)]
 pub(crate) struct Attention {
-    /// Layer of the KV cache.
-    kv_layer: usize,
+    keys: Keys,
     spec: AttentionSpec,
     /// q, k and v stacked: `[fused cols, hidden]`.
     qkv: Matrix,
@@ -50,6 +49,26 @@ pub(crate) struct Attention {
     fused: Tensor,
     /// `[max tokens, q cols]`.
     attended: Tensor,
+}
+
+/// Where keys and values are.
+#[derive(Debug, Clone, Copy)]
+pub(crate) enum Keys {
+    /// In a layer of the KV cache.
+    Cached(usize),
+    /// In the batch, which holds whole sequences.
+    InBatch(Mask),
+}
+
+/// Where the weights of an attention are found.
+pub(crate) struct AttentionModules {
+    /// q, k and v, or all in one.
+    pub(crate) qkv: Vec<Module>,
+    pub(crate) o: Module,
+    /// Norms of q and k heads.
+    pub(crate) qk_norm: [String; 2],
+    /// Added to those norms' weights.
+    pub(crate) norm_offset: f32,
 }
 
 #[derive(Debug)]
@@ -86,20 +105,77 @@ impl FeedForward {
 }
 
 impl Attention {
-    fn forward<B: Backend + ?Sized>(&self, backend: &mut B, x: Tensor, out: Tensor) {
+    pub(crate) fn load<B: Backend + ?Sized>(
+        gqa: &spec::Gqa,
+        modules: AttentionModules,
+        (hidden, eps, keys): (usize, f32, Keys),
+        ropes: &mut Ropes,
+        loader: &mut Loader<'_, B>,
+    ) -> Result<Self, ModelError> {
+        let (heads, offset) = (gqa.heads, modules.norm_offset);
+        let (qkv, o) = (modules.qkv, [modules.o]);
+        let [q_norm, k_norm] = &modules.qk_norm;
+        Ok(Self {
+            keys,
+            spec: AttentionSpec { heads, scale: gqa.scale, window: gqa.window },
+            qkv: loader.matrix(&qkv, hidden)?,
+            qkv_bias: loader.bias(gqa.qkv_bias, &qkv)?,
+            qk_norm: match gqa.qk_norm {
+                true => Some(QkNorm {
+                    q: loader.shifted_norm(q_norm, heads.head_dim, offset)?,
+                    k: loader.shifted_norm(k_norm, heads.head_dim, offset)?,
+                    eps,
+                }),
+                false => None,
+            },
+            rope: gqa.rope.as_ref().map(|rope| ropes.get(rope, loader)).transpose()?,
+            o: loader.matrix(&o, heads.q_cols())?,
+            o_bias: loader.bias(gqa.o_bias, &o)?,
+            fused: loader.scratch("q, k, v", heads.fused_cols())?,
+            attended: loader.scratch("attended", heads.q_cols())?,
+        })
+    }
+
+    /// x `[T, hidden]` → out `[T, hidden]`.
+    pub(crate) fn forward<B: Backend + ?Sized>(&self, backend: &mut B, x: Tensor, out: Tensor) {
         let (qkv, attended) = (self.fused.first(x.rows), self.attended.first(x.rows));
         backend.linear(x, self.qkv, self.qkv_bias, qkv);
         if self.qk_norm.is_some() || self.rope.is_some() {
             backend.qk_norm_rope(qkv, self.spec.heads, self.qk_norm, self.rope);
         }
-        backend.kv_write(self.kv_layer, qkv, self.spec.heads);
-        backend.attention(self.kv_layer, qkv, &self.spec, attended);
+        match self.keys {
+            Keys::Cached(layer) => {
+                backend.kv_write(layer, qkv, self.spec.heads);
+                backend.attention(layer, qkv, &self.spec, attended);
+            }
+            Keys::InBatch(mask) => backend.attend(qkv, &self.spec, mask, attended),
+        }
         backend.linear(attended, self.o, self.o_bias, out);
     }
 }
 
 impl Dense {
-    fn forward<B: Backend + ?Sized>(&self, backend: &mut B, x: Tensor, out: Tensor) {
+    pub(crate) fn load<B: Backend + ?Sized>(
+        dense: &spec::Dense,
+        gate_up: &[Module],
+        down: Module,
+        hidden: usize,
+        loader: &mut Loader<'_, B>,
+    ) -> Result<Self, ModelError> {
+        let (inner, down) = (dense.inner, [down]);
+        Ok(Self {
+            act: dense.act,
+            gate_up: loader.matrix(gate_up, hidden)?,
+            gate_up_bias: loader.bias(dense.bias, gate_up)?,
+            down: loader.matrix(&down, inner)?,
+            down_bias: loader.bias(dense.bias, &down)?,
+            fused: loader.scratch("gate, up", 2 * inner)?,
+            activated: loader.scratch("activated", inner)?,
+        })
+    }
+
+    /// x `[T, hidden]` → out `[T, hidden]`.
+    pub(crate) fn forward<B: Backend + ?Sized>(&self, backend: &mut B, x: Tensor, out: Tensor) {
         let (gate_up, activated) = (self.fused.first(x.rows), self.activated.first(x.rows));
         backend.linear(x, self.gate_up, self.gate_up_bias, gate_up);
         backend.gated_activation(gate_up, self.act, activated);
@@ -107,16 +183,36 @@ impl Dense {
     }
 }
 
+/// Rotations that are there already: layers with the same one share its constants, so that a backend computes the
+/// angles once per step.
+#[derive(Default)]
+pub(crate) struct Ropes(Vec<(RopeSpec, Rope)>);
+
+impl Ropes {
+    fn get<B: Backend + ?Sized>(
+        &mut self,
+        spec: &RopeSpec,
+        loader: &mut Loader<'_, B>,
+    ) -> Result<Rope, ModelError> {
+        if let Some((_, rope)) = self.0.iter().find(|(known, _)| known == spec) {
+            return Ok(*rope);
+        }
+        let inv_freq = loader.backend.load_vector(&spec.inv_freq())?;
+        let rope = Rope { inv_freq, magnitude: spec.magnitude() };
+        self.0.push((spec.clone(), rope));
+        Ok(rope)
+    }
+}
+
 /// Loads the layers of one model.
 pub(crate) struct LayerLoader<'s> {
     spec: &'s ModelSpec,
-    /// Layers with the same rotation share its constants, so that a backend computes the angles once per step.
-    ropes: Vec<(RopeSpec, Rope)>,
+    ropes: Ropes,
 }
 
 impl<'s> LayerLoader<'s> {
     pub(crate) fn new(spec: &'s ModelSpec) -> Self {
-        Self { spec, ropes: Vec::new() }
+        Self { spec, ropes: Ropes::default() }
     }
 
     pub(crate) fn load<B: Backend + ?Sized>(
@@ -150,31 +246,14 @@ impl<'s> LayerLoader<'s> {
     ) -> Result<Attention, ModelError> {
         let (names, hidden, heads) = (&self.spec.names, self.spec.hidden, gqa.heads);
         let kv_cols = heads.kv_heads * heads.head_dim;
-        let qkv = [
-            (names.in_layer(index, names.q), heads.q_cols()),
-            (names.in_layer(index, names.k), kv_cols),
-            (names.in_layer(index, names.v), kv_cols),
-        ];
-        let o: [Module; 1] = [(names.in_layer(index, names.o), hidden)];
-        Ok(Attention {
-            kv_layer: index,
-            spec: AttentionSpec { heads, scale: gqa.scale, window: gqa.window },
-            qkv: loader.matrix(&qkv, hidden)?,
-            qkv_bias: loader.bias(gqa.qkv_bias, &qkv)?,
-            qk_norm: match gqa.qk_norm {
-                true => Some(QkNorm {
-                    q: loader.norm(&names.in_layer(index, names.q_norm), heads.head_dim)?,
-                    k: loader.norm(&names.in_layer(index, names.k_norm), heads.head_dim)?,
-                    eps,
-                }),
-                false => None,
-            },
-            rope: gqa.rope.as_ref().map(|rope| self.rope(rope, loader)).transpose()?,
-            o: loader.matrix(&o, heads.q_cols())?,
-            o_bias: loader.bias(gqa.o_bias, &o)?,
-            fused: loader.scratch("q, k, v", heads.fused_cols())?,
-            attended: loader.scratch("attended", heads.q_cols())?,
-        })
+        let name = |module| names.in_layer(index, module);
+        let modules = AttentionModules {
+            qkv: vec![(name(names.q), heads.q_cols()), (name(names.k), kv_cols), (name(names.v), kv_cols)],
+            o: (name(names.o), hidden),
+            qk_norm: [name(names.q_norm), name(names.k_norm)],
+            norm_offset: 0.0,
+        };
+        Attention::load(gqa, modules, (hidden, eps, Keys::Cached(index)), &mut self.ropes, loader)
     }
 
     fn dense<B: Backend + ?Sized>(
@@ -185,29 +264,6 @@ impl<'s> LayerLoader<'s> {
     ) -> Result<Dense, ModelError> {
         let (names, hidden, inner) = (&self.spec.names, self.spec.hidden, dense.inner);
         let gate_up = [(names.in_layer(index, names.gate), inner), (names.in_layer(index, names.up), inner)];
-        let down: [Module; 1] = [(names.in_layer(index, names.down), hidden)];
-        Ok(Dense {
-            act: dense.act,
-            gate_up: loader.matrix(&gate_up, hidden)?,
-            gate_up_bias: loader.bias(dense.bias, &gate_up)?,
-            down: loader.matrix(&down, inner)?,
-            down_bias: loader.bias(dense.bias, &down)?,
-            fused: loader.scratch("gate, up", 2 * inner)?,
-            activated: loader.scratch("activated", inner)?,
-        })
-    }
-
-    fn rope<B: Backend + ?Sized>(
-        &mut self,
-        spec: &RopeSpec,
-        loader: &mut Loader<'_, B>,
-    ) -> Result<Rope, ModelError> {
-        if let Some((_, rope)) = self.ropes.iter().find(|(known, _)| known == spec) {
-            return Ok(*rope);
-        }
-        let inv_freq = loader.backend.load_vector(&spec.inv_freq())?;
-        let rope = Rope { inv_freq, magnitude: spec.magnitude() };
-        self.ropes.push((spec.clone(), rope));
-        Ok(rope)
+        Dense::load(dense, &gate_up, (names.in_layer(index, names.down), hidden), hidden, loader)
     }
 }

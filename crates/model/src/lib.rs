@@ -30,9 +30,13 @@
 //! ```
 //!
 //! A new family is one file in `spec/`, one line in its registry and one golden test.
+//!
+//! Models that read whole texts (embeddings, scores) have an [`Encoder`] in the decoder's place; see
+//! [`spec::encoder`].
 
 mod decoder;
 mod dummy;
+mod encoder;
 mod error;
 mod layer;
 mod load;
@@ -42,6 +46,7 @@ mod stacked;
 
 pub use decoder::Decoder;
 pub use dummy::DummyWeights;
+pub use encoder::{Encoder, WithParts};
 pub use error::ModelError;
 pub use load::{LoadOptions, LoadReport, Progress};
 pub use source::WeightSource;

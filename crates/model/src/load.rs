@@ -4,7 +4,7 @@ use std::collections::HashSet;
 
 use millrace_backend::{Backend, Matrix, MatrixSource, Tensor, WeightFormat};
 
-use crate::spec::{ModelSpec, stored_bytes};
+use crate::spec::stored_bytes;
 use crate::stacked::Stacked;
 use crate::{ModelError, WeightSource};
 
@@ -85,14 +85,15 @@ pub(crate) struct Loader<'a, B: ?Sized> {
 }
 
 impl<'a, B: Backend + ?Sized> Loader<'a, B> {
+    /// `params`: how many weights there will be.
     pub(crate) fn new(
-        spec: &ModelSpec,
+        params: u64,
         source: &'a dyn WeightSource,
         backend: &'a mut B,
         options: LoadOptions,
         progress: &'a mut dyn FnMut(Progress),
     ) -> Self {
-        let state = Progress { done: 0, total: spec.param_count() };
+        let state = Progress { done: 0, total: params };
         let (used, report, scratch) = (HashSet::new(), LoadReport::default(), Vec::new());
         Self { backend, source, options, progress, state, used, report, scratch }
     }
@@ -118,10 +119,34 @@ impl<'a, B: Backend + ?Sized> Loader<'a, B> {
         Ok(matrix)
     }
 
+    /// A small matrix that is kept as it came.
+    pub(crate) fn exact(&mut self, module: Module, cols: usize) -> Result<Matrix, ModelError> {
+        let (matrix, bytes) = self.load(&[module], cols, WeightFormat::Native)?;
+        self.report.weight_bytes += bytes;
+        self.report.step_weight_bytes += bytes;
+        Ok(matrix)
+    }
+
     /// A norm's weight.
     pub(crate) fn norm(&mut self, module: &str, len: usize) -> Result<Tensor, ModelError> {
-        let values = self.vector(&format!("{module}.weight"), len)?;
+        self.shifted_norm(module, len, 0.0)
+    }
+
+    /// A norm's weight, to which `offset` is added: Gemma stores the difference to 1.
+    pub(crate) fn shifted_norm(
+        &mut self,
+        module: &str,
+        len: usize,
+        offset: f32,
+    ) -> Result<Tensor, ModelError> {
+        let mut values = self.vector(&format!("{module}.weight"), len)?;
+        values.iter_mut().for_each(|value| *value += offset);
         Ok(self.backend.load_vector(&values)?)
+    }
+
+    /// Activations `[rows, cols]` that nobody else uses.
+    pub(crate) fn buffer(&mut self, rows: usize, cols: usize) -> Result<Tensor, ModelError> {
+        Ok(self.backend.alloc(rows, cols)?)
     }
 
     /// The biases of stacked modules, if there are any.

@@ -46,6 +46,7 @@ fn main() {
         max_queued: 1 << 16,
         prefix_caching: true,
         device: "mock".into(),
+        pooling: None,
     };
     let parts = ModelParts {
         names: vec!["mock".into()],

@@ -32,8 +32,8 @@ pub use listen::{Listener, Tls, bind, serve};
 pub use metrics::ModelMetrics;
 pub use model::{ModelParts, ServedModel};
 pub use registry::{
-    Abilities, Lease, LoadError, LoadedModel, MemoryNeed, ModelDetails, ModelEntry, ModelPlan, ModelReport,
-    ModelSource, ModelState, Registry, Residence, Stop,
+    Abilities, Lease, LoadError, LoadedModel, MemoryNeed, ModelDetails, ModelEntry, ModelKind, ModelPlan,
+    ModelReport, ModelSource, ModelState, Registry, Residence, Stop,
 };
 pub use service::{Generation, Service};
 pub use shutdown::{interrupts, stop_signals};

@@ -23,7 +23,7 @@ pub use files::TextFiles;
 pub use fill::Gap;
 pub use stop::StopChecker;
 pub use template::{ChatTemplate, TemplateInput};
-pub use tokenizer::Tokenizer;
+pub use tokenizer::{Tokenizer, WholeText};
 
 /// Date and time of a place, as `strftime_now` of a chat template sees it.
 pub use jiff::civil::DateTime;

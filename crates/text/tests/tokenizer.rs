@@ -271,3 +271,47 @@ fn broken_files_are_named() {
         assert!(error.to_string().contains(name), "{error}");
     }
 }
+
+/// As in BERT: `[CLS] A [SEP] B [SEP]`, types 0 and 1.
+fn bert() -> Value {
+    let special = |id: &str, kind: u32| json!({"SpecialToken": {"id": id, "type_id": kind}});
+    let text = |id: &str, kind: u32| json!({"Sequence": {"id": id, "type_id": kind}});
+    let mut json = wordpiece_json();
+    json["model"]["vocab"]["[CLS]"] = json!(5);
+    json["post_processor"] = json!({
+        "type": "TemplateProcessing",
+        "single": [special("[CLS]", 0), text("A", 0), special("</s>", 0)],
+        "pair": [special("[CLS]", 0), text("A", 0), special("</s>", 0), text("B", 1), special("</s>", 1)],
+        "special_tokens": {"[CLS]": {"id": "[CLS]", "ids": [5], "tokens": ["[CLS]"]},
+                           "</s>": {"id": "</s>", "ids": [4], "tokens": ["</s>"]}},
+    });
+    json["pre_tokenizer"] = json!({"type": "Whitespace"});
+    json
+}
+
+#[test]
+fn whole_texts_and_pairs_are_cut_between_their_special_tokens() {
+    let whole = |first: &str, second: Option<&str>, special: bool, most: Option<usize>| {
+        let text = tokenizer(&bert(), None).encode_whole(first, second, special, most).unwrap();
+        (text.tokens, text.second)
+    };
+    assert_eq!(whole("hello world", None, true, None), (vec![5, 1, 3, 4], None));
+    assert_eq!(whole("hello world", None, false, None), (vec![1, 3], None));
+    assert_eq!(whole("hello", Some("world world"), true, None), (vec![5, 1, 4, 3, 3, 4], Some(3)));
+    assert_eq!(whole("hello world", None, true, Some(3)), (vec![5, 1, 4], None));
+    assert_eq!(whole("hello world", None, false, Some(1)), (vec![1], None));
+    // The longer one is cut first.
+    assert_eq!(whole("hello", Some("world hello world"), true, Some(5)), (vec![5, 1, 4, 3, 4], Some(3)));
+    let error = tokenizer(&bert(), None).encode_whole("hello", None, true, Some(1)).unwrap_err();
+    assert!(error.is_bad_request() && error.to_string().contains("no room"), "{error}");
+}
+
+#[test]
+fn a_configuration_that_adds_nothing_leaves_the_post_processor_alone() {
+    let none = json!({"add_bos_token": false, "add_eos_token": false});
+    let text = tokenizer(&bert(), Some(&none)).encode_whole("hello", None, true, None).unwrap();
+    assert_eq!(text.tokens, [5, 1, 4]);
+    let eos = json!({"add_eos_token": true, "eos_token": "</s>"});
+    let text = tokenizer(&bert(), Some(&eos)).encode_whole("hello", None, true, Some(2)).unwrap();
+    assert_eq!(text.tokens, [1, 4]);
+}

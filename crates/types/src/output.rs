@@ -61,6 +61,8 @@ pub struct RequestOutput {
     pub logprobs: Vec<TokenLogprobs>,
     /// Once, with or before the first token, if asked for: one entry per prompt token, `None` for the first.
     pub prompt_logprobs: Option<Vec<Option<TokenLogprobs>>>,
+    /// The row that a model gives which reads whole texts (an embedding, scores), with `finish`; else empty.
+    pub pooled: Vec<f32>,
     /// Set in the last output.
     pub finish: Option<Finish>,
     /// A sentence for [`FinishReason::Error`].

@@ -19,6 +19,8 @@ pub struct Request {
     pub sampling: SamplingParams,
     /// What the output has to obey.
     pub constraint: Option<Box<dyn Constraint>>,
+    /// Where the second text of a pair begins in the prompt; only models that tell the two apart ask.
+    pub second: Option<usize>,
     /// Lower runs earlier. Only the `priority` scheduling policy looks at it.
     pub priority: i32,
     /// Keeps this request's prefix blocks apart from those of any other salt.

@@ -3,6 +3,7 @@
 //! `request` reads the bodies of both generation endpoints and makes the neutral request; `options` and `keep_alive`
 //! are its parts. `reply` makes lines of an answer, and `models` describes models.
 
+mod embed;
 mod keep_alive;
 pub mod models;
 mod options;
@@ -13,6 +14,7 @@ use serde_json::{Value, json};
 
 use crate::{ApiError, GenerationRequest, Limits};
 
+pub use embed::{EmbedCall, embed_body, embeddings_body, parse_embed, parse_embeddings};
 pub use keep_alive::KeepAlive;
 pub use reply::{Lines, Times};
 

@@ -12,6 +12,7 @@ pub mod files;
 mod metadata;
 pub mod models;
 pub mod paging;
+pub mod pooling;
 pub mod render;
 mod reply;
 pub mod responses;

@@ -8,6 +8,7 @@ use std::time::Duration;
 
 pub use defaults::{Ignored, SamplingDefaults, eos_token_ids};
 pub use resolve::{ModelLimits, prompt_too_long};
+pub(crate) use validate::check_timeout;
 
 use crate::Structure;
 

@@ -9,6 +9,15 @@ const MAX_TIMEOUT_SECONDS: f64 = 604_800.0;
 /// Longest `cache_salt`, in characters.
 const MAX_SALT_CHARS: usize = 128;
 
+/// Checks a client's time limit in seconds.
+pub(crate) fn check_timeout(seconds: Option<f64>) -> Result<(), ApiError> {
+    if let Some(value) = seconds.filter(|v| !(*v > 0.0 && *v <= MAX_TIMEOUT_SECONDS)) {
+        let rule = format!("must be in (0, {MAX_TIMEOUT_SECONDS}] seconds");
+        return out_of_range("timeout", &rule, value);
+    }
+    Ok(())
+}
+
 impl GenerationOptions {
     /// Checks everything that can be checked without knowing the model.
     ///
@@ -83,11 +92,7 @@ impl GenerationOptions {
             let message = format!("top_k must be 0 (disable), or at least 1, got {value}.");
             return Err(ApiError::invalid("top_k", message));
         }
-        if let Some(value) = self.timeout.filter(|v| !(*v > 0.0 && *v <= MAX_TIMEOUT_SECONDS)) {
-            let rule = format!("must be in (0, {MAX_TIMEOUT_SECONDS}] seconds");
-            return out_of_range("timeout", &rule, value);
-        }
-        Ok(())
+        check_timeout(self.timeout)
     }
 
     fn validate_stops(&self, limits: &Limits) -> Result<(), ApiError> {

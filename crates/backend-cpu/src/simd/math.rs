@@ -62,3 +62,26 @@ pub(crate) fn gelu_tanh<S: Simd>(s: S, x: S::V) -> S::V {
     let twice = s.mul(slope, s.fma(s.splat(0.044_715), cube, x));
     s.div(x, s.add(s.splat(1.0), exp(s, s.sub(s.splat(0.0), twice))))
 }
+
+/// x · Φ(x), with 1 − Φ by Abramowitz and Stegun's 7.1.26 (error of Φ below 1e-7).
+#[inline(always)]
+pub(crate) fn gelu<S: Simd>(s: S, x: S::V) -> S::V {
+    let (zero, one) = (s.splat(0.0), s.splat(1.0));
+    let z = s.mul(s.max(x, s.sub(zero, x)), s.splat(std::f32::consts::FRAC_1_SQRT_2));
+    let t = s.div(one, s.fma(s.splat(0.327_591_1), z, one));
+    let mut p = s.splat(1.061_405_4);
+    for coefficient in [-1.453_152, 1.421_413_8, -0.284_496_72, 0.254_829_6] {
+        p = s.fma(p, t, s.splat(coefficient));
+    }
+    let decay = exp(s, s.sub(zero, s.mul(z, z)));
+    let tail = s.mul(s.mul(s.mul(p, t), decay), s.splat(0.5));
+    s.mul(x, s.select_ge(x, zero, s.sub(one, tail), tail))
+}
+
+/// tanh x = 1 − 2 / (e^(2x) + 1), absolute error below 3e-7.
+#[inline(always)]
+pub(crate) fn tanh<S: Simd>(s: S, x: S::V) -> S::V {
+    let one = s.splat(1.0);
+    let power = exp(s, s.add(x, x));
+    s.sub(one, s.div(s.splat(2.0), s.add(power, one)))
+}

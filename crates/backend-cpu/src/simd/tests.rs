@@ -65,8 +65,9 @@ impl Kernel for Everything<'_> {
         exact.push(canonical(s.sum(b)));
         exact.push(canonical(s.max_lane(b)));
         let mut fused = Vec::new();
-        for v in [s.fma(a, b, c), math::exp(s, a), math::exp2(s, a), math::silu(s, a), math::gelu_tanh(s, b)]
-        {
+        let exponentials = [math::exp(s, a), math::exp2(s, a), math::silu(s, a)];
+        let gelus = [math::gelu_tanh(s, b), math::gelu(s, b), math::tanh(s, a)];
+        for v in [s.fma(a, b, c)].into_iter().chain(exponentials).chain(gelus) {
             s.store(v, &mut lanes);
             fused.extend(lanes.map(canonical));
         }

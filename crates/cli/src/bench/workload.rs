@@ -158,6 +158,7 @@ mod tests {
             max_queued: 100,
             prefix_caching: true,
             device: "test".into(),
+            pooling: None,
         }
     }
 

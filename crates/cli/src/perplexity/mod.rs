@@ -26,7 +26,7 @@ pub(crate) fn run(args: &PerplexityArgs) -> Result<()> {
     let text = input::read(&args.file, MAX_TEXT)?;
     let model = load::find(args.model.as_deref(), &args.model_args)?;
     let window = window(args, &model)?;
-    let tokenizer = pipeline::tokenizer(&model, &args.model_args)?;
+    let tokenizer = pipeline::tokenizer(&model.files, &args.model_args)?;
     let windows = Windows::new(&tokenizer, &text, window, model.spec.vocab)?;
     ensure!(windows.scored() > 0, "{} holds too little text: there is no token to predict", args.file);
 

@@ -5,10 +5,11 @@ use millrace_backend::{Encoding, GROUP};
 use millrace_model::ModelSpec;
 use millrace_model::spec::{FeedForward, Mixer};
 use millrace_server::MemoryNeed;
-use millrace_weights::{Checkpoint, QuantizationConfig};
+use millrace_weights::{Checkpoint, ModelFiles, QuantizationConfig};
 
 use crate::args::{EngineArgs, LoadFormat, ModelArgs};
 use crate::load::{self, Model};
+use crate::pooling::{self, PoolingModel};
 
 /// What an engine keeps besides: thread stacks, scratch memory of kernels, tokenizer and template. Measured with the
 /// embedded models; a tokenizer of 150,000 tokens takes about as much again.
@@ -22,15 +23,25 @@ pub(super) fn of(
     free: impl FnOnce() -> u64,
 ) -> Result<MemoryNeed> {
     let options = load::options(&model.spec, args, engine);
-    let weights = model.spec.weight_bytes(options.format, encoding(model, args.load_format)?);
+    let native = encoding(&model.files, model.spec.param_count(), args.load_format)?;
+    let weights = model.spec.weight_bytes(options.format, native);
     let kv = load::kv_cache_memory(engine, &model.spec, || free().saturating_sub(weights));
     let step = step_bytes(&model.spec, options.max_tokens, options.max_logit_rows);
     Ok(MemoryNeed { weights, kv, activations: BASE.saturating_add(step) })
 }
 
-/// How most of the weights are stored, for people.
-pub(super) fn stored_as(model: &Model, format: LoadFormat) -> Result<String> {
-    Ok(match encoding(model, format)? {
+/// The same for a model that pools: it has no cache, and a step holds its longest text.
+pub(super) fn of_pooling(model: &PoolingModel, args: &ModelArgs, engine: &EngineArgs) -> Result<MemoryNeed> {
+    let options = pooling::options(&model.spec, args, engine);
+    let native = encoding(&model.files, model.spec.param_count(), args.load_format)?;
+    let weights = model.spec.weight_bytes(options.format, native);
+    let step = (options.max_tokens * model.spec.floats_per_token() * size_of::<f32>()) as u64;
+    Ok(MemoryNeed { weights, kv: 0, activations: BASE.saturating_add(step) })
+}
+
+/// How most of a model's weights are stored, for people; `params` is their number.
+pub(super) fn stored_as(files: &ModelFiles, params: u64, format: LoadFormat) -> Result<String> {
+    Ok(match encoding(files, params, format)? {
         Encoding::F32 => "F32".to_owned(),
         Encoding::F16 | Encoding::Bf16 => "BF16".to_owned(),
         Encoding::Affine { bits, .. } => format!("Q{bits}"),
@@ -38,14 +49,14 @@ pub(super) fn stored_as(model: &Model, format: LoadFormat) -> Result<String> {
 }
 
 /// How most of the weights are stored.
-fn encoding(model: &Model, format: LoadFormat) -> Result<Encoding> {
+fn encoding(files: &ModelFiles, params: u64, format: LoadFormat) -> Result<Encoding> {
     if format == LoadFormat::Dummy {
         return Ok(Encoding::Bf16);
     }
-    let checkpoint = model.files.checkpoint()?;
+    let checkpoint = files.checkpoint()?;
     Ok(match checkpoint.quantization() {
         Some(config) => quantized(config),
-        None => dense(&checkpoint, &model.spec),
+        None => dense(&checkpoint, params),
     })
 }
 
@@ -59,8 +70,8 @@ fn quantized(config: &QuantizationConfig) -> Encoding {
 }
 
 /// 32-bit floats or half of that, as the sizes of the files say.
-fn dense(checkpoint: &Checkpoint, spec: &ModelSpec) -> Encoding {
-    let is_wide = checkpoint.total_bytes() > spec.param_count().saturating_mul(3);
+fn dense(checkpoint: &Checkpoint, params: u64) -> Encoding {
+    let is_wide = checkpoint.total_bytes() > params.saturating_mul(3);
     if is_wide { Encoding::F32 } else { Encoding::Bf16 }
 }
 

@@ -5,13 +5,17 @@ use std::sync::{Mutex, PoisonError};
 use anyhow::Result;
 use millrace_api::SamplingDefaults;
 use millrace_model::ModelSpec;
+use millrace_model::spec::encoder::PoolingTask;
 use millrace_server::{
-    Abilities, LoadError, LoadedModel, MemoryNeed, ModelDetails, ModelParts, ModelPlan, ModelSource,
+    Abilities, LoadError, LoadedModel, MemoryNeed, ModelDetails, ModelKind, ModelParts, ModelPlan,
+    ModelSource,
 };
+use millrace_weights::ModelFiles;
 
 use super::footprint;
 use crate::args::{EngineArgs, ModelArgs, ParserArgs, QuantizeFormat};
 use crate::load::{self, Model};
+use crate::pooling::{self, PoolingModel};
 use crate::{memory, one_sentence, pipeline};
 
 /// Where a model comes from, and its settings.
@@ -35,8 +39,15 @@ pub(super) struct Source {
 /// A model that was found and read but for its weights.
 #[derive(Debug)]
 pub(super) struct Found {
-    model: Model,
+    model: Kind,
     parts: ModelParts,
+}
+
+/// Both kinds of models.
+#[derive(Debug)]
+enum Kind {
+    Writes(Model),
+    Pools(PoolingModel),
 }
 
 impl ModelSource for Source {
@@ -56,16 +67,41 @@ impl Source {
     /// Finds the model and reads all but its weights.
     pub(super) fn look(&self) -> Result<(Found, ModelPlan)> {
         let found = self.find()?;
-        let Found { model, parts } = &found;
-        let free = || self.free.unwrap_or_else(memory::available);
-        let memory = footprint::of(model, &self.args, &self.engine, free)?;
-        let plan = ModelPlan {
-            memory,
-            max_model_len: self.max_model_len(&model.spec, &memory),
-            abilities: Abilities::of(parts),
-            details: self.details(model)?,
+        let plan = match &found.model {
+            Kind::Writes(model) => {
+                let free = || self.free.unwrap_or_else(memory::available);
+                let memory = footprint::of(model, &self.args, &self.engine, free)?;
+                ModelPlan {
+                    memory,
+                    max_model_len: self.max_model_len(&model.spec, &memory),
+                    abilities: Abilities::of(&found.parts),
+                    details: self.details(model)?,
+                }
+            }
+            Kind::Pools(model) => self.plan_pooling(model)?,
         };
         Ok((found, plan))
+    }
+
+    fn plan_pooling(&self, model: &PoolingModel) -> Result<ModelPlan> {
+        let spec = &model.spec;
+        let kind = match spec.task {
+            PoolingTask::Embed { .. } => ModelKind::Embeds,
+            PoolingTask::Classify(_) => ModelKind::Classifies,
+        };
+        Ok(ModelPlan {
+            memory: footprint::of_pooling(model, &self.args, &self.engine)?,
+            max_model_len: pooling::max_model_len(spec, &self.engine),
+            abilities: Abilities { kind, ..Abilities::default() },
+            details: ModelDetails {
+                family: spec.body.family.to_owned(),
+                parameters: spec.param_count(),
+                quantization: self.quantization(&model.files, spec.param_count())?,
+                hidden: spec.body.hidden,
+                layers: spec.body.blocks.len(),
+                vocab: spec.body.vocab,
+            },
+        })
     }
 
     fn told(&self, error: &anyhow::Error) -> LoadError {
@@ -77,10 +113,16 @@ impl Source {
     }
 
     fn find(&self) -> Result<Found> {
-        let model = load::find(self.model.as_deref(), &self.args)?;
+        let (name, files) = load::located(self.model.as_deref(), &self.args)?;
+        if let Some(spec) = pooling::describe(&files)? {
+            let model = PoolingModel { name, files, spec };
+            let parts = pooling::parts(&model, &self.args)?;
+            return Ok(Found { model: Kind::Pools(model), parts });
+        }
+        let model = load::described(self.model.is_none(), name, files)?;
         let mut parts = pipeline::parts(&model, Vec::new(), &self.args, &self.parsers)?;
         parts.defaults = over(&self.sampling, &parts.defaults);
-        Ok(Found { model, parts })
+        Ok(Found { model: Kind::Writes(model), parts })
     }
 
     fn put_up(&self, found: Option<Found>, plan: &ModelPlan) -> Result<LoadedModel> {
@@ -88,8 +130,13 @@ impl Source {
             Some(found) => found,
             None => self.find()?,
         };
-        let engine = EngineArgs { kv_cache_memory: Some(plan.memory.kv), ..self.engine.clone() };
-        let running = load::start(&model, &self.args, &engine)?.engine;
+        let running = match &model {
+            Kind::Writes(model) => {
+                let engine = EngineArgs { kv_cache_memory: Some(plan.memory.kv), ..self.engine.clone() };
+                load::start(model, &self.args, &engine)?.engine
+            }
+            Kind::Pools(model) => pooling::start(model, &self.args, &self.engine)?,
+        };
         let handle = running.handle.clone();
         let stop = move || {
             running.handle.shutdown();
@@ -109,19 +156,23 @@ impl Source {
     }
 
     fn details(&self, model: &Model) -> Result<ModelDetails> {
-        let quantization = match self.args.quantize {
-            QuantizeFormat::Q8 => "Q8".to_owned(),
-            QuantizeFormat::Q4 => "Q4".to_owned(),
-            QuantizeFormat::None => footprint::stored_as(model, self.args.load_format)?,
-        };
         let spec = &model.spec;
         Ok(ModelDetails {
             family: spec.family.to_owned(),
             parameters: spec.param_count(),
-            quantization,
+            quantization: self.quantization(&model.files, spec.param_count())?,
             hidden: spec.hidden,
             layers: spec.layers.len(),
             vocab: spec.vocab,
+        })
+    }
+
+    /// How the weights are kept.
+    fn quantization(&self, files: &ModelFiles, params: u64) -> Result<String> {
+        Ok(match self.args.quantize {
+            QuantizeFormat::Q8 => "Q8".to_owned(),
+            QuantizeFormat::Q4 => "Q4".to_owned(),
+            QuantizeFormat::None => footprint::stored_as(files, params, self.args.load_format)?,
         })
     }
 }

@@ -8,11 +8,11 @@ use super::{Dense, FeedForward, Gqa, LayerSpec, Mixer, ModelSpec, WeightNames};
 use crate::ModelError;
 
 /// Bounds on sizes: far above every known model, low enough that products of two stay far from overflow.
-const MAX_LAYERS: usize = 1 << 12;
+pub(super) const MAX_LAYERS: usize = 1 << 12;
 const MAX_HEADS: usize = 1 << 12;
 const MAX_HEAD_DIM: usize = 1 << 12;
-const MAX_WIDTH: usize = 1 << 20;
-const MAX_VOCAB: usize = 1 << 24;
+pub(super) const MAX_WIDTH: usize = 1 << 20;
+pub(super) const MAX_VOCAB: usize = 1 << 24;
 
 /// What distinguishes a family from plain Llama, and the defaults of its configuration class in transformers, which
 /// hold when config.json leaves a field out.
@@ -46,7 +46,7 @@ impl Family {
 pub(super) fn uniform(config: &HfConfig, family: &Family) -> Result<ModelSpec, ModelError> {
     let hidden = within(config, "hidden_size", None, MAX_WIDTH)?;
     let layers = within(config, "num_hidden_layers", None, MAX_LAYERS)?;
-    let eps = norm_eps(config)?;
+    let eps = eps(config, "rms_norm_eps", 1e-6)?;
     let heads = heads(config, hidden, family.head_dim)?;
     let max_positions = within(config, "max_position_embeddings", None, u32::MAX as usize)?;
     let rope = rope_config::read(config, heads.head_dim, max_positions, family.rope_theta)?;
@@ -63,7 +63,7 @@ pub(super) fn uniform(config: &HfConfig, family: &Family) -> Result<ModelSpec, M
         }),
         ffn: FeedForward::Dense(Dense {
             inner: within(config, "intermediate_size", None, MAX_WIDTH)?,
-            act: activation(config)?,
+            act: activation(config, "hidden_act", "silu")?,
             bias: family.mlp_bias,
         }),
     };
@@ -131,7 +131,12 @@ pub(super) fn set_windows(
 }
 
 /// A size in `1..=max`.
-fn within(config: &HfConfig, key: &str, default: Option<usize>, max: usize) -> Result<usize, ModelError> {
+pub(super) fn within(
+    config: &HfConfig,
+    key: &str,
+    default: Option<usize>,
+    max: usize,
+) -> Result<usize, ModelError> {
     let value = match (config.opt_usize(key)?, default) {
         (Some(value), _) | (None, Some(value)) => value,
         (None, None) => config.usize(key)?,
@@ -142,7 +147,11 @@ fn within(config: &HfConfig, key: &str, default: Option<usize>, max: usize) -> R
     Ok(value)
 }
 
-fn heads(config: &HfConfig, hidden: usize, head_dim: Option<usize>) -> Result<HeadLayout, ModelError> {
+pub(super) fn heads(
+    config: &HfConfig,
+    hidden: usize,
+    head_dim: Option<usize>,
+) -> Result<HeadLayout, ModelError> {
     let q_heads = within(config, "num_attention_heads", None, MAX_HEADS)?;
     let kv_heads = within(config, "num_key_value_heads", Some(q_heads), MAX_HEADS)?;
     let head_dim = within(config, "head_dim", Some(head_dim.unwrap_or(hidden / q_heads)), MAX_HEAD_DIM)?;
@@ -160,23 +169,26 @@ fn heads(config: &HfConfig, hidden: usize, head_dim: Option<usize>) -> Result<He
     Ok(HeadLayout { q_heads, kv_heads, head_dim })
 }
 
-fn norm_eps(config: &HfConfig) -> Result<f32, ModelError> {
-    let eps = config.opt_f64("rms_norm_eps")?.unwrap_or(1e-6);
+/// What a norm adds to the mean square.
+pub(super) fn eps(config: &HfConfig, key: &str, default: f64) -> Result<f32, ModelError> {
+    let eps = config.opt_f64(key)?.unwrap_or(default);
     if !(0.0..1.0).contains(&eps) {
-        return Err(config
-            .error("rms_norm_eps", format!("is {eps} and must be at least 0 and below 1"))
-            .into());
+        return Err(config.error(key, format!("is {eps} and must be at least 0 and below 1")).into());
     }
     Ok(eps as f32)
 }
 
-fn activation(config: &HfConfig) -> Result<Activation, ModelError> {
-    match config.opt_str("hidden_act")?.unwrap_or("silu") {
+/// The activation that `key` names, by transformers' names.
+pub(super) fn activation(config: &HfConfig, key: &str, default: &str) -> Result<Activation, ModelError> {
+    match config.opt_str(key)?.unwrap_or(default) {
         "silu" | "swish" => Ok(Activation::Silu),
-        "gelu_pytorch_tanh" | "gelu_new" => Ok(Activation::GeluTanh),
+        "gelu" => Ok(Activation::Gelu),
+        "gelu_pytorch_tanh" | "gelu_new" | "gelu_fast" => Ok(Activation::GeluTanh),
+        "relu" => Ok(Activation::Relu),
         other => {
-            let problem = format!("{other:?} is not supported; supported are silu and gelu_pytorch_tanh");
-            Err(config.error("hidden_act", problem).into())
+            let problem =
+                format!("{other:?} is not supported; supported are silu, gelu, gelu_pytorch_tanh and relu");
+            Err(config.error(key, problem).into())
         }
     }
 }

@@ -5,6 +5,7 @@
 //! one line in the registry.
 
 mod common;
+pub mod encoder;
 mod llama;
 mod mistral;
 mod names;
@@ -21,7 +22,7 @@ mod tests;
 use millrace_backend::{Activation, HeadLayout};
 
 pub use names::WeightNames;
-pub use registry::{from_config, supported};
+pub use registry::{from_config, of_model_type, supported};
 pub use rope::{RopeScaling, RopeSpec};
 pub use size::stored_bytes;
 

@@ -23,10 +23,21 @@ const FAMILIES: &[(&str, &str, ReadSpec)] = &[
 /// The architecture is unknown, a setting is missing or out of range, or it asks for something that would change
 /// results and is not implemented.
 pub fn from_config(config: &HfConfig) -> Result<ModelSpec, ModelError> {
-    let named = match config.value("architectures") {
-        Some(_) => config.architecture()?,
-        None => config.model_type()?,
-    };
+    match config.value("architectures") {
+        Some(_) => named(config, config.architecture()?),
+        None => of_model_type(config),
+    }
+}
+
+/// The same for a model without its usual head: the family follows from `model_type` alone.
+///
+/// # Errors
+/// As for [`from_config`].
+pub fn of_model_type(config: &HfConfig) -> Result<ModelSpec, ModelError> {
+    named(config, config.model_type()?)
+}
+
+fn named(config: &HfConfig, named: &str) -> Result<ModelSpec, ModelError> {
     let family = FAMILIES.iter().find(|(class, model_type, _)| named == *class || named == *model_type);
     let (_, _, read) = family.ok_or_else(|| ModelError::UnknownArchitecture {
         file: config.file().into(),

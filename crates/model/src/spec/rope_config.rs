@@ -45,19 +45,49 @@ pub(super) fn read(
         Some(scaling) => Some(scaling),
         None => config.object("rope_parameters")?,
     };
-    let inner = object.as_ref().map(|o| o.opt_f64("rope_theta")).transpose()?.flatten();
-    let theta = inner.or(config.opt_f64("rope_theta")?).unwrap_or(default_theta);
+    let theta = config.opt_f64("rope_theta")?.unwrap_or(default_theta);
+    read_object(config, object.as_ref(), head_dim, context, theta)
+}
+
+/// The embedding of one kind of layers, where a model has two: the object of that kind in `rope_parameters`, or, as
+/// transformers up to 4 had it, the base alone, in the field `theta_key`. `scaled`: `rope_scaling` is about this kind.
+pub(super) fn read_kind(
+    config: &HfConfig,
+    (kind, theta_key, scaled): (&str, &str, bool),
+    head_dim: usize,
+    context: usize,
+    default_theta: f64,
+) -> Result<Rope, ModelError> {
+    let kinds = config.object("rope_parameters")?;
+    let object = match &kinds {
+        Some(kinds) => kinds.object(kind)?,
+        None if scaled => config.object("rope_scaling")?,
+        None => None,
+    };
+    let theta = config.opt_f64(theta_key)?.unwrap_or(default_theta);
+    read_object(config, object.as_ref(), head_dim, context, theta)
+}
+
+/// Reads `object`, which may bring a base of its own.
+fn read_object(
+    config: &HfConfig,
+    object: Option<&HfConfig>,
+    head_dim: usize,
+    context: usize,
+    theta: f64,
+) -> Result<Rope, ModelError> {
+    let theta = object.map(|o| o.opt_f64("rope_theta")).transpose()?.flatten().unwrap_or(theta);
     if theta <= 1.0 {
         return Err(config.error("rope_theta", format!("is {theta} and must be greater than 1")).into());
     }
-    for place in object.iter().chain([config]) {
+    for place in object.into_iter().chain([config]) {
         let part = place.opt_f64("partial_rotary_factor")?.unwrap_or(1.0);
         if part != 1.0 {
             let problem = format!("is {part}; this architecture rotates whole heads (1.0)");
             return Err(place.error("partial_rotary_factor", problem).into());
         }
     }
-    let (scaling, max_positions) = match &object {
+    let (scaling, max_positions) = match object {
         Some(object) => scaling(config, object, context)?,
         None => (RopeScaling::None, context),
     };

@@ -182,7 +182,7 @@ fn yarn_defaults_follow_the_paper() {
 #[test]
 fn what_would_change_results_is_refused() {
     let llama = |changes| refusal("LlamaForCausalLM", changes);
-    assert!(llama(json!({"hidden_act": "relu"})).contains("hidden_act \"relu\""));
+    assert!(llama(json!({"hidden_act": "celu"})).contains("hidden_act \"celu\""));
     assert!(llama(json!({"partial_rotary_factor": 0.5})).contains("partial_rotary_factor is 0.5"));
     assert!(
         llama(json!({"rope_scaling": {"type": "longrope"}})).contains("rope_scaling.rope_type \"longrope\"")

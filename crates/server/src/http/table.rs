@@ -125,6 +125,11 @@ mod tests {
             ("CompletionRequest", openai::completions::fields()),
             ("TokenizeRequest", openai::tokenize::tokenize_fields()),
             ("DetokenizeRequest", openai::tokenize::detokenize_fields()),
+            ("EmbeddingRequest", openai::pooling::embedding_fields()),
+            ("RerankRequest", openai::pooling::rerank_fields()),
+            ("ScoreRequest", openai::pooling::score_fields()),
+            ("ClassifyRequest", openai::pooling::classify_fields()),
+            ("PoolingRequest", openai::pooling::pooling_fields()),
             ("MessagesRequest", anthropic::fields()),
             ("CountTokensRequest", anthropic::fields()),
         ] {
@@ -167,6 +172,7 @@ mod tests {
             (&template["messages"]["maxItems"], limits.max_messages),
             (&template["tools"]["maxItems"], limits.max_tools),
             (&schemas["MessagesRequest"]["properties"]["stop_sequences"]["maxItems"], limits.max_stop),
+            (&schemas["RerankRequest"]["allOf"][1]["properties"]["documents"]["maxItems"], limits.max_texts),
         ] {
             assert_eq!(documented, real);
         }

@@ -29,8 +29,8 @@ pub(crate) use history::Sample;
 pub use lease::Lease;
 pub use report::{ModelReport, ModelState};
 pub use source::{
-    Abilities, LoadError, LoadedModel, MemoryNeed, ModelDetails, ModelEntry, ModelPlan, ModelSource,
-    Residence, Stop,
+    Abilities, LoadError, LoadedModel, MemoryNeed, ModelDetails, ModelEntry, ModelKind, ModelPlan,
+    ModelSource, Residence, Stop,
 };
 use table::{Acquired, Answer, Slot, Table, Up};
 

@@ -132,7 +132,7 @@ fn report(shared: &Shared, table: &Models, index: usize, now: Instant) -> ModelR
         max_model_len: model
             .map(|model| model.engine.info().max_model_len)
             .or_else(|| plan.map(|plan| plan.max_model_len)),
-        abilities: model.map(|model| Abilities::of(&model.parts)).or_else(|| plan.map(|plan| plan.abilities)),
+        abilities: model.map(|model| Abilities::of_loaded(model)).or_else(|| plan.map(|plan| plan.abilities)),
         details: plan.map(|plan| plan.details.clone()),
     }
 }

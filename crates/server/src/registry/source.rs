@@ -2,9 +2,9 @@
 
 use std::{fmt, time::Duration};
 
-use millrace_engine::EngineHandle;
+use millrace_engine::{EngineHandle, PoolingInfo, PoolingTask};
 
-use crate::ModelParts;
+use crate::{ModelParts, ServedModel};
 
 /// Where a model comes from. Both calls block, and come one at a time from the registry's own thread.
 pub trait ModelSource: fmt::Debug + Send + Sync {
@@ -66,6 +66,20 @@ pub struct Abilities {
     pub tools: bool,
     /// Reasoning, which is told apart from its answers.
     pub thinking: bool,
+    /// What it does.
+    pub kind: ModelKind,
+}
+
+/// What a model does.
+#[derive(Debug, Clone, Copy, Default, PartialEq, Eq)]
+pub enum ModelKind {
+    /// It writes text.
+    #[default]
+    Generates,
+    /// It makes embeddings of texts.
+    Embeds,
+    /// It gives scores to texts, or to pairs of texts.
+    Classifies,
 }
 
 impl Abilities {
@@ -75,11 +89,27 @@ impl Abilities {
             chat: parts.template.is_some(),
             tools: parts.template.is_some() && parts.families.tool().is_some(),
             thinking: parts.template.is_some() && parts.families.reasoning().is_some(),
+            kind: ModelKind::Generates,
         }
     }
 
-    /// As `/v1/models` and Ollama's clients have them. Every model completes text.
+    /// Of a model that is loaded.
+    pub(crate) fn of_loaded(model: &ServedModel) -> Self {
+        let kind = match &model.engine.info().pooling {
+            None => ModelKind::Generates,
+            Some(PoolingInfo { task: PoolingTask::Embed { .. }, .. }) => ModelKind::Embeds,
+            Some(PoolingInfo { task: PoolingTask::Classify(_), .. }) => ModelKind::Classifies,
+        };
+        Self { kind, ..Self::of(&model.parts) }
+    }
+
+    /// As `/v1/models` and Ollama's clients have them. Every model that writes completes text.
     pub fn names(self) -> Vec<&'static str> {
+        match self.kind {
+            ModelKind::Generates => {}
+            ModelKind::Embeds => return vec!["embedding"],
+            ModelKind::Classifies => return vec!["classification"],
+        }
         let more = [(self.chat, "chat"), (self.tools, "tools"), (self.thinking, "thinking")];
         let more = more.into_iter().filter_map(|(is, name)| is.then_some(name));
         ["completion"].into_iter().chain(more).collect()

@@ -7,6 +7,7 @@ mod framed;
 mod generation;
 mod late_system;
 mod offload;
+mod pooling;
 mod prepare;
 mod reading;
 mod render;
@@ -22,7 +23,7 @@ use std::{
 };
 
 use millrace_api::{
-    ApiError, GenerationRequest, Limits, Start,
+    ApiError, GenerationRequest, Input, Limits, Start,
     openai::tokenize::{DetokenizeBody, DetokenizeCall, TokenizeBody, TokenizeCall},
 };
 use millrace_engine::{BACKGROUND, RequestState, SubmitError, SubmitOptions};
@@ -109,12 +110,13 @@ impl Service {
                 .max_queue_wait
                 .filter(|_| request.options.priority != BACKGROUND)
                 .and_then(|wait| arrival.checked_add(wait)),
-            constraint: None,
+            ..SubmitOptions::default()
         };
         let guard = self.active.enter(names, request.model.as_deref(), caller.clone(), arrival);
         let lookup = Instant::now();
         let model = self.model(request.model.as_deref(), options.deadline).await?;
         let load_time = lookup.elapsed();
+        refuse_pooling(&model, &request.input)?;
         let (request, prompts) = self.prepare(&model, request).await?;
         let tokens = prompts.iter().map(|prompt| prompt.tokens.len()).sum();
         caller.take_prompt(tokens)?;
@@ -287,6 +289,15 @@ impl Service {
     pub(crate) fn offload(&self) -> &Offload {
         &self.offload
     }
+}
+
+/// Refuses to generate with a model that only reads.
+fn refuse_pooling(model: &Lease, input: &Input) -> Result<(), ApiError> {
+    if model.engine.info().pooling.is_none() {
+        return Ok(());
+    }
+    let api = if matches!(input, Input::Chat(_)) { "Chat Completions" } else { "Completions" };
+    Err(ApiError::invalid("model", format!("The model `{}` does not support the {api} API.", model.name())))
 }
 
 /// Queues all sequences of a request, or none.

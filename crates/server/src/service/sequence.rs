@@ -47,6 +47,25 @@ struct Opening {
     first_token: TokenId,
 }
 
+/// Ends of a sequence that fail the whole request.
+pub(super) fn failure(output: &RequestOutput) -> Option<(Outcome, ApiError)> {
+    match output.finish?.reason {
+        FinishReason::Timeout => {
+            // With an error it is the queue that took too long.
+            let error = match &output.error {
+                Some(reason) => ApiError::unavailable(reason, RETRY_QUEUE),
+                None => ApiError::timeout(),
+            };
+            Some((Outcome::Timeout, error))
+        }
+        FinishReason::Error => {
+            let reason = output.error.as_deref().unwrap_or("The engine could not go on with this request.");
+            Some((Outcome::Error, ApiError::internal(reason)))
+        }
+        FinishReason::Stop | FinishReason::Length | FinishReason::Abort => None,
+    }
+}
+
 impl Sequence {
     pub(super) fn new(
         choice: usize,
@@ -117,22 +136,12 @@ impl Sequence {
 
     /// Ends that fail the whole request.
     fn check(&mut self, output: &RequestOutput) -> Result<(), ApiError> {
-        match output.finish.map(|finish| finish.reason) {
-            Some(FinishReason::Timeout) => {
-                self.timer.close(Outcome::Timeout);
-                // With an error it is the queue that took too long.
-                Err(match &output.error {
-                    Some(reason) => ApiError::unavailable(reason, RETRY_QUEUE),
-                    None => ApiError::timeout(),
-                })
+        match failure(output) {
+            Some((outcome, error)) => {
+                self.timer.close(outcome);
+                Err(error)
             }
-            Some(FinishReason::Error) => {
-                self.timer.close(Outcome::Error);
-                let reason =
-                    output.error.as_deref().unwrap_or("The engine could not go on with this request.");
-                Err(ApiError::internal(reason))
-            }
-            _ => Ok(()),
+            None => Ok(()),
         }
     }
 

@@ -14,6 +14,7 @@ mod connections;
 mod failures;
 mod keys;
 mod ollama;
+mod pooling;
 mod refusals;
 mod registry;
 mod responses;

@@ -47,6 +47,11 @@ impl Frame {
         Some(Self { before: id(add_bos, "bos_token"), after: id(add_eos, "eos_token") })
     }
 
+    /// Tokens around a text.
+    pub(super) fn len(&self) -> usize {
+        self.before.iter().chain(&self.after).count()
+    }
+
     pub(super) fn around(&self, ids: Vec<TokenId>) -> Vec<TokenId> {
         self.before.into_iter().chain(ids).chain(self.after).collect()
     }

@@ -3,6 +3,7 @@
 mod added;
 mod decoder;
 mod pieces;
+mod whole;
 
 use std::fmt;
 
@@ -11,6 +12,8 @@ use serde_json::{Map, Value};
 use tokenizers::Tokenizer as Inner;
 
 use self::{added::Frame, decoder::DecodePlan, pieces::Pieces};
+pub use whole::WholeText;
+
 use crate::{TextError, TextFiles, detokenizer::DecodeState};
 
 /// A model's tokenizer. Immutable; share it in an `Arc`.

@@ -21,7 +21,7 @@ enum Weights {
 }
 
 /// Chooses among the file names of a repository. Files in folders (other formats, other precisions, training state)
-/// are left alone.
+/// are left alone, but for the modules of sentence-transformers.
 pub(crate) fn choose(model: &ModelId, files: &[String]) -> Result<Plan> {
     let top: Vec<&str> = files.iter().map(String::as_str).filter(|f| !f.contains('/')).collect();
     let unsuitable = |problem| Err(WeightsError::Unsuitable { model: model.to_string(), problem });
@@ -40,7 +40,9 @@ pub(crate) fn choose(model: &ModelId, files: &[String]) -> Result<Plan> {
             "it has no safetensors weights; look for a repository of the same model that has them",
         );
     }
-    Ok(Plan { small: top.into_iter().filter(|f| is_small(f)).map(String::from).collect(), weights })
+    let modules = files.iter().map(String::as_str).filter(|f| is_module(f));
+    let small = top.into_iter().filter(|f| is_small(f)).chain(modules);
+    Ok(Plan { small: small.map(String::from).collect(), weights })
 }
 
 /// Configuration, tokenizer and chat template files.
@@ -48,6 +50,13 @@ fn is_small(file: &str) -> bool {
     let extension = file.rsplit_once('.').map(|(_, extension)| extension);
     matches!(extension, Some("json" | "jinja"))
         || matches!(file, "tokenizer.model" | "merges.txt" | "vocab.txt")
+}
+
+/// Settings and weights of a module of sentence-transformers, whose folder begins with a number: `1_Pooling`.
+fn is_module(file: &str) -> bool {
+    let Some((folder, name)) = file.split_once('/') else { return false };
+    let is_numbered = folder.split_once('_').is_some_and(|(number, _)| number.parse::<u8>().is_ok());
+    is_numbered && matches!(name, "config.json" | SINGLE)
 }
 
 impl Plan {
@@ -91,6 +100,10 @@ mod tests {
         .unwrap();
         assert_eq!(chosen.small, ["config.json", "chat_template.jinja", "merges.txt", "tokenizer.model"]);
         assert_eq!(chosen.weights(Path::new("")).unwrap(), ["model.safetensors"]);
+        let modules = ["1_Pooling/config.json", "2_Dense/model.safetensors"];
+        let others = ["2_Dense/pytorch_model.bin", "onnx/config.json", "1_x/2_y/config.json"];
+        let chosen = plan(&[&["config.json", SINGLE], &modules[..], &others[..]].concat()).unwrap();
+        assert_eq!(chosen.small[1..], modules);
         let loose = plan(&["config.json", "consolidated.safetensors", "b.safetensors"]).unwrap();
         assert_eq!(loose.weights(Path::new("")).unwrap(), ["b.safetensors"]);
     }

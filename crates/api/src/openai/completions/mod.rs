@@ -1,7 +1,7 @@
 //! `POST /v1/completions`.
 
 mod convert;
-mod prompt;
+pub(super) mod prompt;
 mod stream;
 mod types;
 mod validate;

@@ -12,7 +12,7 @@ use crate::{Int, Prompt};
 
 /// One or more prompts.
 #[derive(Debug, Default, PartialEq, Eq)]
-pub(super) struct PromptBody(pub(super) Vec<Prompt>);
+pub(in crate::openai) struct PromptBody(pub(in crate::openai) Vec<Prompt>);
 
 impl<'de> Deserialize<'de> for PromptBody {
     fn deserialize<D: Deserializer<'de>>(deserializer: D) -> Result<Self, D::Error> {

@@ -111,11 +111,6 @@ async fn fetch(models: &Registry, name: &str) -> Result<(), ApiError> {
     Ok(())
 }
 
-/// `POST /api/embed`, `POST /api/embeddings`.
-pub(crate) async fn no_embeddings() -> Failure {
-    Failure(ApiError::new(ErrorKind::NotFound, "This server makes no embeddings."))
-}
-
 /// `/api/create`, `/api/copy`, `/api/push`, `/api/delete`, `/api/blobs/…`.
 pub(crate) async fn fixed_models() -> Failure {
     let message =

@@ -19,6 +19,8 @@ pub(crate) enum Plan {
     Say(Vec<Vec<TokenId>>),
     /// Tokens, then an engine error.
     Fail(Vec<TokenId>, &'static str),
+    /// The row of a text.
+    Pool(Vec<f32>),
     /// Admitted, then nothing until the test says so.
     Hold,
     /// Not even admitted.
@@ -226,6 +228,10 @@ fn perform(request: &Request, plan: Plan, outputs: &UnboundedSender<RequestOutpu
                     return;
                 }
             }
+        }
+        Plan::Pool(pooled) => {
+            let output = RequestOutput { pooled, usage: run.usage, ..ending(FinishReason::Stop, None) };
+            let _ = outputs.send(output);
         }
         Plan::Hold | Plan::Queue => unreachable!("held requests are not performed"),
     }

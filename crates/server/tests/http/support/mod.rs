@@ -59,6 +59,7 @@ impl Default for Setup {
                 max_queued: 64,
                 prefix_caching: true,
                 device: "mock".into(),
+                pooling: None,
             },
             defaults: SamplingDefaults::default(),
             template: Some(tokenizer::TEMPLATE),
