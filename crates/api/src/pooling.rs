@@ -112,6 +112,7 @@ impl PoolingWork {
         let prompt = |prompt: &Prompt| match prompt {
             Prompt::Text(text) => text.len(),
             Prompt::Tokens(tokens) => size_of_val(&**tokens),
+            Prompt::Gap { before, after } => before.len() + after.len(),
         };
         match self {
             Self::Embed { prompts, .. } | Self::Classify { prompts, .. } | Self::Pool { prompts } => {

@@ -10,8 +10,8 @@ use millrace_api::Limits;
 use millrace_engine::{PoolingInfo, PoolingTask};
 use millrace_mcp::{CommandRules, Manager, McpConfig, McpLimits};
 use millrace_server::{
-    App, Extras, FileStore, KeysFile, Listener, ModelKind, ModelReport, Registry, ServedModel, ServerConfig, Store,
-    StoreConfig, Tls,
+    App, Extras, FileStore, KeysFile, Listener, ModelKind, ModelReport, Registry, ServedModel, ServerConfig,
+    Store, StoreConfig, Tls,
 };
 
 use serde_json::json;

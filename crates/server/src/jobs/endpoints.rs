@@ -2,7 +2,7 @@
 
 use std::{future::Future, pin::Pin, sync::Arc};
 
-use millrace_api::{ApiError, Call, EndReason, Limits, ReplyHead, openai};
+use millrace_api::{ApiError, Call, EndReason, Limits, PoolingRequest, ReplyHead, openai, openai::pooling};
 use millrace_engine::BACKGROUND;
 use serde_json::Value;
 use uuid::Uuid;
@@ -33,6 +33,18 @@ const ENDPOINTS: &[Endpoint] = &[
         run: |app, body, name| Box::pin(text(app, body, name, "cmpl-", openai::completions::parse)),
     },
     Endpoint { path: "/v1/responses", run: |app, body, name| Box::pin(response(app, body, name)) },
+    Endpoint {
+        path: "/v1/embeddings",
+        run: |app, body, name| Box::pin(pooled(app, body, name, "embd-", pooling::parse_embeddings)),
+    },
+    Endpoint {
+        path: "/v1/rerank",
+        run: |app, body, name| Box::pin(pooled(app, body, name, "rerank-", pooling::parse_rerank)),
+    },
+    Endpoint {
+        path: "/v1/score",
+        run: |app, body, name| Box::pin(pooled(app, body, name, "score-", pooling::parse_score)),
+    },
 ];
 
 /// An answer.
@@ -75,6 +87,28 @@ async fn text(
     let head = ReplyHead { id, created: unix_time(), model: asked.unwrap_or(model) };
     let aborted = answer.choices.iter().any(|choice| choice.end.reason == EndReason::Abort);
     Ok(Done { body: call.encoder.body(&head, answer), aborted, hold: Box::new(events) })
+}
+
+async fn pooled(
+    app: Arc<App>,
+    body: Value,
+    name: String,
+    prefix: &str,
+    parse: fn(&Value, &Limits) -> Result<PoolingRequest, ApiError>,
+) -> Result<Done, ApiError> {
+    let limits = app.config.limits.clone();
+    let PoolingRequest { mut call, reply } =
+        app.service.offload().run(usize::MAX, move || parse(&body, &limits)).await?;
+    call.options.priority = BACKGROUND;
+    let id = format!("{prefix}{}", Uuid::new_v4().simple());
+    let asked = call.options.model.clone();
+    let answer = app.service.pool(call, vec![id.clone(), name]).await?;
+    let model = asked.unwrap_or_else(|| answer.model.clone());
+    let body = reply(&ReplyHead { id, created: unix_time(), model }, &answer)?;
+    let body = serde_json::from_str(&body)
+        .map_err(|error| ApiError::internal(format!("The answer can't be read back: {error}.")))?;
+    // Nothing is lost if the server stops before the answer is kept: the request is run again.
+    Ok(Done { body, aborted: false, hold: Box::new(()) })
 }
 
 async fn response(app: Arc<App>, body: Value, name: String) -> Result<Done, ApiError> {

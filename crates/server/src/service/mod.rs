@@ -105,11 +105,7 @@ impl Service {
             priority: request.options.priority,
             cache_salt: request.options.cache_salt.clone(),
             deadline: self.deadline(caller.time_limit(request.options.time_limit())),
-            // What runs in the background waits for its turn, however long that takes.
-            start_by: self
-                .max_queue_wait
-                .filter(|_| request.options.priority != BACKGROUND)
-                .and_then(|wait| arrival.checked_add(wait)),
+            start_by: self.start_by(arrival, request.options.priority),
             ..SubmitOptions::default()
         };
         let guard = self.active.enter(names, request.model.as_deref(), caller.clone(), arrival);
@@ -123,6 +119,12 @@ impl Service {
         let generation = submit(model, &request, prompts, &options, arrival, guard)
             .inspect_err(|_| caller.return_prompt(tokens))?;
         Ok(generation.loaded_after(load_time))
+    }
+
+    /// When a request must run at the latest. What runs in the background waits for its turn, however long that takes.
+    fn start_by(&self, arrival: Instant, priority: i32) -> Option<Instant> {
+        let wait = self.max_queue_wait.filter(|_| priority != BACKGROUND)?;
+        arrival.checked_add(wait)
     }
 
     /// When a request that arrives now has to be done, if it or the server sets a limit.

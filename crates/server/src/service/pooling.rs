@@ -34,7 +34,7 @@ impl Service {
         let submit = SubmitOptions {
             priority: options.priority,
             deadline: self.deadline(caller.time_limit(options.time_limit())),
-            start_by: self.max_queue_wait.and_then(|wait| arrival.checked_add(wait)),
+            start_by: self.start_by(arrival, options.priority),
             ..SubmitOptions::default()
         };
         let guard = self.active.enter(names, options.model.as_deref(), caller.clone(), arrival);
@@ -186,6 +186,7 @@ impl Reader<'_> {
                 tokens.truncate(self.most.unwrap_or(usize::MAX));
                 self.checked(WholeText { tokens, second: None })
             }
+            Prompt::Gap { .. } => Err(ApiError::bad_request("A text with a gap is not whole. Leave the gap out.")),
         }
     }
 

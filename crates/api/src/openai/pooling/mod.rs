@@ -83,7 +83,8 @@ fn check_prompts(name: &str, prompts: &[Prompt], limits: &Limits) -> Result<(), 
             Prompt::Tokens(ids) if ids.is_empty() => {
                 return Err(ApiError::invalid(name, format!("`{name}` holds an empty list of token ids.")));
             }
-            Prompt::Tokens(_) => {}
+            // Who reads the texts refuses gaps.
+            Prompt::Tokens(_) | Prompt::Gap { .. } => {}
             Prompt::Text(text) => check_text(name, text, limits)?,
         }
     }
