@@ -14,8 +14,16 @@ log="$(mktemp)"
 folder="$(mktemp -d)"
 schema="$folder/openapi.json"
 # A short context keeps answers short: what is tested is how requests are read.
+encoders="$PWD/crates/model/tests/encoders"
+cat >"$folder/models.yaml" <<END
+models:
+  - {name: millrace-demo, max-model-len: 96, load: start}
+  - {name: embedder, path: $encoders/bert_mean}
+  - {name: scorer, path: $encoders/bert_cross}
+END
 echo '{"mcpServers": {}}' >"$folder/mcp.json"
-"$binary" serve --port 0 --mcp-config "$folder/mcp.json" --enable-tokenizer-info-endpoint --max-model-len 96 --request-timeout 20 --log-level error >"$log" 2>"$log.err" &
+"$binary" serve --models "$folder/models.yaml" --port 0 --mcp-config "$folder/mcp.json" \
+    --enable-tokenizer-info-endpoint --request-timeout 20 --log-level error >"$log" 2>"$log.err" &
 server=$!
 trap 'kill "$server" 2>/dev/null; wait "$server" 2>/dev/null || true; rm -rf "$log" "$log.err" "$folder"' EXIT
 for _ in $(seq 300); do
@@ -32,11 +40,14 @@ document = json.load(sys.stdin)
 # Nobody would wake it.
 del document["paths"]["/sleep"]
 model = {"enum": ["millrace-demo"], "description": "The served model."}
+reader = {"enum": ["embedder", "scorer"], "description": "Models that read whole texts."}
 for schema in document["components"]["schemas"].values():
     fields = schema.get("properties", {})
     for part in [fields] + [part.get("properties", {}) for part in schema.get("allOf", [])]:
         if "max_tokens" in part or "return_token_strs" in part or "tokens" in part:
             part["model"] = model
+        if "truncate_prompt_tokens" in part or "truncate" in part:
+            part["model"] = reader
         for name in ("max_tokens", "max_completion_tokens"):
             if name in part:
                 part[name] = {"type": "integer", "minimum": 0, "maximum": 24}

@@ -55,7 +55,7 @@ GEMMA = dict(pad_token_id=0, bos_token_id=1, eos_token_id=2, head_dim=16, num_ke
 CASES = [
     EncoderCase(
         "bert_mean", "BERT: learned positions, token types, post-norm, exact GELU; pooled by the mean",
-        hf.BertModel, hf.BertConfig, BERT, pool="mean_tokens", ablate=({"hidden_act": "relu"},),
+        hf.BertModel, hf.BertConfig, BERT, pool="mean_tokens", ablate=({"hidden_act": "relu"},), tokens=(1, 2, 0),
     ),
     EncoderCase(
         "bert_max", "BERT with one token type and the tanh GELU; pooled by the maximum",

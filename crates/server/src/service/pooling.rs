@@ -197,11 +197,14 @@ impl Reader<'_> {
     fn texts(&self, first: &str, second: Option<&str>) -> Result<WholeText, ApiError> {
         let tokenizer = &self.model.parts.tokenizer;
         let max_model_len = self.model.engine.info().max_model_len;
-        let bytes = first.len().saturating_add(second.map_or(0, str::len));
-        let bound = max_model_len.saturating_mul(tokenizer.max_token_bytes()).saturating_mul(SLACK);
-        if self.most.is_none() && bytes > bound {
-            return Err(too_long(max_model_len, &format!("a text of {bytes} bytes")));
+        let bound = self.most.unwrap_or(max_model_len);
+        let bound = bound.saturating_mul(tokenizer.max_token_bytes()).saturating_mul(SLACK);
+        let longest = first.len().max(second.map_or(0, str::len));
+        if self.most.is_none() && longest > bound {
+            return Err(too_long(max_model_len, &format!("a text of {longest} bytes")));
         }
+        // What is cut off needn't be read.
+        let (first, second) = (start_of(first, bound), second.map(|second| start_of(second, bound)));
         let whole = tokenizer.encode_whole(first, second, self.options.add_special_tokens, self.most);
         self.checked(whole.map_err(|error| text_error(&error))?)
     }
@@ -217,6 +220,11 @@ impl Reader<'_> {
         self.model.limits(self.limits).check_tokens("input", &text.tokens)?;
         Ok(text)
     }
+}
+
+/// At most so many bytes of a text.
+fn start_of(text: &str, bytes: usize) -> &str {
+    &text[..text.floor_char_boundary(bytes)]
 }
 
 fn too_long(max_model_len: usize, found: &str) -> ApiError {
@@ -311,6 +319,11 @@ fn scale_to_one(row: &mut [f32]) {
 #[cfg(test)]
 mod tests {
     use super::*;
+
+    #[test]
+    fn texts_are_cut_between_characters() {
+        assert_eq!((start_of("aéb", 2), start_of("aéb", 3), start_of("aéb", 9)), ("a", "aé", "aéb"));
+    }
 
     #[test]
     fn rows_become_results() {

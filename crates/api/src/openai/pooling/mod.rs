@@ -103,6 +103,20 @@ fn check_count(name: &str, count: usize, limits: &Limits) -> Result<(), ApiError
     }
 }
 
+/// A query is read again with each of its documents: together they may be no longer than a body.
+fn check_pairs(name: &str, query: &str, documents: usize, limits: &Limits) -> Result<(), ApiError> {
+    let most = limits.max_body_bytes;
+    if query.len().saturating_mul(documents) <= most {
+        return Ok(());
+    }
+    let message = format!(
+        "`{name}` has {} bytes and is read with each of {documents} documents; all readings together may have at most \
+         {most} bytes. Send fewer documents at a time.",
+        query.len()
+    );
+    Err(ApiError::invalid(name, message))
+}
+
 fn check_text(name: &str, text: &str, limits: &Limits) -> Result<(), ApiError> {
     let most = limits.max_prompt_chars;
     match text.chars().nth(most) {

@@ -3,7 +3,7 @@
 use serde::{Deserialize, Serialize};
 use serde_json::Value;
 
-use super::{CommonBody, PoolingUsage, check_count, check_text, to_json};
+use super::{CommonBody, PoolingUsage, check_count, check_pairs, check_text, to_json};
 use crate::{
     ApiError, Int, Limits, PoolingAnswer, PoolingCall, PoolingRequest, PoolingWork, ReplyHead,
     introspect::field_names, read,
@@ -71,6 +71,7 @@ pub fn parse(body: &Value, limits: &Limits) -> Result<PoolingRequest, ApiError> 
     let documents: Vec<String> =
         own.documents.unwrap_or_default().into_iter().map(Document::into_text).collect();
     check_count("documents", documents.len(), limits)?;
+    check_pairs("query", &query, documents.len(), limits)?;
     documents.iter().try_for_each(|text| check_text("documents", text, limits))?;
     // As in vLLM, 0 is all of them.
     let top = match own.top_n.map_or(0, |top| top.0) {
@@ -159,5 +160,9 @@ mod tests {
             assert_eq!(parse(&body, &Limits::default()).unwrap_err().param.as_deref(), Some(param), "{body}");
         }
         assert!(parse(&json!({"query": "q", "documents": [{"title": "a"}]}), &Limits::default()).is_err());
+        // Little to send, much to read.
+        let limits = Limits { max_body_bytes: 1000, ..Limits::default() };
+        let body = json!({"query": "q".repeat(101), "documents": vec!["d"; 10]});
+        assert!(parse(&body, &limits).unwrap_err().message.contains("1000 bytes"));
     }
 }

@@ -3,7 +3,7 @@
 use serde::{Deserialize, Serialize};
 use serde_json::Value;
 
-use super::{CommonBody, ListBody, PoolingUsage, check_count, check_text, to_json};
+use super::{CommonBody, ListBody, PoolingUsage, check_count, check_pairs, check_text, to_json};
 use crate::{
     ApiError, Limits, PoolingAnswer, PoolingCall, PoolingRequest, PoolingWork, ReplyHead, StringOrList,
     introspect::field_names, read,
@@ -54,6 +54,9 @@ pub fn parse(body: &Value, limits: &Limits) -> Result<PoolingRequest, ApiError> 
             documents.len()
         );
         return Err(ApiError::invalid("text_1", message));
+    }
+    if let [query] = &*queries {
+        check_pairs("text_1", query, documents.len(), limits)?;
     }
     let work = PoolingWork::Score { queries, documents, scale: own.use_activation.unwrap_or(true) };
     Ok(PoolingRequest { call: PoolingCall { options, work }, reply: Box::new(write) })
