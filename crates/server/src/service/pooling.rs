@@ -186,7 +186,9 @@ impl Reader<'_> {
                 tokens.truncate(self.most.unwrap_or(usize::MAX));
                 self.checked(WholeText { tokens, second: None })
             }
-            Prompt::Gap { .. } => Err(ApiError::bad_request("A text with a gap is not whole. Leave the gap out.")),
+            Prompt::Gap { .. } => {
+                Err(ApiError::bad_request("A text with a gap is not whole. Leave the gap out."))
+            }
         }
     }
 
