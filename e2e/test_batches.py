@@ -1,16 +1,13 @@
 """Files and batches with the official client: answers, order, limits, restarts, failing disks."""
 
-import json
-
 import openai
 import pytest
 
+from harness.batches import CHAT, ended, line, order, results, upload
 from harness.process import until
 from harness.questions import FRANCE, QUESTIONS
 from harness.server import MODEL, Server
 
-CHAT = "/v1/chat/completions"
-FINAL = ("completed", "failed", "expired", "cancelled")
 # Plain questions: one message, no tools, no thinking.
 PLAIN = [each for each in QUESTIONS if not each["tools"] and not each["enable_thinking"]][:20]
 
@@ -20,31 +17,9 @@ def body(question: dict, **fields) -> dict:
     return {"model": MODEL, "messages": question["messages"], "temperature": 0, "chat_template_kwargs": kwargs} | fields
 
 
-def line(name: str, body: dict, url: str = CHAT) -> str:
-    return json.dumps({"custom_id": name, "method": "POST", "url": url, "body": body})
-
-
 def story(name: str, tokens: int = 60) -> str:
     """A request of a known length."""
     return line(name, body(FRANCE, max_tokens=tokens, ignore_eos=True))
-
-
-def upload(client, lines: list[str]):
-    return client.files.create(file=("in.jsonl", "\n".join(lines).encode()), purpose="batch")
-
-
-def order(client, file, endpoint: str = CHAT, **fields):
-    fields = {"completion_window": "24h"} | fields
-    return client.batches.create(input_file_id=file.id, endpoint=endpoint, **fields)
-
-
-def ended(client, batch, seconds: float = 120):
-    done = lambda: (now := client.batches.retrieve(batch.id)).status in FINAL and now
-    return until(done, "the batch ends", seconds)
-
-
-def results(client, file: str) -> dict[str, dict]:
-    return {(each := json.loads(line))["custom_id"]: each for line in client.files.content(file).text.splitlines()}
 
 
 def said(result: dict) -> str:

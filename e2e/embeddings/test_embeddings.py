@@ -12,6 +12,7 @@ import ollama
 import openai
 import pytest
 
+from harness.batches import ended, line, order, results, upload
 from harness.process import until
 from harness.server import Server
 
@@ -161,3 +162,28 @@ def test_it_lives_beside_a_model_that_writes(launch, tmp_path):
             client.embeddings.create(model="writer", input="x")
     models = {model["id"]: model for model in server.http.get("/v1/models").json()["data"]}
     assert models["reader"]["max_model_len"] == 128
+
+
+def test_a_batch_says_what_requests_say(client):
+    endpoint = "/v1/embeddings"
+    lines = [line(str(i), {"model": NAME, "input": text}, endpoint) for i, text in enumerate(TEXTS[:3])]
+    lines.append(line("long", {"model": NAME, "input": TEXTS[-1]}, endpoint))
+    batch = ended(client, order(client, upload(client, lines), endpoint))
+    assert (batch.status, batch.request_counts.completed, batch.request_counts.failed) == ("completed", 3, 1)
+    answers = results(client, batch.output_file_id)
+    for i, text in enumerate(TEXTS[:3]):
+        (row,) = answers[str(i)]["response"]["body"]["data"]
+        assert row["embedding"] == embed(client, text, encoding_format="float")[0]
+    (failure,) = results(client, batch.error_file_id).values()
+    assert failure["response"]["status_code"] == 400
+
+
+def test_a_batch_of_rankings(client, minilm):
+    body = {"model": NAME, "query": TEXTS[0], "documents": TEXTS[:3]}
+    for endpoint in ("/v1/rerank", "/v1/score"):
+        asked = body if endpoint == "/v1/rerank" else {"model": NAME, "text_1": TEXTS[0], "text_2": TEXTS[:3]}
+        batch = ended(client, order(client, upload(client, [line("a", asked, endpoint)]), endpoint))
+        batched = results(client, batch.output_file_id)["a"]["response"]["body"]
+        direct = minilm.http.post(endpoint, json=asked).raise_for_status().json()
+        part = "results" if endpoint == "/v1/rerank" else "data"
+        assert batched[part] == direct[part]
