@@ -11,7 +11,7 @@
 //! Why a row's bits depend on its own keys alone: each score is one chain of multiply-adds over the head dimension;
 //! a span's maximum and weights come from the row's own scores; keys that only other rows of the item see have
 //! weight zero, which leaves every sum as it is; spans and chunks without a visible key change nothing (a factor of
-//! exp(0) = 1, a term of 0). So items, batches, chunked prefill, threads and block placement have no influence.
+//! 2⁰ = 1, a term of 0). So items, batches, chunked prefill, threads and block placement have no influence.
 
 mod item;
 mod span;
