@@ -6,7 +6,6 @@
 Seeded, in float32 and on one thread as make_golden.py is.
 """
 
-import argparse
 import json
 import shutil
 import zlib
@@ -19,7 +18,7 @@ from tokenizers import Tokenizer, models, pre_tokenizers, processors
 from transformers import AutoConfig
 
 from encoder_cases import CASES, LENGTHS, EncoderCase
-from make_golden import FELT, MAX_FOLDER_BYTES, ROOT, difference, write_json
+from make_golden import FELT, MAX_FOLDER_BYTES, ROOT, difference, make_all, write_json
 
 POOLS = ("cls_token", "mean_tokens", "max_tokens", "mean_sqrt_len_tokens", "lasttoken")
 # Texts for models with a tokenizer.
@@ -35,18 +34,7 @@ UNFELT = ("key.bias", "k_proj.bias")
 
 
 def main() -> None:
-    parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
-    parser.add_argument("--out", type=Path, default=ROOT / "crates/model/tests/encoders")
-    parser.add_argument("--only", help="make just this case")
-    args = parser.parse_args()
-    transformers.utils.logging.disable_progress_bar()
-    torch.set_num_threads(1)
-    torch.use_deterministic_algorithms(True)
-    for case in CASES:
-        if args.only in (None, case.name):
-            facts = make(case, args.out / case.name)
-            print(f"{case.name:18} {facts['parameters']:7} parameters, noise {facts['float32_noise']:.1e}")
-    write_index(args.out)
+    make_all(__doc__, ROOT / "crates/model/tests/encoders", CASES, make, write_index)
 
 
 def make(case: EncoderCase, folder: Path) -> dict:

@@ -27,16 +27,21 @@ FELT = 0.02
 
 
 def main() -> None:
-    parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
-    parser.add_argument("--out", type=Path, default=ROOT / "crates/model/tests/fixtures")
+    make_all(__doc__, ROOT / "crates/model/tests/fixtures", CASES, make, write_index)
+
+
+def make_all(doc: str, out: Path, cases: list, make, write_index) -> None:
+    """The command line of a script that makes a folder for each case and an index of all."""
+    parser = argparse.ArgumentParser(description=doc.splitlines()[0])
+    parser.add_argument("--out", type=Path, default=out)
     parser.add_argument("--only", help="make just this case")
     args = parser.parse_args()
     transformers.utils.logging.disable_progress_bar()
     torch.set_num_threads(1)
     torch.use_deterministic_algorithms(True)
-    chosen = [case for case in CASES if args.only in (None, case.name)]
+    chosen = [case for case in cases if args.only in (None, case.name)]
     if not chosen:
-        parser.error(f"there is no case {args.only}; the cases are {', '.join(case.name for case in CASES)}")
+        parser.error(f"there is no case {args.only}; the cases are {', '.join(case.name for case in cases)}")
     for case in chosen:
         facts = make(case, args.out / case.name)
         print(f"{case.name:18} {facts['parameters']:7} parameters, noise {facts['float32_noise']:.1e}")
