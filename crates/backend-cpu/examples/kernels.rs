@@ -13,7 +13,7 @@ use std::time::Instant;
 
 use common::{Random, tensor};
 use millrace_backend::{
-    Activation, AttentionSpec, Backend, BackendError, Batch, Encoding, HeadLayout, KvDtype, KvSpec,
+    Activation, AttentionSpec, Backend, BackendError, Batch, Encoding, GatedMlp, HeadLayout, KvDtype, KvSpec,
     MatrixSource, QkNorm, Rope, SeqSpan, Span, WeightFormat,
 };
 use millrace_backend_cpu::{CpuBackend, bandwidth, default_threads, peak};
@@ -60,6 +60,9 @@ fn main() -> Result<(), Error> {
             let ceilings = (bandwidth, peaks[peak].ops_per_second);
             linears(threads, name, encoding, format, ceilings, layer.as_deref())?;
         }
+    }
+    if "mlp".contains(&filter) {
+        mlp(threads)?;
     }
     if "attention".contains(&filter) {
         attention(threads, bandwidth)?;
@@ -180,6 +183,35 @@ fn linears(
             );
         }
         println!();
+    }
+    Ok(())
+}
+
+/// 1,024 → 2 × 3,072 → 1,024 in MLX's 4 bits.
+fn mlp(threads: usize) -> Result<(), Error> {
+    println!("\ngated feed-forward, mlx4, µs");
+    let mut backend = CpuBackend::new(Some(threads))?;
+    let mut layers = Vec::new();
+    for copy in 0..32 {
+        let encoding = Encoding::Affine { bits: 4, group: 64 };
+        let mut load = |rows, cols| {
+            let random = Random(copy);
+            backend.load_matrix(&mut Noise { rows, cols, encoding, random }, WeightFormat::Native)
+        };
+        let (gate_up, down) = (load(6144, 1024)?, load(1024, 3072)?);
+        layers.push(GatedMlp { gate_up, gate_up_bias: None, act: Activation::Silu, down, down_bias: None });
+    }
+    for (rows, prompt) in [(1, 0), (16, 0), (32, 0), (64, 64), (512, 512)] {
+        let x = tensor(&mut backend, rows, &Random(1).values(rows * 1024));
+        let room = [backend.alloc(rows, 6144)?, backend.alloc(rows, 3072)?];
+        let out = backend.alloc(rows, 1024)?;
+        let next = std::cell::Cell::new(0);
+        let batch = Batch { prompt_rows: prompt, ..Batch::default() };
+        let seconds = time(&mut backend, &batch, |b| {
+            next.set(next.get() + 1);
+            b.gated_mlp(x, &layers[next.get() % layers.len()], room, out);
+        })?;
+        println!("{rows:4}{} rows {:8.0}", if prompt > 0 { "p" } else { " " }, seconds * 1e6);
     }
     Ok(())
 }

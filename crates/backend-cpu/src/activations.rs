@@ -1,5 +1,7 @@
 //! Inputs of a linear layer in the form that the weight's kernel reads, in scratch memory that is kept.
 
+use std::ops::Range;
+
 use bytemuck::{Pod, Zeroable};
 use millrace_backend::{BackendError, GROUP};
 
@@ -7,7 +9,7 @@ use crate::level::Isa;
 use crate::pool::Pool;
 use crate::region::Region;
 use crate::shared::SharedMut;
-use crate::simd::{Kernel, LANES, Simd};
+use crate::simd::{Bf16Dot, Bf16Kernel, Kernel, LANES, Simd};
 
 /// Rows of an AMX tile.
 pub(crate) const TILE_ROWS: usize = 16;
@@ -54,7 +56,9 @@ pub(crate) struct BandGroup {
 #[derive(Default)]
 pub(crate) struct Activations {
     f32: Region<f32>,
-    bf16: Region<u16>,
+    pub(crate) bf16: Region<u16>,
+    /// Activated features of a feed-forward, as [`Activations::bf16_tiles`].
+    pub(crate) gated: Region<u16>,
     groups: Region<QuantGroup>,
     bands: Region<BandGroup>,
     /// Memory of each thread, for kernels that need some.
@@ -139,18 +143,13 @@ impl Activations {
         let len = input.rows.next_multiple_of(TILE_ROWS) * stride;
         self.bf16.reserve(len, "bf16 activations")?;
         let tiles = SharedMut::new(&mut self.bf16[..len]);
-        let tile = TILE_ROWS * TILE_COLS;
         pool.run(input.rows.div_ceil(TILE_ROWS), &|band, _| {
-            for row in band * TILE_ROWS..((band + 1) * TILE_ROWS).min(input.rows) {
-                let values = input.row(row);
-                for (index, from) in values.chunks(TILE_COLS).enumerate() {
-                    let at = band * TILE_ROWS * stride + index * tile + row % TILE_ROWS * TILE_COLS;
-                    // SAFETY: a band of rows belongs to one task.
-                    #[allow(unsafe_code)]
-                    let out = unsafe { tiles.slice(at, TILE_COLS) };
-                    isa.run(RoundRow { row: from, out });
-                }
-            }
+            let rows = band * TILE_ROWS..((band + 1) * TILE_ROWS).min(input.rows);
+            // SAFETY: a band of rows belongs to one task.
+            #[allow(unsafe_code)]
+            let out = unsafe { tiles.slice(rows.start * stride, TILE_ROWS * stride) };
+            let band = RoundBand { input, rows, out };
+            if isa.has_bf16_dot() { isa.run_bf16(band) } else { isa.run(band) }
         })?;
         Ok(&self.bf16[..len])
     }
@@ -231,6 +230,50 @@ impl Kernel for RoundRow<'_> {
             *out = bf16_bits(*x);
         }
         self.out[self.row.len()..].fill(0);
+    }
+}
+
+/// Up to sixteen rows, as tiles.
+struct RoundBand<'a> {
+    input: Input<'a>,
+    rows: Range<usize>,
+    /// `[stride / 32]` tiles.
+    out: &'a mut [u16],
+}
+
+impl RoundBand<'_> {
+    #[inline(always)]
+    fn go<S: Simd>(self, s: S) {
+        let tiles = self.out.as_chunks_mut::<{ TILE_ROWS * TILE_COLS }>().0;
+        for (lane, row) in self.rows.enumerate() {
+            let (whole, rest) = self.input.row(row).as_chunks::<TILE_COLS>();
+            let mut places = tiles.iter_mut().map(|tile| &mut tile.as_chunks_mut::<TILE_COLS>().0[lane]);
+            for (from, to) in whole.iter().zip(&mut places) {
+                let (from, to) = (from.as_chunks().0, to.as_chunks_mut().0);
+                s.store_bf16(s.load(&from[0]), &mut to[0]);
+                s.store_bf16(s.load(&from[1]), &mut to[1]);
+            }
+            let mut rest = Some(rest);
+            for out in places {
+                RoundRow { row: rest.take().unwrap_or_default(), out }.run(s);
+            }
+        }
+    }
+}
+
+impl Kernel for RoundBand<'_> {
+    type Out = ();
+    #[inline(always)]
+    fn run<S: Simd>(self, s: S) {
+        self.go(s);
+    }
+}
+
+impl Bf16Kernel for RoundBand<'_> {
+    type Out = ();
+    #[inline(always)]
+    fn run<S: Bf16Dot>(self, s: S) {
+        self.go(s);
     }
 }
 

@@ -4,8 +4,9 @@
 //! is skipped.
 
 use millrace_backend::{
-    Activation, AttentionSpec, Backend, BackendError, Batch, HeadLayout, KvSpec, Mask, Matrix, MatrixSource,
-    Pool as Pooling, QkNorm, Rope, RowIndex, StepResult, Tensor, Ticket, WeightFormat, sampling,
+    Activation, AttentionSpec, Backend, BackendError, Batch, GatedMlp, HeadLayout, KvSpec, Mask, Matrix,
+    MatrixSource, Pool as Pooling, QkNorm, Rope, RowIndex, StepResult, Tensor, Ticket, WeightFormat,
+    sampling,
 };
 
 use crate::activations::{Activations, Input};
@@ -15,6 +16,8 @@ use crate::elementwise::{Activate, AddAssign, Gated, RmsNorm, for_rows};
 use crate::kv::{KvCache, LayerKv};
 use crate::layer_norm::LayerNorm;
 use crate::level::{Isa, Level};
+#[cfg(target_arch = "x86_64")]
+use crate::linear::amx::TiledMlp;
 use crate::linear::{Linear, Output};
 use crate::pack::{self, Packed};
 use crate::pool::{Pool, TaskPanicked};
@@ -24,6 +27,10 @@ use crate::rope::{QkNormRope, RopeTables};
 use crate::sample::Sampling;
 use crate::shared::SharedMut;
 use crate::threads::default_threads;
+
+/// Up to so many rows, layers read their weights once and straight through.
+#[cfg(target_arch = "x86_64")]
+const FEW_ROWS: usize = 32;
 
 /// Executes operations on the CPU, each one on all threads.
 pub struct CpuBackend {
@@ -119,10 +126,15 @@ impl CpuBackend {
         if self.failed.is_some() {
             return;
         }
-        let mut buffer = std::mem::take(&mut self.tensors[out.id as usize]);
-        let done = operation(self, &mut buffer[..rows * out.cols]);
-        self.tensors[out.id as usize] = buffer;
-        self.failed = done.err().map(Into::into);
+        self.failed = self.lend(out, rows, operation).err().map(Into::into);
+    }
+
+    /// The first rows of a tensor beside everything else.
+    fn lend<R>(&mut self, tensor: Tensor, rows: usize, user: impl FnOnce(&mut Self, &mut [f32]) -> R) -> R {
+        let mut buffer = std::mem::take(&mut self.tensors[tensor.id as usize]);
+        let done = user(self, &mut buffer[..rows * tensor.cols]);
+        self.tensors[tensor.id as usize] = buffer;
+        done
     }
 
     /// `values = x · weightᵀ + bias`; the first `prompt` rows are tokens of prompts.
@@ -134,29 +146,95 @@ impl CpuBackend {
         values: &mut [f32],
         prompt: usize,
     ) -> Result<(), BackendError> {
-        let mut scratch = std::mem::take(&mut self.activations);
         let packed = &self.matrices[weight.id as usize];
         let (cols, rows) = (packed.rows, values.len() / packed.rows);
         let split = if Linear::tells_prompts_apart(self.isa, packed) { prompt.min(rows) } else { 0 };
         let (first, rest) = values.split_at_mut(split * cols);
-        let (first_x, rest_x) = self.rows(x, rows).split_at(split * x.cols);
-        let mut done = Ok(());
-        for (values, x_values, prompt) in [(first, first_x, true), (rest, rest_x, false)] {
-            let rows = values.len() / cols;
-            if rows > 0 && done.is_ok() {
-                let layer = Linear {
-                    isa: self.isa,
-                    pool: &self.pool,
-                    weight: packed,
-                    input: Input { values: x_values, rows, cols: x.cols },
-                    out: Output { values: SharedMut::new(values), cols, bias: bias.map(|b| self.vector(b)) },
-                    prompt,
-                };
-                done = layer.run(&mut scratch);
-            }
-        }
+        self.multiply_alike(x, 0, weight, bias, first, true)?;
+        self.multiply_alike(x, split, weight, bias, rest, false)
+    }
+
+    /// The same for rows of x from `first` on, all tokens of prompts or all not.
+    fn multiply_alike(
+        &mut self,
+        x: Tensor,
+        first: usize,
+        weight: Matrix,
+        bias: Option<Tensor>,
+        values: &mut [f32],
+        prompt: bool,
+    ) -> Result<(), BackendError> {
+        let mut scratch = std::mem::take(&mut self.activations);
+        let weight = &self.matrices[weight.id as usize];
+        let (input, out) =
+            (self.input(x, first, values.len() / weight.rows), self.output(values, weight, bias));
+        let done = match input.rows {
+            0 => Ok(()),
+            _ => Linear { isa: self.isa, pool: &self.pool, weight, input, out, prompt }.run(&mut scratch),
+        };
         self.activations = scratch;
         done
+    }
+
+    /// Some rows of x.
+    fn input(&self, x: Tensor, first: usize, rows: usize) -> Input<'_> {
+        Input { values: &self.tensors[x.id as usize][first * x.cols..][..rows * x.cols], rows, cols: x.cols }
+    }
+
+    fn output<'a>(&'a self, values: &'a mut [f32], weight: &Packed, bias: Option<Tensor>) -> Output<'a> {
+        let bias = bias.map(|bias| self.vector(bias));
+        Output { values: SharedMut::new(values), cols: weight.rows, bias }
+    }
+
+    /// A feed-forward of the first rows of x that leaves inner features in tiles.
+    #[cfg(target_arch = "x86_64")]
+    fn tiled_mlp(&mut self, x: Tensor, mlp: &GatedMlp, values: &mut [f32]) -> Result<(), BackendError> {
+        let mut scratch = std::mem::take(&mut self.activations);
+        let weight = |matrix: Matrix| &self.matrices[matrix.id as usize];
+        let (gate_up, down) = (weight(mlp.gate_up), weight(mlp.down));
+        let mlp = TiledMlp {
+            isa: self.isa,
+            pool: &self.pool,
+            gate_up,
+            gate_up_bias: mlp.gate_up_bias.map(|bias| self.vector(bias)),
+            act: mlp.act,
+            down,
+            input: self.input(x, 0, values.len() / down.rows),
+            out: self.output(values, down, mlp.down_bias),
+        };
+        let done = mlp.run(&mut scratch);
+        self.activations = scratch;
+        done
+    }
+
+    /// A feed-forward whose first `tiled` rows stay in tiles; for the others step by step in `room`.
+    #[cfg(target_arch = "x86_64")]
+    fn mlp(
+        &mut self,
+        x: Tensor,
+        mlp: &GatedMlp,
+        [gate_up, activated]: [Tensor; 2],
+        tiled: usize,
+        values: &mut [f32],
+    ) -> Result<(), BackendError> {
+        let (first, rest) = values.split_at_mut(tiled * mlp.down.rows);
+        self.tiled_mlp(x, mlp, first)?;
+        let rows = rest.len() / mlp.down.rows;
+        self.lend(gate_up, rows, |me, values| {
+            me.multiply_alike(x, tiled, mlp.gate_up, mlp.gate_up_bias, values, false)
+        })?;
+        self.lend(activated, rows, |me, values| me.gate(gate_up, mlp.act, values))?;
+        self.multiply_alike(activated, 0, mlp.down, mlp.down_bias, rest, false)
+    }
+
+    /// `values = act(gate) * up`.
+    fn gate(&self, gate_up: Tensor, act: Activation, values: &mut [f32]) -> Result<(), TaskPanicked> {
+        let cols = gate_up.cols / 2;
+        let (isa, both) = (self.isa, self.rows(gate_up, values.len() / cols));
+        for_rows(&self.pool, values, cols, &|row, out| {
+            let (gate, up) = both[row * 2 * cols..][..2 * cols].split_at(cols);
+            isa.run(Gated { gate, up, act, out });
+        })
     }
 
     fn tensor(&mut self, values: Region<f32>, rows: usize, cols: usize) -> Tensor {
@@ -381,13 +459,24 @@ impl Backend for CpuBackend {
     }
 
     fn gated_activation(&mut self, gate_up: Tensor, act: Activation, out: Tensor) {
-        self.write_rows(out, out.rows, |me, values| {
-            let both = me.rows(gate_up, out.rows);
-            for_rows(&me.pool, values, out.cols, &|row, out| {
-                let (gate, up) = both[row * 2 * out.len()..][..2 * out.len()].split_at(out.len());
-                me.isa.run(Gated { gate, up, act, out });
-            })
-        });
+        self.write_rows(out, out.rows, |me, values| me.gate(gate_up, act, values));
+    }
+
+    #[cfg(target_arch = "x86_64")]
+    fn gated_mlp(&mut self, x: Tensor, mlp: &GatedMlp, room: [Tensor; 2], out: Tensor) {
+        let weight = |matrix: Matrix| &self.matrices[matrix.id as usize];
+        let (gate_up, down) = (weight(mlp.gate_up), weight(mlp.down));
+        let apart = [gate_up, down].map(|weight| Linear::tells_prompts_apart(self.isa, weight));
+        let tiled = match apart {
+            _ if !TiledMlp::fits(self.isa, gate_up, down) => 0,
+            [false, false] if out.rows > FEW_ROWS => out.rows,
+            [false, false] => 0,
+            _ => self.batch.prompt_rows.min(out.rows),
+        };
+        match tiled {
+            0 => mlp.in_steps(self, x, room, out),
+            _ => self.write_rows(out, out.rows, |me, values| me.mlp(x, mlp, room, tiled, values)),
+        }
     }
 
     fn gather_rows(&mut self, x: Tensor, first: usize, out: Tensor) {

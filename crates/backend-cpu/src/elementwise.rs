@@ -127,8 +127,9 @@ impl Kernel for Gated<'_> {
     }
 }
 
+/// `act(gate) * up`.
 #[inline(always)]
-fn gated<S: Simd>(s: S, act: Activation, gate: S::V, up: S::V) -> S::V {
+pub(crate) fn gated<S: Simd>(s: S, act: Activation, gate: S::V, up: S::V) -> S::V {
     s.mul(activated(s, act, gate), up)
 }
 

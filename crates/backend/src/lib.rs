@@ -11,6 +11,7 @@
 
 mod batch;
 mod handle;
+mod mlp;
 mod pooling;
 mod quant;
 pub mod recording;
@@ -22,6 +23,7 @@ pub use batch::{
     Batch, Penalties, SampleKind, SampleSpec, SampledRow, SeqSpan, Span, StepResult, TokenCount,
 };
 pub use handle::{Matrix, Tensor, Ticket};
+pub use mlp::GatedMlp;
 pub use pooling::{Mask, Pool, RowIndex, visible};
 pub use quant::{GROUP, activation_group, dequantize_row, quantize_activations, quantize_row};
 pub use weights::{Encoding, MatrixSource, RawFloats, RawRow, WeightFormat};
@@ -253,6 +255,11 @@ pub trait Backend: Send {
     fn activate(&mut self, x: Tensor, act: Activation, out: Tensor);
     /// `out = act(gate_up[.., ..F]) * gate_up[.., F..]`; gate_up `[T, 2F]`, out `[T, F]`.
     fn gated_activation(&mut self, gate_up: Tensor, act: Activation, out: Tensor);
+    /// `out = (act(x · gateᵀ) * (x · upᵀ)) · downᵀ`, as [`Backend::linear`] and [`Backend::gated_activation`] compute
+    /// it one after the other; x and out `[T, hidden]`, room `[T, 2F]` and `[T, F]`, whose contents are undefined then.
+    fn gated_mlp(&mut self, x: Tensor, mlp: &GatedMlp, room: [Tensor; 2], out: Tensor) {
+        mlp.in_steps(self, x, room, out);
+    }
     /// `out[i] = x[batch.samples[first + i].row]` for each row of `out`.
     fn gather_rows(&mut self, x: Tensor, first: usize, out: Tensor);
     /// `out[i]` = one row for sequence `first + i` of the batch, out of its rows of x `[T, hidden]`.

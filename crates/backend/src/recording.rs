@@ -4,8 +4,8 @@
 //! Wrapped around another backend in tests, it proves that nothing above the trait depends on early execution.
 
 use crate::{
-    Activation, AttentionSpec, Backend, BackendError, Batch, HeadLayout, KvSpec, Mask, Matrix, MatrixSource,
-    Pool, QkNorm, Rope, RowIndex, StepResult, Tensor, Ticket, WeightFormat,
+    Activation, AttentionSpec, Backend, BackendError, Batch, GatedMlp, HeadLayout, KvSpec, Mask, Matrix,
+    MatrixSource, Pool, QkNorm, Rope, RowIndex, StepResult, Tensor, Ticket, WeightFormat,
 };
 
 type Op<B> = Box<dyn FnOnce(&mut B) + Send>;
@@ -130,6 +130,10 @@ impl<B: Backend> Backend for Recorder<B> {
     }
     fn gated_activation(&mut self, gate_up: Tensor, act: Activation, out: Tensor) {
         self.record(move |b| b.gated_activation(gate_up, act, out));
+    }
+    fn gated_mlp(&mut self, x: Tensor, mlp: &GatedMlp, room: [Tensor; 2], out: Tensor) {
+        let mlp = *mlp;
+        self.record(move |b| b.gated_mlp(x, &mlp, room, out));
     }
     fn gather_rows(&mut self, x: Tensor, first: usize, out: Tensor) {
         self.record(move |b| b.gather_rows(x, first, out));

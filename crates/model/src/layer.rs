@@ -1,6 +1,6 @@
 //! A layer's weights in a backend, and how its two halves run.
 
-use millrace_backend::{Activation, AttentionSpec, Backend, Mask, Matrix, QkNorm, Rope, Tensor};
+use millrace_backend::{AttentionSpec, Backend, GatedMlp, Mask, Matrix, QkNorm, Rope, Tensor};
 
 use crate::ModelError;
 use crate::load::{Loader, Module};
@@ -73,13 +73,7 @@ pub(crate) struct AttentionModules {
 
 #[derive(Debug)]
 pub(crate) struct Dense {
-    act: Activation,
-    /// gate and up stacked: `[2 · inner, hidden]`.
-    gate_up: Matrix,
-    gate_up_bias: Option<Tensor>,
-    /// `[hidden, inner]`.
-    down: Matrix,
-    down_bias: Option<Tensor>,
+    mlp: GatedMlp,
     /// `[max tokens, 2 · inner]`.
     fused: Tensor,
     /// `[max tokens, inner]`.
@@ -164,11 +158,13 @@ impl Dense {
     ) -> Result<Self, ModelError> {
         let (inner, down) = (dense.inner, [down]);
         Ok(Self {
-            act: dense.act,
-            gate_up: loader.matrix(gate_up, hidden)?,
-            gate_up_bias: loader.bias(dense.bias, gate_up)?,
-            down: loader.matrix(&down, inner)?,
-            down_bias: loader.bias(dense.bias, &down)?,
+            mlp: GatedMlp {
+                act: dense.act,
+                gate_up: loader.matrix(gate_up, hidden)?,
+                gate_up_bias: loader.bias(dense.bias, gate_up)?,
+                down: loader.matrix(&down, inner)?,
+                down_bias: loader.bias(dense.bias, &down)?,
+            },
             fused: loader.scratch("gate, up", 2 * inner)?,
             activated: loader.scratch("activated", inner)?,
         })
@@ -177,9 +173,7 @@ impl Dense {
     /// x `[T, hidden]` → out `[T, hidden]`.
     pub(crate) fn forward<B: Backend + ?Sized>(&self, backend: &mut B, x: Tensor, out: Tensor) {
         let (gate_up, activated) = (self.fused.first(x.rows), self.activated.first(x.rows));
-        backend.linear(x, self.gate_up, self.gate_up_bias, gate_up);
-        backend.gated_activation(gate_up, self.act, activated);
-        backend.linear(activated, self.down, self.down_bias, out);
+        backend.gated_mlp(x, &self.mlp, [gate_up, activated], out);
     }
 }
 

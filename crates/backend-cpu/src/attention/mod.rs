@@ -1,6 +1,6 @@
 //! Ragged, paged, causal attention with a streaming softmax (online normaliser: arXiv 1805.02867).
 //!
-//! An *item* is up to 64 query rows of one sequence and KV head: heads of the group × consecutive positions. It goes
+//! An *item* is up to 64 or 128 query rows of one sequence and KV head: heads of the group × consecutive positions. It goes
 //! through the keys in *spans* of 64 positions, and each span meets the item's rows in *bands* of sixteen, so that K
 //! and V come from memory once per item. Spans form *chunks* of 512; both are aligned to the position in the
 //! sequence. Chunks are computed apart and merged in order.
@@ -37,8 +37,6 @@ use state::State;
 use task::{Task, Work};
 use units::{Number, Pairs, Runs, Wide};
 
-/// Rows of an item at most.
-const MAX_ROWS: usize = 64;
 /// Rows of an item that meet a span together.
 const BAND: usize = 16;
 /// Positions whose weights are computed together.
@@ -93,9 +91,9 @@ impl Attention<'_> {
     fn over<E: Element, U: Runs<E>>(self, kv: &Layer<E>, scratch: &mut Scratch) -> Result<(), BackendError> {
         let heads = self.spec.heads;
         let group = heads.q_heads / heads.kv_heads;
-        let parts = group.div_ceil(MAX_ROWS);
+        let parts = group.div_ceil(U::ROWS);
         let part_heads = group.div_ceil(parts);
-        let chunks = make_tiles(self.batch, self.spec.window, MAX_ROWS / part_heads, &mut scratch.tiles);
+        let chunks = make_tiles(self.batch, self.spec.window, U::ROWS / part_heads, &mut scratch.tiles);
         let rows = scratch.tiles.iter().map(|tile| tile.rows as usize).max().unwrap_or(0) * part_heads;
         let per_tile = heads.kv_heads * parts;
         let layout = Layout::new::<U::Number>(heads.head_dim, rows);

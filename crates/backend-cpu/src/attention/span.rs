@@ -6,16 +6,20 @@ use millrace_types::BlockId;
 
 use super::item::{Item, Job, first_visible, visible};
 use super::state::State;
-use super::units::{Band, Number, Unit};
+use super::units::{Band, FEW_ROWS, Number, Unit};
 use super::{BAND, CHUNK, SPAN};
 use crate::kv::{DIM_STEP, Element, TILE, TileView};
-use crate::simd::{LANES, Simd, math::exp2};
+use crate::simd::{LANES, Simd, math::exp2, prefetch_share};
 
 /// Key tiles of a span.
 pub(super) const TILES: usize = SPAN / TILE;
 
 /// A band's scores or weights: `[row][position]`.
 pub(super) type Table<T> = [[T; SPAN]; BAND];
+
+/// A row's maximum follows its scores only when they exceed it by more than this, so that its values are seldom
+/// rescaled: weights are at most 2⁸ instead of 1, which floats hold as precisely.
+const SLACK: f32 = 8.0;
 
 /// An item on its way through the keys.
 pub(super) struct Spans<'a, E, N> {
@@ -128,6 +132,14 @@ impl<'a, E: Element, N: Number> Spans<'a, E, N> {
                 here: (seen.start - span) / TILE..(seen.end - span).div_ceil(TILE),
             };
             unit.score(s, &band, self.room, self.scores);
+            if count > FEW_ROWS {
+                // Each band asks for a part of the keys that come next.
+                let bands = rows.div_ceil(BAND);
+                for tile in next {
+                    prefetch_share(tile.keys, first / BAND, bands);
+                    prefetch_share(tile.values, first / BAND, bands);
+                }
+            }
             let values = &mut state.values[first * vectors..][..count * vectors];
             // Every row sees all keys of the span.
             let all = lowest + 1 >= span + SPAN && first_visible(highest, job.spec.window) <= span;
@@ -158,7 +170,7 @@ impl<'a, E: Element, N: Number> Spans<'a, E, N> {
         }
     }
 
-    /// Turns a row's scores into weights 2^(score − max), updates its maximum and sum, and returns the factor that the
+    /// Turns a row's scores into weights 2^(score − max), updates maximum and sum, and returns the factor that the
     /// values so far have to be multiplied by. `hide` takes a tile and its scores; what it makes −∞ gets no weight.
     /// `ALL`: all tiles are there.
     #[inline(always)]
@@ -187,7 +199,7 @@ impl<'a, E: Element, N: Number> Spans<'a, E, N> {
             }
         }
         let highest = s.max_lane(highest);
-        let new = if highest > *max { highest } else { *max };
+        let new = if highest > *max + SLACK { highest } else { *max };
         let factor = if new == *max { 1.0 } else { s.first(exp2(s, s.splat(*max - new))) };
         *max = new;
         let mut total = s.splat(0.0);

@@ -90,6 +90,8 @@ pub(super) trait Unit<S: Simd, E: Element> {
 /// A unit with the level that it runs on.
 pub(super) trait Runs<E: Element> {
     type Number: Number;
+    /// Rows of an item at most: keys and values come from memory once for all of them.
+    const ROWS: usize = 64;
     fn run(isa: Isa, task: Task<'_, E>);
 }
 
@@ -99,8 +101,8 @@ fn last(row: usize, rows: usize) -> usize {
     row.min(rows - 1)
 }
 
-/// With more rows the next keys come from a cache anyway.
-const FEW_ROWS: usize = 4;
+/// So few rows wait for memory: they ask for the next keys while they read these.
+pub(super) const FEW_ROWS: usize = 4;
 
 /// Asks for an element of a tile of the next span: blocks are scattered, so no hardware could guess it.
 #[inline(always)]

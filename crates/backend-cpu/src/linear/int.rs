@@ -28,9 +28,8 @@ const SPLIT_SUMS: usize = 4;
 const VECTOR: usize = 64;
 const STEPS: usize = GROUP / 4;
 
-/// `FOUR`: 4-bit weights, else 8-bit. `AFFINE`: explicit biases, else a zero point that is already in
-/// [`QuantGroup::start`].
-pub(crate) struct IntJob<'a, const FOUR: bool, const AFFINE: bool> {
+/// `FOUR`: 4-bit weights, else 8-bit. `AFFINE`: explicit biases, else a constant zero point.
+pub(crate) struct IntWeights<'a, const FOUR: bool, const AFFINE: bool> {
     q: &'a [[u8; VECTOR]],
     scales: Vectors<'a>,
     /// Scales again if there are none.
@@ -38,8 +37,15 @@ pub(crate) struct IntJob<'a, const FOUR: bool, const AFFINE: bool> {
     /// Groups of 32 columns in a panel.
     pub(crate) groups: usize,
     /// Of those, how many share a scale.
-    per_scale: usize,
-    /// And how many share one with the activations beside them; divides `per_scale`.
+    pub(crate) per_scale: usize,
+    /// Scales of a panel.
+    per_panel: usize,
+}
+
+/// Without biases, the zero point is in [`QuantGroup::start`].
+pub(crate) struct IntJob<'a, const FOUR: bool, const AFFINE: bool> {
+    pub(crate) weights: IntWeights<'a, FOUR, AFFINE>,
+    /// How many groups share a scale with the activations beside them; divides `per_scale`.
     shared: usize,
     x: &'a [QuantGroup],
     pub(crate) out: Output<'a>,
@@ -97,11 +103,12 @@ impl Ahead {
     }
 }
 
-impl<'a, const FOUR: bool, const AFFINE: bool> IntJob<'a, FOUR, AFFINE> {
+impl<'a, const FOUR: bool, const AFFINE: bool> IntWeights<'a, FOUR, AFFINE> {
     /// Vectors of a group.
     pub(crate) const VECTORS: usize = if FOUR { STEPS / 2 } else { STEPS };
 
-    pub(crate) fn new(int: &'a IntPanels, groups: usize, x: &'a [QuantGroup], out: Output<'a>) -> Self {
+    /// `groups` in a panel.
+    pub(crate) fn new(int: &'a IntPanels, groups: usize) -> Self {
         debug_assert_eq!(group_bytes(int.bits), Self::VECTORS * VECTOR);
         Self {
             q: int.q.as_chunks().0,
@@ -109,13 +116,11 @@ impl<'a, const FOUR: bool, const AFFINE: bool> IntJob<'a, FOUR, AFFINE> {
             biases: int.biases.as_ref().unwrap_or(&int.scales).vectors(),
             groups,
             per_scale: int.group / GROUP,
-            shared: int.shared(),
-            x,
-            out,
+            per_panel: groups * GROUP / int.group,
         }
     }
 
-    /// A panel's `[groups]` groups of [`IntJob::VECTORS`] vectors.
+    /// A panel's `[groups]` groups of [`IntWeights::VECTORS`] vectors.
     #[inline(always)]
     pub(crate) fn panel(&self, panel: usize) -> &'a [[u8; VECTOR]] {
         &self.q[panel * self.groups * Self::VECTORS..][..self.groups * Self::VECTORS]
@@ -124,7 +129,7 @@ impl<'a, const FOUR: bool, const AFFINE: bool> IntJob<'a, FOUR, AFFINE> {
     /// Scale and bias number `index` of a panel (without biases, the latter means nothing).
     #[inline(always)]
     pub(crate) fn constants<S: Simd>(&self, s: S, panel: usize, index: usize) -> (S::V, S::V) {
-        let at = panel * (self.groups / self.per_scale) + index;
+        let at = panel * self.per_panel + index;
         let scale = self.scales.load(s, at);
         (scale, if AFFINE { self.biases.load(s, at) } else { scale })
     }
@@ -147,7 +152,7 @@ impl<'a, const FOUR: bool, const AFFINE: bool> IntJob<'a, FOUR, AFFINE> {
     ) {
         let count = scales.len();
         for p in 0..P {
-            let first = (panel + p) * (self.groups / self.per_scale) + scales.start;
+            let first = (panel + p) * self.per_panel + scales.start;
             self.scales.widen(s, first, &mut out.scales[p][..count]);
             if AFFINE {
                 self.biases.widen(s, first, &mut out.biases[p][..count]);
@@ -161,22 +166,38 @@ impl<'a, const FOUR: bool, const AFFINE: bool> IntJob<'a, FOUR, AFFINE> {
         }
     }
 
+    /// Bytes between panels.
+    #[inline(always)]
+    pub(crate) fn panel_bytes(&self) -> usize {
+        self.groups * Self::VECTORS * VECTOR
+    }
+
+    /// Asks for `count` scales and biases of a panel from number `index` on, wherever that is.
+    #[cfg(target_arch = "x86_64")]
+    #[inline(always)]
+    pub(crate) fn ask_for_constants(&self, panel: usize, index: usize, count: usize) {
+        let first = panel * self.per_panel + index;
+        self.scales.prefetch(first, count);
+        if AFFINE {
+            self.biases.prefetch(first, count);
+        }
+    }
+
     /// Asks for share number `share` of `shares` of some groups of a panel, constants with the first.
     #[cfg(target_arch = "x86_64")]
     pub(crate) fn ask_for_groups(&self, panel: usize, groups: Range<usize>, share: usize, shares: usize) {
         let vectors = groups.start * Self::VECTORS..groups.end * Self::VECTORS;
         prefetch_share(&self.panel(panel)[vectors], share, shares);
         if share == 0 {
-            let first = panel * (self.groups / self.per_scale) + groups.start / self.per_scale;
-            self.scales.prefetch(first, groups.len() / self.per_scale);
-            if AFFINE {
-                self.biases.prefetch(first, groups.len() / self.per_scale);
-            }
+            self.ask_for_constants(panel, groups.start / self.per_scale, groups.len() / self.per_scale);
         }
     }
+}
 
-    pub(crate) fn per_scale(&self) -> usize {
-        self.per_scale
+impl<'a, const FOUR: bool, const AFFINE: bool> IntJob<'a, FOUR, AFFINE> {
+    /// `groups` in a panel; x `[rows][groups]`.
+    pub(crate) fn new(int: &'a IntPanels, groups: usize, x: &'a [QuantGroup], out: Output<'a>) -> Self {
+        Self { weights: IntWeights::new(int, groups), shared: int.shared(), x, out }
     }
 
     /// Adds the integer sum of groups that share a scale to an output. `constants`: the weights' scale and bias;
@@ -196,9 +217,9 @@ impl<'a, const FOUR: bool, const AFFINE: bool> IntJob<'a, FOUR, AFFINE> {
     /// Asks for a part of the group that lies P panels behind this one.
     #[inline(always)]
     fn ask_for<const P: usize>(&self, q: &[[u8; VECTOR]], part: usize, parts: usize) {
-        let count = Self::VECTORS / parts;
+        let count = IntWeights::<FOUR, AFFINE>::VECTORS / parts;
         for vector in &q[part * count..][..count] {
-            prefetch(vector, P * self.groups * Self::VECTORS * VECTOR);
+            prefetch(vector, P * self.weights.panel_bytes());
         }
     }
 
@@ -221,7 +242,7 @@ impl<'a, const FOUR: bool, const AFFINE: bool> IntJob<'a, FOUR, AFFINE> {
         for group in group..group + self.shared {
             let mut q = *weights;
             for q in &mut q {
-                *q = &q[group * Self::VECTORS..][..Self::VECTORS];
+                *q = &q[group * IntWeights::<FOUR, AFFINE>::VECTORS..][..IntWeights::<FOUR, AFFINE>::VECTORS];
                 match ahead {
                     Ahead::Nothing => {}
                     Ahead::All => q.iter().for_each(|vector| prefetch(vector, PREFETCH_BYTES)),
@@ -263,22 +284,24 @@ impl<'a, const FOUR: bool, const AFFINE: bool> IntJob<'a, FOUR, AFFINE> {
         let ahead = Ahead::new(at, P);
         let mut x = [self.x; M];
         for (m, x) in x.iter_mut().enumerate() {
-            *x = &self.x[(row + m.min(count - 1)) * self.groups..][..self.groups];
+            *x = &self.x[(row + m.min(count - 1)) * self.weights.groups..][..self.weights.groups];
         }
-        let mut weights = [self.panel(panel); P];
+        let mut weights = [self.weights.panel(panel); P];
         for (p, weights) in weights.iter_mut().enumerate() {
-            *weights = self.panel(panel + p);
+            *weights = self.weights.panel(panel + p);
         }
         // Stores are done in order: those of widened constants must not wait for outputs that are far apart in memory.
         for m in 0..count.min(M) {
             (0..P).for_each(|p| self.out.prefetch(row + m, panel + p));
         }
         let mut acc = [[s.splat(0.0); P]; M];
-        let scales = self.groups / self.per_scale;
+        let scales = self.weights.per_panel;
         // Of these panels; empty unless the constants are bf16.
         let (mut direct_scales, mut direct_biases) =
             ([&[] as &[[u16; LANES]]; P], [&[] as &[[u16; LANES]]; P]);
-        if DIRECT && let (Some(all), Some(biases)) = (self.scales.as_bf16(), self.biases.as_bf16()) {
+        if DIRECT
+            && let (Some(all), Some(biases)) = (self.weights.scales.as_bf16(), self.weights.biases.as_bf16())
+        {
             for p in 0..P {
                 direct_scales[p] = &all[(panel + p) * scales..][..scales];
                 direct_biases[p] = &biases[(panel + p) * scales..][..scales];
@@ -287,13 +310,13 @@ impl<'a, const FOUR: bool, const AFFINE: bool> IntJob<'a, FOUR, AFFINE> {
         for start in (0..scales).step_by(WIDENED) {
             let end = (start + WIDENED).min(scales);
             if !DIRECT {
-                self.widen::<S, P>(s, panel, start..end, at.is_first(), constants);
+                self.weights.widen::<S, P>(s, panel, start..end, at.is_first(), constants);
             }
-            let (mut index, mut next) = (0, (start + 1) * self.per_scale);
-            for group in (start * self.per_scale..end * self.per_scale).step_by(self.shared) {
+            let (mut index, mut next) = (0, (start + 1) * self.weights.per_scale);
+            for group in (start * self.weights.per_scale..end * self.weights.per_scale).step_by(self.shared) {
                 if group == next {
                     index += 1;
-                    next += self.per_scale;
+                    next += self.weights.per_scale;
                 }
                 let dots = self.dots::<S, M, P>(s, &weights, &x, group, ahead);
                 for p in 0..P {
@@ -356,7 +379,7 @@ impl<'a, const FOUR: bool, const AFFINE: bool> IntJob<'a, FOUR, AFFINE> {
 
     /// M rows × several panels.
     fn wide<const M: usize>(&self, isa: Isa, at: Rows, panels: Range<usize>, w: &mut Widened) {
-        if self.is_bf16() {
+        if self.weights.is_bf16() {
             isa.run(Block::<FOUR, AFFINE, M, MAX_PANELS, true> { job: self, at, panels, w });
         } else {
             isa.run(Block::<FOUR, AFFINE, M, MAX_PANELS, false> { job: self, at, panels, w });

@@ -22,6 +22,8 @@ use crate::shared::SharedMut;
 use crate::simd::{Bf16Dot, Bf16Kernel, Kernel, LANES, Simd, prefetch};
 use dense::{Bf16Pairs, Bf16Wide, DenseJob, F16Wide, F32Wide, WideWeights};
 use int::IntJob;
+#[cfg(target_arch = "x86_64")]
+use int::IntWeights;
 
 /// Runs of panels are multiples of this, so that kernels that take several at a time come out even.
 const PANEL_STEP: usize = 4;
@@ -55,11 +57,26 @@ impl Output<'_> {
     /// Asks for the place of sixteen outputs, so that storing them does not wait.
     #[inline(always)]
     pub(crate) fn prefetch(&self, row: usize, panel: usize) {
+        prefetch(self.values.address(row * self.cols + panel * LANES), 0);
+    }
+
+    /// Stores sixteen outputs of some rows from `row` on, with the bias.
+    #[cfg(target_arch = "x86_64")]
+    #[inline(always)]
+    pub(crate) fn store_rows<S: Simd>(&self, s: S, row: usize, panel: usize, values: &[[f32; LANES]]) {
         let first = panel * LANES;
-        // SAFETY: this part of the row belongs to the task that computes it.
-        #[allow(unsafe_code)]
-        let out = unsafe { self.values.slice(row * self.cols + first, LANES.min(self.cols - first)) };
-        prefetch(out.as_ptr(), 0);
+        if self.bias.is_some() || self.cols - first < LANES {
+            for (index, values) in values.iter().enumerate() {
+                self.store(s, row + index, panel, s.load(values));
+            }
+            return;
+        }
+        for (index, values) in values.iter().enumerate() {
+            // SAFETY: this part of the row belongs to the task that computes it.
+            #[allow(unsafe_code)]
+            let out = unsafe { self.values.slice((row + index) * self.cols + first, LANES) };
+            out.copy_from_slice(values);
+        }
     }
 
     /// Adds the bias and stores sixteen outputs of a row (fewer in the last panel).
@@ -233,7 +250,7 @@ impl Linear<'_> {
         let (isa, groups) = (self.isa, self.weight.k / GROUP);
         #[cfg(target_arch = "x86_64")]
         if isa.level() == Level::Amx && self.prompt {
-            return self.gemm(IntJob::<FOUR, AFFINE>::new(int, groups, &[], self.out), scratch);
+            return self.gemm(IntWeights::<FOUR, AFFINE>::new(int, groups), scratch);
         }
         #[cfg(target_arch = "x86_64")]
         if isa.level() == Level::Amx && self.input.rows >= TILED_ROWS && int.shared() > 1 {

@@ -23,7 +23,7 @@ pub(crate) fn exp<S: Simd>(s: S, x: S::V) -> S::V {
     s.select_ge(x, low, value, s.mul(s.splat(0.0), clamped_nan(s, x)))
 }
 
-/// 2^x for x ≤ 0, relative error below 2.5e-7; exact at 0.
+/// 2^x for x ≤ 127, relative error below 2.5e-7; exact at 0.
 ///
 /// 0 for x ≤ −126 (no denormals), NaN stays NaN. A polynomial of degree 5 between −½ and ½, with the smallest largest
 /// relative error among those with the value and the slope of 2^x at 0 (fitted with Lawson's algorithm).

@@ -28,6 +28,7 @@ impl<U> Tiles<U> {
 
 impl<E: Bf16Element> Runs<E> for Tiles<Hardware> {
     type Number = u16;
+    const ROWS: usize = 128;
     fn run(isa: Isa, task: Task<'_, E>) {
         isa.run_bf16(OnLevel(task, Self::new(Hardware::new(isa))));
     }
@@ -95,45 +96,38 @@ impl<S: Bf16Dot, E: Bf16Element, U: tile::Unit> Unit<S, E> for Tiles<U> {
         for t in band.here.clone() {
             keys[t] = E::in_place(band.tiles[t].keys).unwrap_or(&copies[t * stride..]);
         }
-        let here = |t: usize| band.here.contains(&t);
         assert!(band.rows <= BAND && band.queries.len() == band.rows * padded);
-        // SAFETY: configured for these rows. Queries are `rows` rows, `padded` elements apart; a step of 32 dimensions
-        // of a tile's keys is sixteen pair vectors; scores have sixteen rows, 64 floats apart.
-        unsafe {
-            self.unit.zero::<0>();
-            self.unit.zero::<1>();
-            self.unit.zero::<2>();
-            self.unit.zero::<3>();
-            for step in 0..padded / DIM_STEP {
-                self.unit.load::<4>(band.queries.as_ptr().add(step * DIM_STEP).cast(), padded * 2);
-                if band.rows <= FEW_ROWS {
-                    for t in band.here.clone() {
-                        (0..ROWS).for_each(|line| ask_for(band.rows, band.next[t].keys, step * ROWS + line));
+        let to: *mut u8 = scores.as_mut_ptr().cast();
+        for first in (0..TILES).step_by(2) {
+            let here = [first, first + 1].map(|t| band.here.contains(&t));
+            if here == [false; 2] {
+                continue;
+            }
+            // SAFETY: configured for these rows. Queries are `rows` rows, `padded` elements apart; a step of 32
+            // dimensions of a tile's keys is sixteen pair vectors; scores have sixteen rows, 64 floats apart.
+            unsafe {
+                self.unit.zero::<0>();
+                self.unit.zero::<1>();
+                for step in 0..padded / DIM_STEP {
+                    let at = step * ROWS;
+                    if band.rows <= FEW_ROWS {
+                        for t in [first, first + 1] {
+                            (at..at + ROWS).for_each(|line| ask_for(band.rows, band.next[t].keys, line));
+                        }
+                    }
+                    self.unit.load::<2>(band.queries.as_ptr().add(step * DIM_STEP).cast(), padded * 2);
+                    if here[0] {
+                        self.unit.load::<3>(keys[first][at..at + ROWS].as_ptr().cast(), ROW);
+                        self.unit.dot_bf16::<0, 2, 3>();
+                    }
+                    if here[1] {
+                        self.unit.load::<3>(keys[first + 1][at..at + ROWS].as_ptr().cast(), ROW);
+                        self.unit.dot_bf16::<1, 2, 3>();
                     }
                 }
-                let at = step * ROWS;
-                if here(0) {
-                    self.unit.load::<6>(keys[0][at..at + ROWS].as_ptr().cast(), ROW);
-                    self.unit.dot_bf16::<0, 4, 6>();
-                }
-                if here(1) {
-                    self.unit.load::<7>(keys[1][at..at + ROWS].as_ptr().cast(), ROW);
-                    self.unit.dot_bf16::<1, 4, 7>();
-                }
-                if here(2) {
-                    self.unit.load::<6>(keys[2][at..at + ROWS].as_ptr().cast(), ROW);
-                    self.unit.dot_bf16::<2, 4, 6>();
-                }
-                if here(3) {
-                    self.unit.load::<7>(keys[3][at..at + ROWS].as_ptr().cast(), ROW);
-                    self.unit.dot_bf16::<3, 4, 7>();
-                }
+                self.unit.store::<0>(to.add(first * TILE * 4), SPAN * 4);
+                self.unit.store::<1>(to.add((first + 1) * TILE * 4), SPAN * 4);
             }
-            let to: *mut u8 = scores.as_mut_ptr().cast();
-            self.unit.store::<0>(to, SPAN * 4);
-            self.unit.store::<1>(to.add(TILE * 4), SPAN * 4);
-            self.unit.store::<2>(to.add(2 * TILE * 4), SPAN * 4);
-            self.unit.store::<3>(to.add(3 * TILE * 4), SPAN * 4);
         }
     }
 
@@ -154,29 +148,29 @@ impl<S: Bf16Dot, E: Bf16Element, U: tile::Unit> Unit<S, E> for Tiles<U> {
             }
         }
         let mut vector = 0;
-        while vector + 4 <= vectors {
-            self.values::<E, 4>(band, v, weights, vector, values);
-            vector += 4;
+        while vector + 2 <= vectors {
+            self.values::<E, 2>(band, v, weights, vector, values);
+            vector += 2;
         }
-        while vector < vectors {
+        if vector < vectors {
             self.values::<E, 1>(band, v, weights, vector, values);
-            vector += 1;
         }
     }
 }
 
 impl<U: tile::Unit> Tiles<U> {
-    /// Accumulators 0–3 and inputs 4 and 5 of so many rows, keys or values 6 and 7.
+    /// Accumulators 0 and 1 and inputs 2 of so many rows, keys or values 3: no more registers than that, see
+    /// `linear/amx/gemm.rs`.
     #[inline(always)]
     fn configure(&mut self, rows: usize) {
         if self.rows != rows {
             let (a, b) = ((rows, ROW), (ROWS, ROW));
-            self.unit.configure(&Config::new(&[a, a, a, a, a, a, b, b]));
+            self.unit.configure(&Config::new(&[a, a, a, b]));
             self.rows = rows;
         }
     }
 
-    /// C (4 or 1) vectors of the head dimension from `vector` on.
+    /// C (2 or 1) vectors of the head dimension from `vector` on.
     #[inline(always)]
     fn values<E, const C: usize>(
         &mut self,
@@ -197,31 +191,23 @@ impl<U: tile::Unit> Tiles<U> {
         // vectors of 64 bytes, of which C follow `vector`; weights are sixteen rows of 128 bytes.
         unsafe {
             self.unit.load::<0>(to, stride);
-            if C == 4 {
+            if C == 2 {
                 self.unit.load::<1>(to.add(ROW), stride);
-                self.unit.load::<2>(to.add(2 * ROW), stride);
-                self.unit.load::<3>(to.add(3 * ROW), stride);
             }
             // Two tiles of keys at a time.
             for half in band.here.start / 2..band.here.end.div_ceil(2) {
                 let v = v.add(half * ROWS * stride);
-                self.unit.load::<4>(weights.add(half * ROW), SPAN * 2);
-                self.unit.load::<6>(v, stride);
-                self.unit.dot_bf16::<0, 4, 6>();
-                if C == 4 {
-                    self.unit.load::<7>(v.add(ROW), stride);
-                    self.unit.dot_bf16::<1, 4, 7>();
-                    self.unit.load::<6>(v.add(2 * ROW), stride);
-                    self.unit.dot_bf16::<2, 4, 6>();
-                    self.unit.load::<7>(v.add(3 * ROW), stride);
-                    self.unit.dot_bf16::<3, 4, 7>();
+                self.unit.load::<2>(weights.add(half * ROW), SPAN * 2);
+                self.unit.load::<3>(v, stride);
+                self.unit.dot_bf16::<0, 2, 3>();
+                if C == 2 {
+                    self.unit.load::<3>(v.add(ROW), stride);
+                    self.unit.dot_bf16::<1, 2, 3>();
                 }
             }
             self.unit.store::<0>(to, stride);
-            if C == 4 {
+            if C == 2 {
                 self.unit.store::<1>(to.add(ROW), stride);
-                self.unit.store::<2>(to.add(2 * ROW), stride);
-                self.unit.store::<3>(to.add(3 * ROW), stride);
             }
         }
     }

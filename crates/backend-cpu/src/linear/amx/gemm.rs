@@ -1,222 +1,326 @@
-//! bf16 × bf16 on tiles: two bands of sixteen rows times two panels in four accumulators.
+//! bf16 × bf16 on tiles: a band of sixteen rows times a pair of panels.
 //!
 //! Blocked after Goto and van de Geijn (doi 10.1145/1356052.1356053): a task goes through [`K_BLOCK`] input features
 //! at a time. That part of two panels stays in the first-level cache while all bands of the task pass by; that part
 //! of the bands stays in the second-level cache while all panels of the task pass by. Sums wait in scratch memory
 //! meanwhile, which leaves each of them one chain over the input features, in order.
+//!
+//! Two more things decide the speed (measured on Emerald Rapids, `docs/performance.md`):
+//!
+//! * While the other thread of a core works too, there are hardly more tile registers than the eight visible ones.
+//!   With all eight in use, loads wait for products and products for loads: four products take 100 ns instead of 27.
+//!   With four in use (two sums, inputs, weights) they take 53 and 27 ns, although more is loaded.
+//! * Vector instructions that stand between products cost next to nothing. So the next pair's weights are made and the
+//!   last block's results are stored piece by piece while the tiles work on this block.
 
 use std::ops::Range;
 
+use super::finish::Finish;
+use super::weights::Weights;
 use crate::activations::{TILE_COLS, TILE_ROWS};
 use crate::level::Isa;
-use crate::linear::{Output, PREFETCH_BYTES};
-use crate::simd::{Kernel, LANES, Simd, prefetch};
+use crate::linear::PREFETCH_BYTES;
+use crate::simd::{Bf16Dot, Bf16Kernel, LANES, prefetch};
 use crate::tile::{Config, ROW, ROWS, Tile, Unit};
 
 /// Input features of a pass.
-pub(crate) const K_BLOCK: usize = 256;
-/// Rows and panels of a task at most: what [`Room`] has room for.
+const K_BLOCK: usize = 256;
+/// Rows and pairs of panels of a task at most: what [`Room`] has room for.
 pub(crate) const MAX_ROWS: usize = 512;
-pub(crate) const MAX_PANELS: usize = 16;
+pub(crate) const MAX_PAIRS: usize = 8;
 /// Elements of a tile.
 const TILE: usize = TILE_ROWS * TILE_COLS;
 /// bf16 elements of a panel's part in a pass.
 const PART: usize = K_BLOCK * LANES;
 
-/// Where weights come from.
-pub(crate) trait Weights: Sync {
-    /// Whether they lie in memory as tiles.
-    const IN_PLACE: bool;
-    /// Columns `cols` (multiples of 32) of a panel as tiles `[cols / 32][16][32]`, made in `room` if need be.
-    fn tiles<'a>(&'a self, isa: Isa, panel: usize, cols: Range<usize>, room: &'a mut [u16]) -> &'a [u16];
-}
+/// Sums of a band and two panels.
+type Sums = [Tile<f32>; 2];
 
-/// bf16 panels.
-pub(crate) struct Bf16Weights<'a> {
-    /// `[panels][k / 32]` tiles.
-    pub(crate) panels: &'a [u16],
-    pub(crate) k: usize,
-}
-
-impl Weights for Bf16Weights<'_> {
-    const IN_PLACE: bool = true;
-    fn tiles<'a>(&'a self, _: Isa, panel: usize, cols: Range<usize>, _: &'a mut [u16]) -> &'a [u16] {
-        &self.panels[(panel * self.k + cols.start) * LANES..][..cols.len() * LANES]
-    }
-}
+/// Parts of a pair of panels.
+type Made = [[u16; PART]; 2];
 
 /// A thread's memory for one task.
 pub(crate) struct Room<'a> {
-    /// Parts of two panels.
-    weights: &'a mut [u16],
-    /// Four tiles of sums, and `[panel pair][band pair][4]` for several passes.
-    sums: &'a mut [Tile<f32>],
+    /// This pair of panels and the next one.
+    weights: [&'a mut Made; 2],
+    /// Results of this block and of the last one.
+    results: &'a mut [Sums],
+    /// `[pair][band]` for several passes.
+    sums: &'a mut [Sums],
 }
 
 impl<'a> Room<'a> {
+    const WEIGHTS: usize = 2 * size_of::<Made>() / size_of::<f32>();
+    const SUMS: usize = size_of::<Sums>() / size_of::<f32>();
     /// Floats that it takes.
-    pub(crate) const SIZE: usize = PART + (MAX_ROWS * MAX_PANELS + 4 * ROWS) * LANES;
+    pub(crate) const SIZE: usize = Self::WEIGHTS + Self::SUMS * (2 + MAX_ROWS / ROWS * MAX_PAIRS);
 
     /// # Panics
     /// If the memory is not [`Room::SIZE`] long or not aligned to 64 bytes.
     pub(crate) fn new(memory: &'a mut [f32]) -> Self {
-        let (weights, sums) = memory.split_at_mut(PART);
-        Self { weights: bytemuck::cast_slice_mut(weights), sums: bytemuck::cast_slice_mut(sums) }
+        let (weights, sums) = memory.split_at_mut(Self::WEIGHTS);
+        let (first, second) = weights.split_at_mut(Self::WEIGHTS / 2);
+        let weights = [first, second].map(|half| bytemuck::from_bytes_mut(bytemuck::cast_slice_mut(half)));
+        let (results, sums) = bytemuck::cast_slice_mut(sums).split_at_mut(2);
+        Self { weights, results, sums }
     }
 }
 
 /// A linear layer in bf16.
-pub(crate) struct Gemm<'a, W> {
+pub(crate) struct Gemm<'a, W, F> {
     pub(crate) isa: Isa,
     pub(crate) weights: W,
     /// Columns; a multiple of 32.
     pub(crate) k: usize,
     /// `[bands][k / 32]` tiles.
     pub(crate) x: &'a [u16],
-    pub(crate) out: Output<'a>,
+    pub(crate) finish: F,
 }
 
-/// Two bands (or one) and two panels (or one) in one pass.
-struct Block<'a> {
-    row: usize,
-    /// Rows of each band.
-    counts: [usize; 2],
-    panel: usize,
-    /// `[columns / 32]` tiles of each panel.
-    weights: [&'a [u16]; 2],
-    cols: Range<usize>,
-    /// The weights come from memory now.
-    ahead: bool,
-}
-
-impl<W: Weights> Gemm<'_, W> {
+impl<W: Weights, F: Finish> Gemm<'_, W, F> {
     /// Whether so many rows go through all input features at once, as they read the weights once, straight through.
     pub(crate) fn one_pass(&self, rows: usize) -> bool {
         W::IN_PLACE && rows <= 2 * ROWS
     }
 
-    /// Computes, unless in one pass, at most [`MAX_ROWS`] rows (starting at a multiple of 16) for at most [`MAX_PANELS`] panels.
+    /// Computes, unless in one pass, at most [`MAX_ROWS`] rows (starting at a multiple of 16) for at most
+    /// [`MAX_PAIRS`] pairs of panels.
     ///
     /// # Panics
     /// If there are more of them.
-    pub(crate) fn run<U: Unit>(
-        &self,
-        unit: &mut U,
-        rows: Range<usize>,
-        panels: Range<usize>,
-        room: &mut Room<'_>,
-    ) {
+    pub(crate) fn run<U: Unit>(&self, unit: &mut U, rows: Range<usize>, pairs: Range<usize>, room: Room<'_>) {
+        if rows.is_empty() || pairs.is_empty() {
+            return;
+        }
         let one_pass = self.one_pass(rows.len());
-        assert!(one_pass || rows.len() <= MAX_ROWS && panels.len() <= MAX_PANELS);
-        let step = if one_pass { self.k } else { K_BLOCK };
-        let mut current = None;
-        for first in (0..self.k).step_by(step) {
-            let cols = first..(first + step).min(self.k);
-            let (left, right) = room.weights.split_at_mut(PART);
-            let (only, sums) = room.sums.split_at_mut(4);
-            let mut sums = sums.chunks_exact_mut(4);
-            for panel in panels.clone().step_by(2) {
-                let second = (panel + 1).min(panels.end - 1);
-                let a = self.weights.tiles(self.isa, panel, cols.clone(), left);
-                let b = self.weights.tiles(self.isa, second, cols.clone(), right);
-                for row in rows.clone().step_by(2 * ROWS) {
-                    let first = (rows.end - row).min(ROWS);
-                    let counts = [first, (rows.end - row - first).min(ROWS)];
-                    if current != Some(counts) {
-                        unit.configure(&config(counts));
-                        current = Some(counts);
-                    }
-                    let block =
-                        Block { row, counts, panel, weights: [a, b], cols: cols.clone(), ahead: one_pass };
-                    let sums = if one_pass { &mut *only } else { sums.next().unwrap_or_default() };
-                    // SAFETY: the tiles are configured for these counts.
-                    unsafe {
-                        match (counts[1] > 0, panel + 1 < panels.end) {
-                            (true, true) => self.block::<U, true, true>(unit, &block, sums),
-                            (true, false) => self.block::<U, true, false>(unit, &block, sums),
-                            (false, true) => self.block::<U, false, true>(unit, &block, sums),
-                            (false, false) => self.block::<U, false, false>(unit, &block, sums),
-                        }
-                    }
+        assert!(one_pass || rows.len() <= MAX_ROWS && pairs.len() <= MAX_PAIRS);
+        let pass = if one_pass { self.k } else { K_BLOCK };
+        self.isa.run_bf16(Task { gemm: self, unit, rows, pairs, room, pass });
+    }
+}
+
+struct Task<'a, W, F, U> {
+    gemm: &'a Gemm<'a, W, F>,
+    unit: &'a mut U,
+    rows: Range<usize>,
+    pairs: Range<usize>,
+    room: Room<'a>,
+    /// Input features of a pass.
+    pass: usize,
+}
+
+impl<W: Weights, F: Finish, U: Unit> Bf16Kernel for Task<'_, W, F, U> {
+    type Out = ();
+    #[inline(always)]
+    fn run<S: Bf16Dot>(self, s: S) {
+        let Self { gemm, unit, rows, pairs, room, pass } = self;
+        let [mut now, mut next] = room.weights;
+        let parts = Parts { pairs, pass, bands: rows.len().div_ceil(ROWS), gemm };
+        let (bands, count) = (parts.bands, parts.count());
+        unit.configure(&config(rows.len().min(ROWS)));
+        let mut blocks = Blocks { gemm, unit, rows, results: room.results, sums: room.sums, finished: None };
+        // What is read straight through from memory asks for itself.
+        let made = pass <= K_BLOCK;
+        if made {
+            Making::new(&parts, 0, now).all(s, gemm);
+        }
+        for index in 0..count {
+            let part = parts.at(index);
+            let mut making = (made && index + 1 < count).then(|| Making::new(&parts, index + 1, next));
+            for band in 0..bands {
+                if let Some(making) = &mut making {
+                    making.due = making.tiles * (band + 1) / bands;
                 }
+                let block = Block { band, sums: index % parts.pairs.len() * bands + band, alone: !made };
+                blocks.run(s, &part, now, block, making.as_mut());
+            }
+            std::mem::swap(&mut now, &mut next);
+        }
+        blocks.end(s);
+    }
+}
+
+/// A pair of panels in a pass.
+struct Part {
+    panels: [usize; 2],
+    cols: Range<usize>,
+}
+
+/// All parts of a task: pass by pass, pair by pair.
+struct Parts<'a, W, F> {
+    gemm: &'a Gemm<'a, W, F>,
+    pairs: Range<usize>,
+    pass: usize,
+    bands: usize,
+}
+
+impl<W, F: Finish> Parts<'_, W, F> {
+    fn count(&self) -> usize {
+        self.pairs.len() * self.gemm.k.div_ceil(self.pass)
+    }
+
+    #[inline(always)]
+    fn at(&self, index: usize) -> Part {
+        let first = index / self.pairs.len() * self.pass;
+        let panels = self.gemm.finish.pair(self.pairs.start + index % self.pairs.len());
+        Part { panels, cols: first..(first + self.pass).min(self.gemm.k) }
+    }
+}
+
+/// Work on a part's weights, of which some tiles are due by the end of each block.
+struct Making<'a> {
+    part: Part,
+    room: &'a mut Made,
+    /// Panels between this pair and the one after it.
+    stride: usize,
+    done: usize,
+    due: usize,
+    tiles: usize,
+    /// Tiles between two steps of a block at most.
+    at_once: usize,
+}
+
+impl<'a> Making<'a> {
+    #[inline(always)]
+    fn new<W, F: Finish>(parts: &Parts<'_, W, F>, index: usize, room: &'a mut Made) -> Self {
+        let (part, finish) = (parts.at(index), &parts.gemm.finish);
+        let tiles = 2 * part.cols.len() / TILE_COLS;
+        // Steps of a block in the last pass, which may be shorter.
+        let steps = parts.at(parts.count() - 1).cols.len() / TILE_COLS;
+        let at_once = tiles.div_ceil(parts.bands).div_ceil(steps);
+        Self { part, room, stride: finish.pair(1)[0] - finish.pair(0)[0], done: 0, due: 0, tiles, at_once }
+    }
+
+    #[inline(always)]
+    fn all<S: Bf16Dot, W: Weights, F>(mut self, s: S, gemm: &Gemm<'_, W, F>) {
+        self.due = self.tiles;
+        while self.done < self.due {
+            self.some(s, gemm);
+        }
+    }
+
+    /// Makes some of the tiles that are due.
+    #[inline(always)]
+    fn some<S: Bf16Dot, W: Weights, F>(&mut self, s: S, gemm: &Gemm<'_, W, F>) {
+        for _ in 0..self.at_once {
+            if self.done < self.due {
+                let half = self.tiles / 2;
+                let (which, tile) = if self.done < half { (0, self.done) } else { (1, self.done - half) };
+                let room = &mut self.room[which].as_chunks_mut().0[tile];
+                let tile = self.part.cols.start / TILE_COLS + tile;
+                gemm.weights.make(s, self.part.panels[which], tile, self.stride, room);
+                self.done += 1;
+            }
+        }
+    }
+}
+
+/// A band in a part.
+struct Block {
+    band: usize,
+    /// Where its sums wait between passes.
+    sums: usize,
+    /// Nobody makes or asks for weights ahead.
+    alone: bool,
+}
+
+/// A block whose results wait to be given away.
+#[derive(Clone, Copy)]
+struct Finished {
+    row: usize,
+    rows: usize,
+    panels: [usize; 2],
+    /// Where they wait.
+    at: usize,
+}
+
+/// What computes blocks.
+struct Blocks<'a, W, F, U> {
+    gemm: &'a Gemm<'a, W, F>,
+    unit: &'a mut U,
+    rows: Range<usize>,
+    results: &'a mut [Sums],
+    sums: &'a mut [Sums],
+    finished: Option<Finished>,
+}
+
+impl<W: Weights, F: Finish, U: Unit> Blocks<'_, W, F, U> {
+    /// Sums go on where they were left.
+    #[inline(always)]
+    fn run<S: Bf16Dot>(
+        &mut self,
+        s: S,
+        part: &Part,
+        made: &Made,
+        block: Block,
+        mut making: Option<&mut Making<'_>>,
+    ) {
+        let (gemm, cols) = (self.gemm, &part.cols);
+        let row = self.rows.start + block.band * ROWS;
+        let rows = (self.rows.end - row).min(ROWS);
+        let x = &gemm.x[row * gemm.k + cols.start * ROWS..][..cols.len() * ROWS];
+        let weights = |which: usize| {
+            let here = gemm.weights.in_place(part.panels[which], cols.clone());
+            here.unwrap_or_else(|| &made[which][..cols.len() * LANES])
+        };
+        let weights = [weights(0), weights(1)];
+        assert!(weights.iter().all(|weights| weights.len() == x.len()));
+        let (steps, last) = (cols.len() / TILE_COLS, cols.end == gemm.k);
+        let rows_at_once = ROWS.div_ceil(steps);
+        // SAFETY: configured by `config`; each load reads a tile inside the slices above, each store writes a tile.
+        unsafe {
+            if cols.start == 0 {
+                self.unit.zero::<0>();
+                self.unit.zero::<1>();
+            } else {
+                self.unit.load::<0>((&raw const self.sums[block.sums][0]).cast(), ROW);
+                self.unit.load::<1>((&raw const self.sums[block.sums][1]).cast(), ROW);
+            }
+            for step in 0..steps {
+                let at = step * TILE;
+                if block.alone && block.band == 0 {
+                    weights.iter().for_each(|weights| ask_for(&weights[at..][..TILE]));
+                }
+                self.unit.load::<2>(x.as_ptr().add(at).cast(), ROW);
+                self.unit.load::<3>(weights[0].as_ptr().add(at).cast(), ROW);
+                self.unit.dot_bf16::<0, 2, 3>();
+                self.unit.load::<3>(weights[1].as_ptr().add(at).cast(), ROW);
+                self.unit.dot_bf16::<1, 2, 3>();
+                if let Some(making) = making.as_deref_mut() {
+                    making.some(s, gemm);
+                }
+                let turn = step * rows_at_once..(step + 1) * rows_at_once;
+                if last {
+                    gemm.finish.ask_for(row + turn.start..row + turn.end.min(rows), part.panels);
+                }
+                if let Some(before) = self.finished {
+                    self.give(s, before, turn.start..turn.end.min(before.rows));
+                }
+            }
+            let at = self.finished.take().map_or(0, |before| 1 - before.at);
+            let to = if last { &mut self.results[at] } else { &mut self.sums[block.sums] };
+            self.unit.store::<0>((&raw mut to[0]).cast(), ROW);
+            self.unit.store::<1>((&raw mut to[1]).cast(), ROW);
+            if last {
+                self.finished = Some(Finished { row, rows, panels: part.panels, at });
             }
         }
     }
 
-    /// One band of rows or two, one panel or two. Sums go on where they were left.
-    ///
-    /// # Safety
-    /// Tiles are configured by [`config`] for the block's counts.
+    /// Gives rows of results away.
     #[inline(always)]
-    unsafe fn block<U: Unit, const BANDS: bool, const PANELS: bool>(
-        &self,
-        unit: &mut U,
-        block: &Block<'_>,
-        sums: &mut [Tile<f32>],
-    ) {
-        let Block { cols, weights: [left, right], .. } = block;
-        let band = |index: usize| {
-            let start = (block.row / ROWS + index) * ROWS * self.k + cols.start * ROWS;
-            &self.x[start..][..cols.len() * ROWS]
-        };
-        let a = [band(0), band(usize::from(BANDS))];
-        assert!(sums.len() == 4 && left.len() == a[0].len() && right.len() == a[0].len());
-        // SAFETY: each load reads a tile inside the slices above, each store writes a tile of `sums`.
-        unsafe {
-            if cols.start == 0 {
-                unit.zero::<0>();
-                unit.zero::<1>();
-                if BANDS {
-                    unit.zero::<2>();
-                    unit.zero::<3>();
-                }
-            } else {
-                unit.load::<0>((&raw const sums[0]).cast(), ROW);
-                unit.load::<1>((&raw const sums[1]).cast(), ROW);
-                if BANDS {
-                    unit.load::<2>((&raw const sums[2]).cast(), ROW);
-                    unit.load::<3>((&raw const sums[3]).cast(), ROW);
-                }
-            }
-            for at in (0..a[0].len()).step_by(TILE) {
-                if block.ahead {
-                    ask_for(&left[at..][..TILE]);
-                    if PANELS {
-                        ask_for(&right[at..][..TILE]);
-                    }
-                }
-                unit.load::<6>(left.as_ptr().add(at).cast(), ROW);
-                unit.load::<4>(a[0].as_ptr().add(at).cast(), ROW);
-                unit.dot_bf16::<0, 4, 6>();
-                if PANELS {
-                    unit.load::<7>(right.as_ptr().add(at).cast(), ROW);
-                    unit.dot_bf16::<1, 4, 7>();
-                }
-                if BANDS {
-                    unit.load::<5>(a[1].as_ptr().add(at).cast(), ROW);
-                    unit.dot_bf16::<2, 5, 6>();
-                }
-                if BANDS && PANELS {
-                    unit.dot_bf16::<3, 5, 7>();
-                }
-            }
-            unit.store::<0>((&raw mut sums[0]).cast(), ROW);
-            unit.store::<1>((&raw mut sums[1]).cast(), ROW);
-            if BANDS {
-                unit.store::<2>((&raw mut sums[2]).cast(), ROW);
-                unit.store::<3>((&raw mut sums[3]).cast(), ROW);
-            }
+    fn give<S: Bf16Dot>(&self, s: S, block: Finished, rows: Range<usize>) {
+        if rows.start < rows.end {
+            let values = self.results[block.at].each_ref().map(|tile| &tile.0[rows.clone()]);
+            self.gemm.finish.rows(s, block.row + rows.start, block.panels, values);
         }
-        if cols.end < self.k {
-            return;
-        }
-        for (index, tile) in sums.iter().enumerate() {
-            let (band, right) = (index / 2, index % 2);
-            if right == 0 || PANELS {
-                let values = &tile.0[..block.counts[band]];
-                let (row, panel) = (block.row + band * ROWS, block.panel + right);
-                self.isa.run(Store { values, out: &self.out, row, panel });
-            }
+    }
+
+    /// Gives away what the last block left.
+    #[inline(always)]
+    fn end<S: Bf16Dot>(self, s: S) {
+        if let Some(last) = self.finished {
+            self.give(s, last, 0..last.rows);
         }
     }
 }
@@ -229,28 +333,7 @@ fn ask_for(tile: &[u16]) {
     }
 }
 
-/// Accumulators 0–3 (first band, second band × two panels), inputs 4 and 5, weights 6 and 7.
-fn config([first, second]: [usize; 2]) -> Config {
-    // Registers of an absent band must still have a shape.
-    let second = second.max(1);
-    let (a, b) = ((first, ROW), (second, ROW));
-    Config::new(&[a, a, b, b, a, b, (ROWS, ROW), (ROWS, ROW)])
-}
-
-/// Moves a tile of results to its place.
-struct Store<'a> {
-    values: &'a [[f32; LANES]],
-    out: &'a Output<'a>,
-    row: usize,
-    panel: usize,
-}
-
-impl Kernel for Store<'_> {
-    type Out = ();
-    #[inline(always)]
-    fn run<S: Simd>(self, s: S) {
-        for (index, values) in self.values.iter().enumerate() {
-            self.out.store(s, self.row + index, self.panel, s.load(values));
-        }
-    }
+/// Accumulators 0 and 1, inputs 2 (all of so many rows), weights 3.
+fn config(rows: usize) -> Config {
+    Config::new(&[(rows, ROW), (rows, ROW), (rows, ROW), (ROWS, ROW)])
 }

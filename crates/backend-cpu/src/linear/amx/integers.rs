@@ -10,7 +10,7 @@ use millrace_backend::GROUP;
 
 use crate::activations::{BAND_COLS, BandGroup};
 use crate::level::Isa;
-use crate::linear::int::IntJob;
+use crate::linear::int::{IntJob, IntWeights};
 use crate::simd::{Bf16Dot, Bf16Kernel};
 use crate::tile::{Config, ROW, ROWS, Tile, Unit};
 
@@ -75,7 +75,12 @@ impl<U: Unit, const FOUR: bool, const AFFINE: bool> Bf16Kernel for Run<'_, U, FO
             for band in bands.clone() {
                 if panel + 1 < self.panels.end {
                     let job = &self.tiles.job;
-                    job.ask_for_groups(panel + 1, 0..job.groups, band - bands.start, bands.len());
+                    job.weights.ask_for_groups(
+                        panel + 1,
+                        0..job.weights.groups,
+                        band - bands.start,
+                        bands.len(),
+                    );
                 }
                 self.band(s, band, panel);
             }
@@ -87,10 +92,10 @@ impl<U: Unit, const FOUR: bool, const AFFINE: bool> Run<'_, U, FOUR, AFFINE> {
     /// Nibbles to bytes.
     #[inline(always)]
     fn unpack<S: Bf16Dot>(&mut self, s: S, panel: usize) {
-        let vectors = IntJob::<FOUR, AFFINE>::VECTORS;
+        let vectors = IntWeights::<FOUR, AFFINE>::VECTORS;
         let out = self.room.as_chunks_mut::<ROW>().0;
         for (q, out) in
-            self.tiles.job.panel(panel).chunks_exact(vectors).zip(out.chunks_exact_mut(2 * vectors))
+            self.tiles.job.weights.panel(panel).chunks_exact(vectors).zip(out.chunks_exact_mut(2 * vectors))
         {
             let (first, second) = out.split_at_mut(vectors);
             for (q, (first, second)) in q.iter().zip(first.iter_mut().zip(second)) {
@@ -106,9 +111,9 @@ impl<U: Unit, const FOUR: bool, const AFFINE: bool> Run<'_, U, FOUR, AFFINE> {
     #[inline(always)]
     fn band<S: Bf16Dot>(&mut self, s: S, band: usize, panel: usize) {
         let job = &self.tiles.job;
-        let steps = job.groups / GROUPS;
+        let steps = job.weights.groups / GROUPS;
         let x = &self.tiles.x[band * steps..][..steps];
-        let weights = if FOUR { &*self.room } else { job.panel(panel).as_flattened() };
+        let weights = if FOUR { &*self.room } else { job.weights.panel(panel).as_flattened() };
         let weights = &weights.as_chunks::<TILE>().0[..steps];
         let count = (self.rows.end - band * ROWS).min(ROWS);
         if self.configured != count {
@@ -129,7 +134,7 @@ impl<U: Unit, const FOUR: bool, const AFFINE: bool> Run<'_, U, FOUR, AFFINE> {
                 }
             }
             if let Some(last) = step.checked_sub(1) {
-                let constants = job.constants(s, panel, last * GROUPS / job.per_scale());
+                let constants = job.weights.constants(s, panel, last * GROUPS / job.weights.per_scale);
                 let (x, sums) = (&x[last], &self.sums[last % 2].0);
                 for row in 0..ROWS {
                     let mut dot = s.load_i32(&sums[row]);

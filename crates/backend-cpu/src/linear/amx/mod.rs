@@ -5,11 +5,14 @@
 
 #![allow(unsafe_code)]
 
-mod dequantize;
+mod finish;
 mod gemm;
 mod integers;
+mod mlp;
 mod tasks;
 #[cfg(test)]
 mod tests;
+mod weights;
 
-pub(crate) use gemm::Bf16Weights;
+pub(crate) use mlp::TiledMlp;
+pub(crate) use weights::Bf16Weights;

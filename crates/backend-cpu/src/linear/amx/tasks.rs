@@ -1,20 +1,51 @@
-//! A linear layer cut into tasks for tile units, each with memory of its own.
-
-use std::ops::Range;
+//! Linear layers cut into tasks for tile units, each with memory of its own.
 
 use millrace_backend::{BackendError, GROUP};
 
-use super::gemm::{Gemm, MAX_PANELS, MAX_ROWS, Room, Weights};
+use super::finish::{Finish, Store};
+use super::gemm::{Gemm, MAX_PAIRS, MAX_ROWS, Room};
 use super::integers::IntTiles;
+use super::weights::Weights;
 use crate::activations::Activations;
 use crate::linear::Linear;
 use crate::linear::int::IntJob;
 use crate::pack::IntPanels;
+use crate::pool::Pool;
+use crate::region::Region;
 use crate::shared::SharedMut;
 use crate::tile::{Hardware, ROWS};
 
+/// What memory is for.
+const ROOM: &str = "scratch memory for tiles";
 /// Tasks per thread, for balance.
 const TASKS_PER_THREAD: usize = 4;
+
+impl<W: Weights, F: Finish> Gemm<'_, W, F> {
+    /// All rows and pairs of panels, over threads.
+    pub(crate) fn run_all(
+        &self,
+        pool: &Pool,
+        rows: usize,
+        pairs: usize,
+        rooms: &mut Region<f32>,
+    ) -> Result<(), BackendError> {
+        rooms.reserve(Room::SIZE * pool.threads(), ROOM)?;
+        let memory = SharedMut::new(rooms);
+        let blocks = rows.div_ceil(MAX_ROWS);
+        let block = rows.div_ceil(blocks).next_multiple_of(ROWS);
+        let blocks = rows.div_ceil(block);
+        let run = pairs.div_ceil(pool.threads() * TASKS_PER_THREAD).min(MAX_PAIRS);
+        let runs = pairs.div_ceil(run);
+        pool.run(blocks * runs, &|index, thread| {
+            let (row, pair) = (index / runs * block, index % runs * run);
+            // SAFETY: each thread has a room of its own, used by one task at a time.
+            let room = Room::new(unsafe { memory.slice(thread * Room::SIZE, Room::SIZE) });
+            let (rows, pairs) = (row..(row + block).min(rows), pair..(pair + run).min(pairs));
+            self.run(&mut Hardware::new(self.isa), rows, pairs, room);
+        })?;
+        Ok(())
+    }
+}
 
 impl Linear<'_> {
     /// In bf16.
@@ -24,31 +55,21 @@ impl Linear<'_> {
         scratch: &mut Activations,
     ) -> Result<(), BackendError> {
         let mut rooms = std::mem::take(&mut scratch.rooms);
-        rooms.reserve(Room::SIZE * self.pool.threads(), "scratch memory for tiles")?;
         let x = scratch.bf16_tiles(self.isa, self.pool, self.input, self.weight.k)?;
-        let job = Gemm { isa: self.isa, weights, k: self.weight.k, x, out: self.out };
-        let (memory, isa) = (SharedMut::new(&mut rooms), self.isa);
-        let task = |rows: Range<usize>, panels: Range<usize>, thread: usize| {
-            // SAFETY: each thread has a room of its own, used by one task at a time.
-            let mut room = Room::new(unsafe { memory.slice(thread * Room::SIZE, Room::SIZE) });
-            job.run(&mut Hardware::new(isa), rows, panels, &mut room);
-        };
-        let done = if job.one_pass(self.input.rows) {
-            self.tasks(4, task)
+        let finish = Store { out: self.out };
+        let pairs = finish.pairs();
+        let gemm = Gemm { isa: self.isa, weights, k: self.weight.k, x, finish };
+        let done = if gemm.one_pass(self.input.rows) {
+            rooms.reserve(Room::SIZE * self.pool.threads(), ROOM)?;
+            let memory = SharedMut::new(&mut rooms);
+            self.tasks(4, |rows, panels, thread| {
+                // SAFETY: each thread has a room of its own, used by one task at a time.
+                let room = Room::new(unsafe { memory.slice(thread * Room::SIZE, Room::SIZE) });
+                let pairs = panels.start / 2..panels.end.div_ceil(2);
+                gemm.run(&mut Hardware::new(gemm.isa), rows, pairs, room);
+            })
         } else {
-            let (rows, panels) = (self.input.rows, self.weight.panels());
-            let blocks = rows.div_ceil(MAX_ROWS);
-            let block = rows.div_ceil(blocks).next_multiple_of(2 * ROWS).min(MAX_ROWS);
-            let blocks = rows.div_ceil(block);
-            let run =
-                panels.div_ceil(self.pool.threads() * TASKS_PER_THREAD).next_multiple_of(2).min(MAX_PANELS);
-            let runs = panels.div_ceil(run);
-            self.pool
-                .run(blocks * runs, &|index, thread| {
-                    let (row, panel) = (index / runs * block, index % runs * run);
-                    task(row..(row + block).min(rows), panel..(panel + run).min(panels), thread);
-                })
-                .map_err(Into::into)
+            gemm.run_all(self.pool, self.input.rows, pairs, &mut rooms)
         };
         scratch.rooms = rooms;
         done
@@ -63,7 +84,7 @@ impl Linear<'_> {
         let (isa, groups) = (self.isa, self.weight.k / GROUP);
         let mut rooms = std::mem::take(&mut scratch.rooms);
         let size = IntTiles::<FOUR, AFFINE>::room(self.weight.k) / size_of::<f32>();
-        rooms.reserve(size * self.pool.threads(), "scratch memory for tiles")?;
+        rooms.reserve(size * self.pool.threads(), ROOM)?;
         let x = scratch.quantized_bands(isa, self.pool, self.input, groups, int.zero_point())?;
         let tiles = IntTiles { job: IntJob::<FOUR, AFFINE>::new(int, groups, &[], self.out), x };
         let memory = SharedMut::new(&mut rooms);

@@ -1,14 +1,17 @@
 //! The tile kernels on a software model of the tile unit, so that everything but the instructions themselves is
 //! tested on machines without them (with them, `tests/` runs the same kernels at level Amx).
 
-use millrace_backend::{BackendError, Encoding, GROUP, MatrixSource, WeightFormat};
+use millrace_backend::{Activation, BackendError, Encoding, GROUP, MatrixSource, WeightFormat};
 
-use super::gemm::{Bf16Weights, Gemm, Room, Weights};
+use super::finish::{Gate, Store};
+use super::gemm::{Gemm, Room};
 use super::integers::IntTiles;
-use crate::activations::{Activations, Input};
+use super::weights::{Bf16Weights, Weights};
+use crate::activations::{Activations, Input, TILE_COLS};
+use crate::elementwise::Gated;
 use crate::level::{Isa, Level};
 use crate::linear::Output;
-use crate::linear::int::IntJob;
+use crate::linear::int::{IntJob, IntWeights};
 use crate::pack::{self, Packed, Panels};
 use crate::pool::Pool;
 use crate::region::Region;
@@ -60,6 +63,8 @@ impl MatrixSource for Source {
     }
 }
 
+/// Elements of a tile.
+const TILE: usize = ROWS * TILE_COLS;
 const OUT: usize = 70;
 const PANELS: usize = 5;
 /// More than one pass of the tile kernels.
@@ -75,6 +80,10 @@ fn inputs(rows: usize) -> Vec<f32> {
 
 /// Products of all rows in one piece agree with plain sums, and with those of each row alone.
 fn check_gemm<W: Weights>(weight: &Packed, weights: impl Fn() -> W, exact: impl Fn(usize, &mut [f32])) {
+    // Needs an instruction that rounds to bf16.
+    if !best_isa().has_bf16_dot() {
+        return;
+    }
     let (isa, pool, values) = (best_isa(), Pool::new(1), inputs(ROWS_OF_GEMM));
     let run = |first: usize, rows: usize| {
         let mut results = vec![0.0; rows * OUT];
@@ -82,12 +91,14 @@ fn check_gemm<W: Weights>(weight: &Packed, weights: impl Fn() -> W, exact: impl 
         let input = Input { values: &values[first * COLS..], rows, cols: COLS };
         let x = scratch.bf16_tiles(isa, &pool, input, weight.k).unwrap();
         let out = Output { values: SharedMut::new(&mut results), cols: OUT, bias: None };
-        let job = Gemm { isa, weights: weights(), k: weight.k, x, out };
+        let finish = Store { out };
+        let pairs = finish.pairs();
+        let job = Gemm { isa, weights: weights(), k: weight.k, x, finish };
         let mut memory = Region::zeroed(Room::SIZE, "a test").unwrap();
         // Two tasks: a block of rows may start in the middle, and an odd number of panels is left over.
         let middle = (rows / 2).next_multiple_of(ROWS).min(rows);
         for rows in [0..middle, middle..rows] {
-            job.run(&mut Model::new(), rows, 0..PANELS, &mut Room::new(&mut memory));
+            job.run(&mut Model::new(), rows, 0..pairs, Room::new(&mut memory));
         }
         results
     };
@@ -117,13 +128,8 @@ fn bf16_products_are_right_and_independent_of_the_batch() {
 }
 
 fn check_dequantized<const FOUR: bool, const AFFINE: bool>(weight: &Packed) {
-    // Needs an instruction that rounds to bf16.
-    if !best_isa().has_bf16_dot() {
-        return;
-    }
     let Panels::Int(int) = &weight.data else { panic!("integers") };
-    let out = || Output { values: SharedMut::new(&mut []), cols: OUT, bias: None };
-    let weights = || IntJob::<FOUR, AFFINE>::new(int, weight.k / GROUP, &[], out());
+    let weights = || IntWeights::<FOUR, AFFINE>::new(int, weight.k / GROUP);
     check_gemm(weight, weights, |n, w| {
         weight.read_row(n, w);
         w.iter_mut().for_each(|w| *w = half::bf16::from_f32(*w).to_f32());
@@ -198,5 +204,50 @@ fn integers_are_the_same_on_tiles_and_in_vectors() {
         };
         check_integers::<false, true>(&load(8));
         check_integers::<true, true>(&load(4));
+    }
+}
+
+/// Gated features in tiles are those of plain results, rounded.
+#[test]
+fn gates_go_to_tiles() {
+    if !best_isa().has_bf16_dot() {
+        return;
+    }
+    const INNER: usize = 64;
+    let (isa, pool, rows) = (best_isa(), Pool::new(1), 37);
+    let mut source =
+        Source { rows: 2 * INNER, cols: COLS, encoding: Encoding::Affine { bits: 4, group: 64 } };
+    let weight = pack::load(isa, &pool, &mut source, WeightFormat::Native).unwrap();
+    let Panels::Int(int) = &weight.data else { panic!("integers") };
+    let bias: Vec<f32> = (0..2 * INNER).map(value).collect();
+    let (values, mut scratch) = (inputs(rows), Activations::default());
+    let input = Input { values: &values, rows, cols: COLS };
+    let x = scratch.bf16_tiles(isa, &pool, input, weight.k).unwrap();
+    let mut memory = Region::zeroed(Room::SIZE, "a test").unwrap();
+    let weights = || IntWeights::<true, true>::new(int, weight.k / GROUP);
+    let mut plain = vec![0.0; rows * 2 * INNER];
+    let out = Output { values: SharedMut::new(&mut plain), cols: 2 * INNER, bias: Some(&bias) };
+    let store = Gemm { isa, weights: weights(), k: weight.k, x, finish: Store { out } };
+    store.run(&mut Model::new(), 0..rows, 0..store.finish.pairs(), Room::new(&mut memory));
+    for act in [Activation::Silu, Activation::GeluTanh] {
+        let mut tiles = vec![0; rows.next_multiple_of(ROWS) * INNER];
+        let finish = Gate { act, cols: INNER, bias: Some(&bias), tiles: SharedMut::new(&mut tiles) };
+        let gate = Gemm { isa, weights: weights(), k: weight.k, x, finish };
+        gate.run(&mut Model::new(), 0..rows, 0..gate.finish.pairs(), Room::new(&mut memory));
+        let mut expected = vec![0.0; rows * INNER];
+        for (row, out) in expected.chunks_exact_mut(INNER).enumerate() {
+            let (gate, up) = plain[row * 2 * INNER..][..2 * INNER].split_at(INNER);
+            isa.run(Gated { gate, up, act, out });
+        }
+        let input = Input { values: &expected, rows, cols: INNER };
+        let mut other = Activations::default();
+        let expected = other.bf16_tiles(isa, &pool, input, INNER).unwrap();
+        for (at, (got, expected)) in tiles.iter().zip(expected).enumerate() {
+            let row = at / (ROWS * INNER) * ROWS + at % TILE / TILE_COLS;
+            // Tiles take denormal numbers for zeros, and so does the instruction that rounds for them.
+            let flushed = |bits: u16| if bits & 0x7f80 == 0 { 0 } else { bits };
+            let (got, expected) = (flushed(*got), flushed(*expected));
+            assert!(row >= rows || got == expected, "{act:?}, row {row}, element {at}: {got} {expected}");
+        }
     }
 }

@@ -1,0 +1,85 @@
+//! Where weights as bf16 tiles come from: memory, or grouped integers, each of which is scale · q + bias, rounded once
+//! to float32 and once to bf16.
+
+use std::ops::Range;
+
+use crate::activations::{TILE_COLS, TILE_ROWS};
+use crate::linear::int::IntWeights;
+use crate::simd::{Bf16Dot, LANES, prefetch};
+
+/// Elements of a pair vector: two input features of sixteen outputs.
+const PAIR: usize = 2 * LANES;
+/// Elements of a tile: `[16][16][2]`, thirty-two input features of sixteen outputs.
+const TILE: usize = TILE_ROWS * TILE_COLS;
+/// Pair vectors in half a tile.
+const HALF: usize = TILE / PAIR / 2;
+
+/// Panels of bf16 weights, cut into tiles of 32 input features.
+pub(crate) trait Weights: Sync {
+    /// Whether they lie in memory as tiles.
+    const IN_PLACE: bool;
+    /// Columns `cols` (multiples of 32) of a panel, if they lie in memory as tiles.
+    fn in_place(&self, panel: usize, cols: Range<usize>) -> Option<&[u16]>;
+    /// Makes a tile in `room`, or brings it close if it lies in memory, and asks for the same of the panel that lies
+    /// `stride` panels further on.
+    fn make<S: Bf16Dot>(&self, s: S, panel: usize, tile: usize, stride: usize, room: &mut [u16; TILE]);
+}
+
+/// bf16 panels.
+pub(crate) struct Bf16Weights<'a> {
+    /// `[panels][k / 32]` tiles.
+    pub(crate) panels: &'a [u16],
+    pub(crate) k: usize,
+}
+
+impl Weights for Bf16Weights<'_> {
+    const IN_PLACE: bool = true;
+
+    #[inline(always)]
+    fn in_place(&self, panel: usize, cols: Range<usize>) -> Option<&[u16]> {
+        Some(&self.panels[(panel * self.k + cols.start) * LANES..][..cols.len() * LANES])
+    }
+
+    #[inline(always)]
+    fn make<S: Bf16Dot>(&self, _: S, panel: usize, tile: usize, _: usize, _: &mut [u16; TILE]) {
+        let tile = &self.panels[panel * self.k * LANES + tile * TILE..][..TILE];
+        tile.as_chunks::<PAIR>().0.iter().for_each(|line| prefetch(line, 0));
+    }
+}
+
+impl<const FOUR: bool, const AFFINE: bool> Weights for IntWeights<'_, FOUR, AFFINE> {
+    const IN_PLACE: bool = false;
+
+    #[inline(always)]
+    fn in_place(&self, _: usize, _: Range<usize>) -> Option<&[u16]> {
+        None
+    }
+
+    #[inline(always)]
+    fn make<S: Bf16Dot>(&self, s: S, panel: usize, tile: usize, stride: usize, room: &mut [u16; TILE]) {
+        let index = tile / self.per_scale;
+        let (scale, bias) = self.constants(s, panel, index);
+        self.ask_for_constants(panel + stride, index, 1);
+        let bias = if AFFINE { bias } else { s.mul(scale, s.splat(-(if FOUR { 8.0 } else { 128.0 }))) };
+        let q = &self.panel(panel)[tile * Self::VECTORS..][..Self::VECTORS];
+        let pairs = room.as_chunks_mut::<PAIR>().0;
+        for (step, bytes) in q.iter().enumerate() {
+            prefetch(bytes, stride * self.panel_bytes());
+            if FOUR {
+                let (low, high) = s.nibbles(bytes);
+                write(s, low, scale, bias, &mut pairs[2 * step..]);
+                write(s, high, scale, bias, &mut pairs[HALF + 2 * step..]);
+            } else {
+                write(s, s.bytes(bytes), scale, bias, &mut pairs[2 * step..]);
+            }
+        }
+    }
+}
+
+/// Four input features: two pair vectors.
+#[inline(always)]
+fn write<S: Bf16Dot>(s: S, bytes: S::B, scale: S::V, bias: S::V, out: &mut [[u16; PAIR]]) {
+    let (first, second) = s.dequantize(bytes, scale, bias);
+    s.store_bytes(first, bytemuck::cast_mut(&mut out[0]));
+    s.store_bytes(second, bytemuck::cast_mut(&mut out[1]));
+}
