@@ -165,7 +165,7 @@ impl CpuBackend {
     }
 }
 
-/// Copies a batch into memory that is already there.
+/// Copies a batch into memory that is already there; its masks come later.
 fn copy_batch(from: &Batch, to: &mut Batch) {
     to.clear();
     to.prompt_rows = from.prompt_rows;
@@ -179,13 +179,16 @@ fn copy_batch(from: &Batch, to: &mut Batch) {
     to.seen.extend_from_slice(&from.seen);
     to.bias.extend_from_slice(&from.bias);
     to.banned.extend_from_slice(&from.banned);
-    to.masks.extend_from_slice(&from.masks);
 }
 
 impl Backend for CpuBackend {
     fn describe(&self) -> String {
         let threads = self.pool.threads();
         format!("cpu ({}, {threads} thread{})", self.level().name(), if threads == 1 { "" } else { "s" })
+    }
+
+    fn is_host(&self) -> bool {
+        true
     }
 
     fn alloc(&mut self, rows: usize, cols: usize) -> Result<Tensor, BackendError> {
@@ -414,6 +417,11 @@ impl Backend for CpuBackend {
     fn collect(&mut self, x: Tensor) {
         let rows = &self.tensors[x.id as usize][..x.rows * x.cols];
         self.result.collected.extend_from_slice(rows);
+    }
+
+    fn masks(&mut self, masks: &[u32]) {
+        self.batch.masks.clear();
+        self.batch.masks.extend_from_slice(masks);
     }
 
     fn sample(&mut self, logits: Tensor, first: usize) {

@@ -19,7 +19,7 @@ use crate::{
     handle::EnginePort,
     inbox::{Inbox, Mode},
     ledger::Ledger,
-    masks::{Constrained, Done, Job, MaskPool},
+    masks::{Constrained, Job, MaskPool, News},
     runner::{Row, Runner},
     sampling::{SamplingState, mix},
 };
@@ -38,7 +38,7 @@ pub(crate) struct EngineCore {
     pub(crate) masks: MaskPool,
     /// Reused from step to step.
     pub(crate) jobs: Vec<Job>,
-    pub(crate) done: Vec<Done>,
+    pub(crate) news: Vec<News>,
     taken: Vec<TokenId>,
 }
 
@@ -62,7 +62,7 @@ impl EngineCore {
             seed,
             masks: MaskPool::new(),
             jobs: Vec::new(),
-            done: Vec::new(),
+            news: Vec::new(),
             taken: Vec::new(),
         }
     }
@@ -168,12 +168,13 @@ impl EngineCore {
             self.fail_all("the scheduler could not place any request");
             return;
         }
-        self.first_masks();
-        if self.sched.batch().next().is_none() {
-            // All of its sequences had a constraint that failed.
-            return;
+        self.start_first_masks();
+        if self.runner.is_host() {
+            self.finish_masks();
         }
-        match self.runner.step(&self.sched, &self.ledger) {
+        self.runner.launch(&self.sched, &self.ledger);
+        self.finish_masks();
+        match self.runner.finish(&self.ledger) {
             Ok(()) => self.commit(),
             Err(error) => self.fail_step(&error),
         }
@@ -204,9 +205,7 @@ impl EngineCore {
                 Row::Sampled(token, logprobs) => {
                     self.taken.clear();
                     self.taken.push(token);
-                    if let Some(constrained) = &mut entry.constrained {
-                        constrained.take_forced(&mut self.taken);
-                    }
+                    self.taken.append(&mut entry.forced);
                     let (kept, finish) = self.ledger.append_all(id, &self.taken, max_model_len);
                     let kept = &self.taken[..kept];
                     self.sched.commit(id, kept);

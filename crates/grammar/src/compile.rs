@@ -23,6 +23,7 @@ use crate::{
     matching::{Matching, first_line},
     source::unusable,
     vocabulary::Names,
+    warm::warmed,
 };
 
 /// Compiling takes milliseconds. What takes this long is an attack or a mistake.
@@ -99,9 +100,9 @@ impl Compiler {
         let grammar = TopLevelGrammar::from_lark(lark::grammar(source, names)?);
         let parser = factory.create_parser(grammar).map_err(|error| fail(&error))?;
         let mut matcher = Matcher::new(Ok(parser));
-        // Fills caches that every answer starts with, and shows whether there is any answer at all.
+        // Shows whether there is any answer at all.
         matcher.compute_mask().map_err(|error| fail(&error))?;
-        Ok(Grammar { matching: Matching { matcher, ends: ends.clone() } })
+        Ok(Grammar { matching: Matching { matcher: warmed(matcher, ends), ends: ends.clone() } })
     }
 }
 
@@ -109,13 +110,19 @@ impl Tools {
     fn new(vocabulary: Vocabulary) -> Result<Self, GrammarError> {
         let (environment, names, ends) = vocabulary.into_parts()?;
         let capabilities = InferenceCapabilities { ff_tokens: true, ..InferenceCapabilities::default() };
-        let slices = SlicedBiasComputer::general_slices();
-        let mut factory = ParserFactory::new(&environment, capabilities, &slices)
+        let mut factory = ParserFactory::new(&environment, capabilities, &slices())
             .map_err(|error| GrammarError::Vocabulary(first_line(&error.to_string())))?;
         factory.quiet();
         *factory.limits_mut() = ParserLimits { verbose_errors: false, ..ParserLimits::default() };
         Ok(Self { factory, names, ends })
     }
+}
+
+/// Sets of tokens, as regular expressions, that are allowed as a whole wherever all of their texts are: then nobody has to
+/// look at each of them. Those of llguidance, and more of the short texts, for strings near their greatest length.
+fn slices() -> Vec<String> {
+    let short = [3, 6, 20].map(|most| format!(r#"[^"\\\x00-\x1F\x7F]{{1,{most}}}"#));
+    SlicedBiasComputer::general_slices().into_iter().chain(short).collect()
 }
 
 /// One of the compilations at a time.
