@@ -71,17 +71,19 @@ pub(crate) struct AttentionModules {
     pub(crate) norm_offset: f32,
 }
 
+/// `down(act(up(x)))`, or with a gate `down(act(gate(x)) * up(x))`.
 #[derive(Debug)]
 pub(crate) struct Dense {
     act: Activation,
-    /// gate and up stacked: `[2 · inner, hidden]`.
-    gate_up: Matrix,
-    gate_up_bias: Option<Tensor>,
+    gated: bool,
+    /// `[wide, hidden]`: up, or gate and up stacked.
+    up: Matrix,
+    up_bias: Option<Tensor>,
     /// `[hidden, inner]`.
     down: Matrix,
     down_bias: Option<Tensor>,
-    /// `[max tokens, 2 · inner]`.
-    fused: Tensor,
+    /// `[max tokens, wide]`.
+    widened: Tensor,
     /// `[max tokens, inner]`.
     activated: Tensor,
 }
@@ -155,9 +157,10 @@ impl Attention {
 }
 
 impl Dense {
+    /// `up`: the modules of up, or of gate and up.
     pub(crate) fn load<B: Backend + ?Sized>(
         dense: &spec::Dense,
-        gate_up: &[Module],
+        up: &[Module],
         down: Module,
         hidden: usize,
         loader: &mut Loader<'_, B>,
@@ -165,20 +168,24 @@ impl Dense {
         let (inner, down) = (dense.inner, [down]);
         Ok(Self {
             act: dense.act,
-            gate_up: loader.matrix(gate_up, hidden)?,
-            gate_up_bias: loader.bias(dense.bias, gate_up)?,
+            gated: dense.gated,
+            up: loader.matrix(up, hidden)?,
+            up_bias: loader.bias(dense.bias, up)?,
             down: loader.matrix(&down, inner)?,
             down_bias: loader.bias(dense.bias, &down)?,
-            fused: loader.scratch("gate, up", 2 * inner)?,
+            widened: loader.scratch("widened", dense.wide())?,
             activated: loader.scratch("activated", inner)?,
         })
     }
 
     /// x `[T, hidden]` → out `[T, hidden]`.
     pub(crate) fn forward<B: Backend + ?Sized>(&self, backend: &mut B, x: Tensor, out: Tensor) {
-        let (gate_up, activated) = (self.fused.first(x.rows), self.activated.first(x.rows));
-        backend.linear(x, self.gate_up, self.gate_up_bias, gate_up);
-        backend.gated_activation(gate_up, self.act, activated);
+        let (widened, activated) = (self.widened.first(x.rows), self.activated.first(x.rows));
+        backend.linear(x, self.up, self.up_bias, widened);
+        match self.gated {
+            true => backend.gated_activation(widened, self.act, activated),
+            false => backend.activate(widened, self.act, activated),
+        }
         backend.linear(activated, self.down, self.down_bias, out);
     }
 }

@@ -71,7 +71,7 @@ impl LayerSpec {
             Mixer::Gqa(gqa) => (gqa.heads.fused_cols() + gqa.heads.q_cols()) * hidden,
         };
         let ffn = match &self.ffn {
-            FeedForward::Dense(dense) => 3 * dense.inner * hidden,
+            FeedForward::Dense(dense) => dense.matrix_params(hidden),
         };
         (mixer + ffn) as u64
     }
@@ -86,7 +86,7 @@ impl LayerSpec {
             }
         };
         let ffn = match &self.ffn {
-            FeedForward::Dense(dense) => when(dense.bias, 2 * dense.inner + hidden),
+            FeedForward::Dense(dense) => dense.bias_params(hidden),
         };
         (2 * hidden + mixer + ffn) as u64
     }

@@ -139,7 +139,7 @@ pub struct BlockSpec {
     /// Around the attention.
     pub attention_norms: Norms,
     /// What is computed for each token.
-    pub ffn: Ffn,
+    pub ffn: Dense,
     /// Around the feed-forward.
     pub ffn_norms: Norms,
 }
@@ -153,24 +153,6 @@ pub struct Norms {
     pub output: Option<NormSpec>,
     /// On the sum (post-norm).
     pub after: Option<NormSpec>,
-}
-
-/// Feed-forward blocks.
-#[derive(Debug, Clone, PartialEq)]
-pub enum Ffn {
-    /// `down(act(up(x)))`.
-    Plain(Dense),
-    /// `down(act(gate(x)) * up(x))`.
-    Gated(Dense),
-}
-
-impl Ffn {
-    /// Its measures.
-    pub fn dense(&self) -> &Dense {
-        match self {
-            Self::Plain(dense) | Self::Gated(dense) => dense,
-        }
-    }
 }
 
 /// A step from the pooled row to the result.
