@@ -64,6 +64,7 @@ pub fn start(
         block_size: kv.spec.block_size,
         num_blocks: kv.spec.num_blocks,
         enable_prefix_caching: config.prefix_caching,
+        window: spec.window(),
         policy: config.policy,
         long_prefill_token_threshold: 0,
     })?;

@@ -38,10 +38,19 @@ pub(crate) fn try_engine(config: &EngineConfig) -> Result<Engine, EngineError> {
 }
 
 pub(crate) fn engine_on(
+    backend: impl Backend + 'static,
+    config: &EngineConfig,
+) -> Result<Engine, EngineError> {
+    engine_of("qwen3_tied", backend, config)
+}
+
+/// One of the tiny models that the decoder is tested with.
+pub(crate) fn engine_of(
+    model: &str,
     mut backend: impl Backend + 'static,
     config: &EngineConfig,
 ) -> Result<Engine, EngineError> {
-    let dir = PathBuf::from(env!("CARGO_MANIFEST_DIR")).join("../model/tests/fixtures/qwen3_tied");
+    let dir = PathBuf::from(env!("CARGO_MANIFEST_DIR")).join("../model/tests/fixtures").join(model);
     let json = std::fs::read(dir.join("config.json")).unwrap();
     let spec = spec::from_config(&HfConfig::parse("config.json", &json).unwrap()).unwrap();
     let checkpoint = Checkpoint::open(&dir).unwrap();

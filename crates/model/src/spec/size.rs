@@ -45,6 +45,14 @@ impl ModelSpec {
         KvSpec { layers: heads.collect(), num_blocks, block_size, dtype }
     }
 
+    /// How far back any layer sees: a token at position p sees those above p − window. `None`: some layer sees all.
+    pub fn window(&self) -> Option<usize> {
+        let windows = self.layers.iter().map(|layer| match &layer.mixer {
+            Mixer::Gqa(gqa) => gqa.window,
+        });
+        windows.collect::<Option<Vec<usize>>>()?.into_iter().max()
+    }
+
     /// Weights of the embedding, and of the output head.
     fn table_params(&self) -> u64 {
         (self.vocab * self.hidden) as u64
