@@ -222,7 +222,7 @@ mod tests {
     fn other_commands_skip_what_only_the_server_knows() {
         let cli = parse("port: 9000\nmax-num-seqs: 8\n", "chat", &[]).unwrap();
         let Command::Chat(args) = cli.command else { panic!("{:?}", cli.command) };
-        assert_eq!(args.engine.max_num_seqs, 8);
+        assert_eq!(args.common.engine.max_num_seqs, 8);
     }
 
     #[test]

@@ -15,7 +15,7 @@ use millrace_weights::ModelFiles;
 use serde_json::{Map, Value};
 use tokio::runtime::Runtime;
 
-use crate::args::{EngineArgs, LoadFormat, ModelArgs, ParserArgs, PromptArgs, Thinking};
+use crate::args::{LoadFormat, ModelArgs, ParserArgs, PromptArgs, TalkArgs, Thinking};
 use crate::load::{self, Model};
 
 /// Where a model has its sampling defaults.
@@ -31,15 +31,10 @@ pub(crate) struct InProcess {
 
 impl InProcess {
     /// Loads a model.
-    pub(crate) fn start(
-        model: &Model,
-        args: &ModelArgs,
-        parsers: &ParserArgs,
-        engine: &EngineArgs,
-    ) -> Result<Self> {
-        let parts = parts(model, Vec::new(), args, parsers)?;
+    pub(crate) fn start(model: &Model, args: &TalkArgs) -> Result<Self> {
+        let parts = parts(model, Vec::new(), &args.model_args, &args.parsers)?;
         let has_template = parts.template.is_some();
-        let running = load::start(model, args, engine)?;
+        let running = load::start(model, &args.model_args, &args.engine)?;
         let served = ServedModel::new(parts, running.engine.handle.clone());
         let service = Service::new(Registry::new(vec![Arc::new(served)]), Limits::default(), None);
         Ok(Self { service, has_template, engine: running.engine })
