@@ -138,6 +138,7 @@ fn server_config(args: &ServerArgs) -> Result<ServerConfig> {
         max_connections: args.max_connections,
         header_timeout: args.header_timeout,
         body_timeout: args.body_timeout,
+        write_timeout: args.write_timeout,
         request_timeout: some(args.request_timeout),
         keep_alive: some(args.sse_keep_alive_interval).unwrap_or(NEVER),
         ..defaults

@@ -41,6 +41,8 @@ pub struct ServerConfig {
     pub header_timeout: Duration,
     /// Time in which a client must have sent a request's body.
     pub body_timeout: Duration,
+    /// How long a client may take nothing of its answer before its connection is closed.
+    pub write_timeout: Duration,
     /// Connections at a time; more wait in the system's queue.
     pub max_connections: usize,
     /// How long connections may take to finish once the engine has stopped.
@@ -66,6 +68,7 @@ impl Default for ServerConfig {
             keep_alive: Duration::from_secs(15),
             header_timeout: Duration::from_secs(60),
             body_timeout: Duration::from_secs(60),
+            write_timeout: Duration::from_secs(60),
             max_connections: 4096,
             shutdown_grace: Duration::from_secs(5),
         }

@@ -5,6 +5,7 @@
 //! calls' ids the form that clients expect. `reply` puts the pieces of an answer into content blocks, for `stream` and for the whole answer alike.
 
 mod blocks;
+mod caching;
 mod convert;
 mod error;
 mod ids;

@@ -191,11 +191,12 @@ fn fold(steps: Vec<Step>) -> Vec<ContentBlock> {
     content
 }
 
-/// `usage`.
-pub(super) fn usage_body(usage: &Usage, thinking_tokens: usize) -> UsageBody {
+/// `usage`. Of the prompt's computed tokens `stored` are cached now.
+pub(super) fn usage_body(usage: &Usage, stored: usize, thinking_tokens: usize) -> UsageBody {
+    let computed = usage.prompt_tokens.saturating_sub(usage.cached_tokens);
     UsageBody {
-        input_tokens: usage.prompt_tokens.saturating_sub(usage.cached_tokens),
-        cache_creation_input_tokens: 0,
+        input_tokens: computed.saturating_sub(stored),
+        cache_creation_input_tokens: stored.min(computed),
         cache_read_input_tokens: usage.cached_tokens,
         output_tokens: usage.completion_tokens,
         output_tokens_details: OutputTokensDetails { thinking_tokens },

@@ -43,6 +43,8 @@ pub(super) struct Options {
     pub(super) show_thinking: bool,
     /// Most tokens of it.
     pub(super) thinking_budget: Option<i64>,
+    /// The client marks what to cache, and wants to be told what was.
+    pub(super) cache_marked: bool,
 }
 
 /// `thinking`.
@@ -133,9 +135,9 @@ pub(super) enum BlockDelta {
 /// `usage`. The three kinds of input tokens together are the prompt.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize)]
 pub(super) struct UsageBody {
-    /// Prompt tokens that were computed.
+    /// Prompt tokens that were computed, without the next ones.
     pub(super) input_tokens: usize,
-    /// Always 0: what is computed is cached without being asked, and counted once, above.
+    /// Prompt tokens that were computed and stay cached; 0 if the client marks nothing.
     pub(super) cache_creation_input_tokens: usize,
     /// Prompt tokens whose prefix was cached.
     pub(super) cache_read_input_tokens: usize,

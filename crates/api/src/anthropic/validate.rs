@@ -7,6 +7,7 @@ use serde_json::{Value, json};
 
 use super::{
     blocks::{read_content, read_texts},
+    caching::is_marked,
     fields::{Fields, invalid},
     tools::{read_choice, read_tools},
     types::{Block, Conversation, Message, Options, Request, Role, Thinking},
@@ -54,6 +55,7 @@ pub(super) fn read_request(body: &Value, limits: &Limits) -> Result<Request, Api
     fields.need("max_tokens")?;
     let (model, conversation, options) = read_body(&mut fields, limits)?;
     fields.done()?;
+    let options = Options { cache_marked: is_marked(body)?, ..options };
     Ok(Request { model, conversation, options })
 }
 
@@ -65,6 +67,7 @@ pub(super) fn read_count(body: &Value, limits: &Limits) -> Result<(String, Conve
     let mut fields = Fields::new(String::new(), body)?;
     let (model, conversation, _) = read_body(&mut fields, limits)?;
     fields.done()?;
+    is_marked(body)?;
     Ok((model, conversation))
 }
 
@@ -106,6 +109,7 @@ fn read_options(
         structure: read_format(fields, limits)?,
         show_thinking: thinking.shown,
         thinking_budget: thinking.budget,
+        cache_marked: false,
     })
 }
 

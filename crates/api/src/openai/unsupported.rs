@@ -37,6 +37,11 @@ const FIELDS: &[Field] = &[
     Field { name: "use_beam_search", harmless: is_false, advice: REMOVE },
     Field { name: "store", harmless: is_false, advice: "This server stores no answers." },
     Field { name: "service_tier", harmless: is_plain_tier, advice: "Only `auto` and `default` are known." },
+    Field {
+        name: "prompt_cache_retention",
+        harmless: |v| v == "in_memory" || v == "in-memory",
+        advice: REMOVE,
+    },
     Field { name: "verbosity", harmless: |v| v == "medium", advice: REMOVE },
 ];
 
@@ -88,6 +93,7 @@ mod tests {
             ("functions", json!([])),
             ("modalities", json!(["text", "audio"])),
             ("store", json!(true)),
+            ("prompt_cache_retention", json!("24h")),
             ("service_tier", json!("flex")),
             ("chat_template", json!("{{ x }}")),
         ] {

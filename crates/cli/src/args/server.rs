@@ -91,6 +91,9 @@ pub(crate) struct ServerArgs {
     /// Seconds in which a request's body must have arrived
     #[arg(long, value_name = "SECONDS", default_value = "60", value_parser = units::some_seconds)]
     pub(crate) body_timeout: Duration,
+    /// Seconds for which a client may take nothing of its answer before its connection is closed
+    #[arg(long, value_name = "SECONDS", default_value = "60", value_parser = units::some_seconds)]
+    pub(crate) write_timeout: Duration,
     /// Seconds of silence in a stream before a comment keeps the connection open; 0 means never
     #[arg(long, value_name = "SECONDS", default_value = "15", value_parser = units::seconds)]
     pub(crate) sse_keep_alive_interval: Duration,

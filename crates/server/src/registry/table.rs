@@ -261,7 +261,7 @@ impl<M: Clone, W> Table<M, W> {
                 }
                 // Idle ones can go at once; for the others their last request gives the word.
                 Room::Soon if self.any_drained() => {}
-                Room::Soon => return Step::Sleep(self.next_expiry(now)),
+                Room::Soon => return self.pass(plan.memory.total(), now),
                 Room::Never(error) => {
                     self.queue.pop_front();
                     self.slots[index].state = State::Unloaded;
@@ -269,6 +269,28 @@ impl<M: Clone, W> Table<M, W> {
                 }
             }
         }
+    }
+
+    /// What to do while the first in line, which takes `first` bytes, waits for busy models to go: load another one that
+    /// fits beside those, and also beside the first in line when they are gone.
+    fn pass(&mut self, first: u64, now: Instant) -> Step<M> {
+        let budget = self.budget.unwrap_or(u64::MAX);
+        let stays = |slot: &&Slot<M, W>| matches!(slot.state, State::Loading | State::Ready(_));
+        let staying: u64 = self.slots.iter().filter(stays).map(Slot::bytes).sum();
+        let used = self.used();
+        for place in 1..self.queue.len() {
+            let index = self.queue[place];
+            let Some(plan) = self.slots[index].plan.clone() else { return Step::Plan(index) };
+            let need = plan.memory.total();
+            let now_there = used.saturating_add(need);
+            let then_there = staying.saturating_add(first).saturating_add(need);
+            if now_there.max(then_there) <= budget {
+                self.queue.remove(place);
+                self.slots[index].state = State::Loading;
+                return Step::Load(index, plan);
+            }
+        }
+        Step::Sleep(self.next_expiry(now))
     }
 
     /// What a model takes, or why it can't be used.

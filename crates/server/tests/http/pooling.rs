@@ -3,7 +3,10 @@
 use millrace_engine::{EngineInfo, Labels, Matryoshka, PoolingInfo, PoolingTask, ScoreScale};
 use serde_json::{Value, json};
 
-use crate::support::{MODEL, Setup, TestServer, engine::Plan, saying};
+use crate::{
+    batches,
+    support::{MODEL, Setup, TestServer, engine::Plan, saying},
+};
 
 /// Embeddings of four elements: the first tokens of the text.
 async fn embedding(matryoshka: Matryoshka) -> TestServer {
@@ -65,6 +68,27 @@ async fn embeddings_of_every_kind_of_input() {
     assert_eq!(body["data"][0]["embedding"], json!([0.6, 0.8]));
     let body = embed(&server, json!({"input": "a", "encoding_format": "base64", "dimensions": 1})).await;
     assert_eq!(body["data"][0]["embedding"], "AADCQg==");
+}
+
+#[tokio::test]
+async fn batches_write_the_same_text_as_requests() {
+    let third = |request: &millrace_types::Request| Plan::Pool(vec![request.prompt[0] as f32 / 3.0, 1e-8]);
+    let setup = Setup::default();
+    let task = PoolingTask::Embed { normalize: false, matryoshka: Matryoshka::No };
+    let info = EngineInfo { pooling: Some(PoolingInfo { dim: 2, task }), ..setup.info.clone() };
+    let server = Setup { info, template: None, ..setup }.start(third).await;
+    let body = json!({"model": MODEL, "input": "a"});
+    let alone = server.post("/v1/embeddings", &body).await.text;
+    let line = json!({"custom_id": "x", "method": "POST", "url": "/v1/embeddings", "body": body}).to_string();
+    let file = batches::upload(*server, &line).await.json();
+    let batch = batches::order(*server, &file, json!({"endpoint": "/v1/embeddings"})).await.json();
+    let batch = batches::wait(*server, &batch, &["completed"]).await;
+    let path = format!("/v1/files/{}/content", batch["output_file_id"].as_str().unwrap());
+    let together = server.get(&path).await.text;
+    let data =
+        |text: &str| text[text.find(r#""data":"#).unwrap()..text.find(r#""usage":"#).unwrap()].to_owned();
+    assert!(data(&alone).contains("32.333"), "{alone}");
+    assert_eq!(data(&together), data(&alone));
 }
 
 #[tokio::test]

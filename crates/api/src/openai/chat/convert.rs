@@ -32,6 +32,7 @@ pub(super) fn to_call(
 ) -> Result<Call, ApiError> {
     let options = GenerationOptions {
         logprobs: own.logprobs(),
+        logprobs_name: "top_logprobs",
         max_tokens_default: MaxTokensDefault::RestOfContext,
         // A conversation's echo is the text that it continues, not the rendered prompt.
         echo: false,

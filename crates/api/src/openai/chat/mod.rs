@@ -44,6 +44,7 @@ pub fn parse(body: &Value, limits: &Limits) -> Result<Call, ApiError> {
     let own: types::ChatBody = read(body)?;
     let template: TemplateBody = read(body)?;
     common.validate()?;
+    common.refuse_best_of()?;
     own.validate()?;
     convert::to_call(&common, &own, template, structure, limits)
 }

@@ -1,5 +1,6 @@
 //! `POST /v1/completions`.
 
+mod best_of;
 mod convert;
 pub(super) mod prompt;
 mod stream;
