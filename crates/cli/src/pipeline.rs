@@ -86,6 +86,7 @@ pub(crate) fn parts(
         root: model.name.clone(),
         tokenizer: Arc::new(tokenizer),
         template: template.map(Arc::new),
+        pair_template: None,
         defaults,
         eos_token_ids,
         families,
@@ -114,14 +115,15 @@ pub(crate) fn tokenizer(files: &ModelFiles, args: &ModelArgs) -> Result<Tokenize
 }
 
 /// Where the tokenizer comes from.
-fn text_source(files: &ModelFiles, args: &ModelArgs) -> Result<ModelFiles> {
+pub(crate) fn text_source(files: &ModelFiles, args: &ModelArgs) -> Result<ModelFiles> {
     match &args.tokenizer {
         Some(name) => load::files(name, None, LoadFormat::Dummy),
         None => Ok(files.clone()),
     }
 }
 
-fn text_files(files: &ModelFiles) -> Result<TextFiles> {
+/// Tokenizer, settings and templates.
+pub(crate) fn text_files(files: &ModelFiles) -> Result<TextFiles> {
     if let ModelFiles::Folder(folder) = files {
         return Ok(TextFiles::from_folder(folder)?);
     }

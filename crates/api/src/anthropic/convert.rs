@@ -19,7 +19,8 @@ pub(super) fn to_call(request: Request, request_id: &str) -> Result<Call, ApiErr
     let stream = options.stream;
     let request =
         GenerationRequest { model: Some(model), input: to_input(conversation), options: to_options(options) };
-    Ok(Call { request, encoder: Box::new(encoder), stream })
+    // This API refuses what it doesn't know.
+    Ok(Call { request, encoder: Box::new(encoder), stream, ignored: Vec::new() })
 }
 
 /// `max_tokens` is a bound: where the context ends before it, the answer does too.

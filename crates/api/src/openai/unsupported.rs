@@ -1,5 +1,7 @@
 //! Fields that mean something to clients and that Millrace can't honour yet: refused, never silently ignored.
 
+use std::collections::HashSet;
+
 use serde_json::Value;
 
 use crate::{ApiError, error::shorten};
@@ -59,6 +61,25 @@ pub(super) fn refuse_unsupported(body: &Value) -> Result<(), ApiError> {
     Ok(())
 }
 
+/// Fields of OpenAI's API that are notes for its operator and ask for nothing.
+const NOTES: [&str; 4] = ["user", "metadata", "prompt_cache_key", "safety_identifier"];
+
+/// Most fields that are told.
+const TOLD: usize = 10;
+
+/// The fields that an endpoint reads.
+pub(super) type Known = HashSet<&'static str>;
+
+/// Fields that mean nothing to an endpoint: those of another server's API, and misspelt ones.
+pub(super) fn ignored(body: &Value, known: &Known) -> Vec<String> {
+    let told = |name: &&String| {
+        let name = name.as_str();
+        !known.contains(name) && !NOTES.contains(&name) && FIELDS.iter().all(|field| field.name != name)
+    };
+    let names = body.as_object().into_iter().flatten().map(|(name, _)| name);
+    names.filter(told).take(TOLD).map(|name| shorten(name, 40)).collect()
+}
+
 fn is_false(value: &Value) -> bool {
     value == false
 }
@@ -85,6 +106,14 @@ mod tests {
             "never_heard_of": 3,
         });
         refuse_unsupported(&body).unwrap();
+    }
+
+    #[test]
+    fn what_means_nothing_is_told() {
+        let body = json!({"model": "m", "temprature": 1, "user": "u", "store": null, "x".repeat(99): 1});
+        let ignored = ignored(&body, &Known::from(["model", "temperature"]));
+        assert_eq!(ignored[0], "temprature");
+        assert!(ignored.len() == 2 && ignored[1].starts_with("xxx") && ignored[1].chars().count() <= 41);
     }
 
     #[test]

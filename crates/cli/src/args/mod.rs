@@ -20,7 +20,7 @@ use clap::{Args, Parser, Subcommand, ValueEnum};
 pub(crate) use bench::{BatchCase, BenchArgs, BenchCommand, Case, LatencyArgs, ThroughputArgs};
 pub(crate) use chat::ChatArgs;
 pub(crate) use engine::{Device, EngineArgs, KvCacheDtype, SchedulingPolicy};
-pub(crate) use model::{LoadFormat, ModelArgs, QuantizeFormat};
+pub(crate) use model::{LoadFormat, ModelArgs, QuantizeFormat, Runner};
 pub(crate) use parse::{ParseArgs, PromptThinking};
 pub(crate) use parsers::ParserArgs;
 pub(crate) use perplexity::PerplexityArgs;

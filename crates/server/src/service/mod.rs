@@ -7,6 +7,7 @@ mod framed;
 mod generation;
 mod late_system;
 mod offload;
+mod pairs;
 mod pooling;
 mod prepare;
 mod reading;

@@ -202,6 +202,45 @@ async fn scores_of_pairs_and_classes() {
 }
 
 #[tokio::test]
+async fn pairs_are_put_into_the_models_own_words() {
+    // The tokens of a text are its bytes.
+    let template = "{% for m in messages %}<{{ m.role[0] }}>{{ m.content }}{% endfor %}?";
+    let setup = Setup::default();
+    let labels = Labels { names: vec!["x".into()], scale: ScoreScale::Raw };
+    let task = PoolingTask::Classify(labels);
+    let info =
+        EngineInfo { max_model_len: 20, pooling: Some(PoolingInfo { dim: 1, task }), ..setup.info.clone() };
+    let setup = Setup { info, template: None, pair_template: Some(template), ..setup };
+    let mut server = setup.start(|request| Plan::Pool(vec![request.prompt.len() as f32])).await;
+    let score = |more: Value| {
+        let mut body = json!({"text_1": "ab", "text_2": "cdefgh"});
+        body.as_object_mut().unwrap().extend(more.as_object().unwrap().clone());
+        body
+    };
+    let mut asked = async |body: Value| {
+        let reply = server.client.post("/score", &body).await;
+        assert_eq!(reply.status, 200, "{}", reply.text);
+        let prompt = server.engine.submitted().await.prompt.clone();
+        String::from_utf8(prompt.iter().map(|token| u8::try_from(*token).unwrap()).collect()).unwrap()
+    };
+    assert_eq!(asked(score(json!({}))).await, "<q>ab<d>cdefgh?");
+    assert_eq!(asked(score(json!({"instruction": "so"}))).await, "<s>so<q>ab<d>cdefgh?");
+    // Only the document is cut: what follows it has to be there.
+    assert_eq!(asked(score(json!({"truncate_prompt_tokens": 11}))).await, "<q>ab<d>cd?");
+    for (more, words) in [
+        (json!({"truncate_prompt_tokens": 7}), "the query with what the model is told about it is longer"),
+        (json!({"instruction": "so much"}), "maximum context length is 20 tokens"),
+    ] {
+        let reply = server.post("/score", &score(more)).await;
+        assert_eq!(reply.status, 400, "{}", reply.text);
+        assert!(reply.text.contains(words), "{}", reply.text);
+    }
+    let plain = classifying(&["x"], ScoreScale::Raw).await;
+    let reply = plain.post("/score", &score(json!({"instruction": "so"}))).await;
+    assert_eq!(reply.error()["param"], "instruction");
+}
+
+#[tokio::test]
 async fn ollamas_clients_get_embeddings_too() {
     let server = embedding(Matryoshka::Any).await;
     let body = json!({"model": MODEL, "input": ["a", "b"], "dimensions": 2});

@@ -65,7 +65,7 @@ pub(super) fn to_call(
     }
     let input = Input::Chat(Box::new(chat));
     let request = GenerationRequest { model: common.model.clone(), input, options };
-    Ok(Call { request, encoder: Box::new(encoder), stream: common.streams() })
+    Ok(Call { request, encoder: Box::new(encoder), stream: common.streams(), ignored: Vec::new() })
 }
 
 /// A whole answer.

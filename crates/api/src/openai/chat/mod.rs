@@ -9,9 +9,16 @@ mod tools;
 mod types;
 mod validate;
 
+use std::sync::LazyLock;
+
 use serde_json::Value;
 
-use super::{Call, body::CommonBody, structure, unsupported::refuse_unsupported};
+use super::{
+    Call,
+    body::CommonBody,
+    structure,
+    unsupported::{Known, ignored, refuse_unsupported},
+};
 use crate::{ApiError, Limits, introspect::field_names, read};
 
 pub use list::{join, parse_list};
@@ -28,6 +35,9 @@ pub fn fields() -> Vec<&'static str> {
         [field_names::<CommonBody>(), field_names::<types::ChatBody>(), field_names::<TemplateBody>()];
     [typed.concat(), structure::FIELDS.to_vec()].concat()
 }
+
+/// The same as a set.
+static FIELDS: LazyLock<Known> = LazyLock::new(|| fields().into_iter().collect());
 
 /// Reads a parsed body.
 ///
@@ -46,5 +56,6 @@ pub fn parse(body: &Value, limits: &Limits) -> Result<Call, ApiError> {
     common.validate()?;
     common.refuse_best_of()?;
     own.validate()?;
-    convert::to_call(&common, &own, template, structure, limits)
+    let call = convert::to_call(&common, &own, template, structure, limits)?;
+    Ok(Call { ignored: ignored(body, &FIELDS), ..call })
 }

@@ -59,7 +59,7 @@ pub(super) fn to_call(
     };
     let input = Input::Prompts { prompts, add_special_tokens: own.add_special_tokens.unwrap_or(true) };
     let request = GenerationRequest { model: common.model.clone(), input, options };
-    Ok(Call { request, encoder: Box::new(encoder), stream: common.streams() })
+    Ok(Call { request, encoder: Box::new(encoder), stream: common.streams(), ignored: Vec::new() })
 }
 
 /// Prompts that ask for what stands between each text and the suffix.

@@ -117,6 +117,20 @@ fn check_pairs(name: &str, query: &str, documents: usize, limits: &Limits) -> Re
     Err(ApiError::invalid(name, message))
 }
 
+/// An instruction is read with each document, as a query is; an empty one is none.
+fn check_instruction(
+    instruction: Option<String>,
+    documents: usize,
+    limits: &Limits,
+) -> Result<Option<String>, ApiError> {
+    let instruction = instruction.filter(|text| !text.is_empty());
+    if let Some(text) = &instruction {
+        check_text("instruction", text, limits)?;
+        check_pairs("instruction", text, documents, limits)?;
+    }
+    Ok(instruction)
+}
+
 fn check_text(name: &str, text: &str, limits: &Limits) -> Result<(), ApiError> {
     let most = limits.max_prompt_chars;
     match text.chars().nth(most) {

@@ -38,9 +38,16 @@ impl PoolingSpec {
         let mut cols = self.body.hidden;
         let mut params = 0;
         for step in &self.head {
-            if let HeadStep::Linear { out, .. } = step {
-                params += cols * out + out;
-                cols = *out;
+            match step {
+                HeadStep::Linear { out, .. } => {
+                    params += cols * out + out;
+                    cols = *out;
+                }
+                HeadStep::Contrast { .. } => {
+                    params += cols;
+                    cols = 1;
+                }
+                HeadStep::Activation(_) | HeadStep::Norm(_) => {}
             }
         }
         params as u64

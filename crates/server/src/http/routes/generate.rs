@@ -5,6 +5,7 @@ use std::sync::Arc;
 use axum::{
     Extension, Json,
     extract::{Request, State},
+    http::{HeaderName, HeaderValue},
     response::{IntoResponse, Response},
 };
 use futures::{future::try_join_all, stream::BoxStream};
@@ -22,6 +23,9 @@ use crate::{
     },
     model::unix_time,
 };
+
+/// Fields of a request that meant nothing.
+const IGNORED: HeaderName = HeaderName::from_static("x-millrace-ignored-fields");
 
 type Shared = State<Arc<App>>;
 type Name = Extension<RequestName>;
@@ -84,14 +88,26 @@ pub(super) async fn generate(
     let call = body::read(app, request, move |body| parse(body, &limits)).await?;
     let id = format!("{prefix}{}", Uuid::new_v4().simple());
     let asked = call.request.model.clone();
+    let ignored = call.ignored;
     let Answer { model, events } = agent::answer(app, call.request, vec![id.clone(), name.0]).await?;
     let model = asked.unwrap_or(model);
     let head = ReplyHead { id, created: unix_time(), model };
-    Ok(if call.stream {
+    let mut response = if call.stream {
         sse::events(app, events, head, call.encoder)
     } else {
         whole(events, &head, call.encoder).await
-    })
+    };
+    tell_ignored(&ignored, &mut response);
+    Ok(response)
+}
+
+/// Says in a header which fields of the request meant nothing; names that can't stand in a header are left out.
+fn tell_ignored(ignored: &[String], response: &mut Response) {
+    let plain = |name: &&String| name.bytes().all(|byte| byte.is_ascii_graphic() && byte != b',');
+    let names: Vec<&str> = ignored.iter().filter(plain).map(String::as_str).collect();
+    if let Some(value) = HeaderValue::from_str(&names.join(", ")).ok().filter(|value| !value.is_empty()) {
+        response.headers_mut().insert(IGNORED, value);
+    }
 }
 
 /// The collected stream. If the client leaves, this future is dropped, and the answer with it.
