@@ -20,6 +20,7 @@ models:
   - {name: millrace-demo, max-model-len: 96, load: start}
   - {name: embedder, path: $encoders/bert_mean}
   - {name: scorer, path: $encoders/bert_cross}
+  - {name: judge, path: $encoders/qwen3_judge}
 END
 echo '{"mcpServers": {}}' >"$folder/mcp.json"
 "$binary" serve --models "$folder/models.yaml" --port 0 --mcp-config "$folder/mcp.json" \
@@ -40,7 +41,7 @@ document = json.load(sys.stdin)
 # Nobody would wake it.
 del document["paths"]["/sleep"]
 model = {"enum": ["millrace-demo"], "description": "The served model."}
-reader = {"enum": ["embedder", "scorer"], "description": "Models that read whole texts."}
+reader = {"enum": ["embedder", "scorer", "judge"], "description": "Models that read whole texts."}
 for schema in document["components"]["schemas"].values():
     fields = schema.get("properties", {})
     for part in [fields] + [part.get("properties", {}) for part in schema.get("allOf", [])]:
