@@ -59,7 +59,7 @@ json.dump(document, sys.stdout)
 cd "$folder"
 "$st" run "$schema" --url "$url" \
     --checks not_a_server_error,status_code_conformance,content_type_conformance,response_schema_conformance \
-    --phases examples,coverage,fuzzing --mode all --max-examples "${EXAMPLES:-25}" --seed "${SEED:-1}" \
+    --phases examples,coverage,fuzzing,stateful --mode all --max-examples "${EXAMPLES:-25}" --seed "${SEED:-1}" \
     --request-timeout 30 --generation-database none --continue-on-failure ${ST_ARGS:-}
 
 # Still there, and nothing left behind.
