@@ -71,6 +71,17 @@ async fn embeddings_of_every_kind_of_input() {
 }
 
 #[tokio::test]
+async fn fields_that_mean_nothing_are_named() {
+    let server = embedding(Matryoshka::No).await;
+    let body = json!({"input": "a", "user": "u", "dimension": 2});
+    let reply = server.post("/v1/embeddings", &body).await;
+    assert_eq!(
+        (reply.status, &reply.headers["x-millrace-ignored-fields"].as_bytes()),
+        (200, &&b"dimension"[..])
+    );
+}
+
+#[tokio::test]
 async fn batches_write_the_same_text_as_requests() {
     let third = |request: &millrace_types::Request| Plan::Pool(vec![request.prompt[0] as f32 / 3.0, 1e-8]);
     let setup = Setup::default();

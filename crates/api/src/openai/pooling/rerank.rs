@@ -3,10 +3,12 @@
 use serde::{Deserialize, Serialize};
 use serde_json::Value;
 
-use super::{CommonBody, PoolingUsage, check_count, check_instruction, check_pairs, check_text, to_json};
+use super::{
+    CommonBody, PoolingUsage, check_count, check_instruction, check_pairs, check_text, request, to_json,
+};
 use crate::{
-    ApiError, Int, Limits, PoolingAnswer, PoolingCall, PoolingRequest, PoolingWork, ReplyHead,
-    introspect::field_names, read,
+    ApiError, Int, Limits, PoolingAnswer, PoolingRequest, PoolingWork, ReplyHead, introspect::field_names,
+    read,
 };
 
 #[derive(Debug, Default, Deserialize)]
@@ -86,7 +88,7 @@ pub fn parse(body: &Value, limits: &Limits) -> Result<PoolingRequest, ApiError> 
     let work = PoolingWork::Score { queries: vec![query], documents, instruction, scale };
     let reply =
         Box::new(move |head: &ReplyHead, answer: &PoolingAnswer| write(head, answer, top, shown.as_deref()));
-    Ok(PoolingRequest { call: PoolingCall { options, work }, reply })
+    Ok(request(body, fields(), (options, work), reply))
 }
 
 impl Document {

@@ -4,10 +4,11 @@ use serde::{Deserialize, Serialize};
 use serde_json::Value;
 
 use super::{
-    CommonBody, ListBody, PoolingUsage, check_count, check_instruction, check_pairs, check_text, to_json,
+    CommonBody, ListBody, PoolingUsage, check_count, check_instruction, check_pairs, check_text, request,
+    to_json,
 };
 use crate::{
-    ApiError, Limits, PoolingAnswer, PoolingCall, PoolingRequest, PoolingWork, ReplyHead, StringOrList,
+    ApiError, Limits, PoolingAnswer, PoolingRequest, PoolingWork, ReplyHead, StringOrList,
     introspect::field_names, read,
 };
 
@@ -64,7 +65,7 @@ pub fn parse(body: &Value, limits: &Limits) -> Result<PoolingRequest, ApiError> 
     let instruction = check_instruction(own.instruction, documents.len(), limits)?;
     let scale = own.use_activation.unwrap_or(true);
     let work = PoolingWork::Score { queries, documents, instruction, scale };
-    Ok(PoolingRequest { call: PoolingCall { options, work }, reply: Box::new(write) })
+    Ok(request(body, fields(), (options, work), Box::new(write)))
 }
 
 fn write(head: &ReplyHead, answer: &PoolingAnswer) -> Result<String, ApiError> {

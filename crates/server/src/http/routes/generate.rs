@@ -5,7 +5,6 @@ use std::sync::Arc;
 use axum::{
     Extension, Json,
     extract::{Request, State},
-    http::{HeaderName, HeaderValue},
     response::{IntoResponse, Response},
 };
 use futures::{future::try_join_all, stream::BoxStream};
@@ -18,14 +17,11 @@ use crate::{
     http::{
         App, body,
         middleware::RequestName,
-        reply::{Failure, failure},
+        reply::{Failure, failure, tell_ignored},
         sse,
     },
     model::unix_time,
 };
-
-/// Fields of a request that meant nothing.
-const IGNORED: HeaderName = HeaderName::from_static("x-millrace-ignored-fields");
 
 type Shared = State<Arc<App>>;
 type Name = Extension<RequestName>;
@@ -99,15 +95,6 @@ pub(super) async fn generate(
     };
     tell_ignored(&ignored, &mut response);
     Ok(response)
-}
-
-/// Says in a header which fields of the request meant nothing; names that can't stand in a header are left out.
-fn tell_ignored(ignored: &[String], response: &mut Response) {
-    let plain = |name: &&String| name.bytes().all(|byte| byte.is_ascii_graphic() && byte != b',');
-    let names: Vec<&str> = ignored.iter().filter(plain).map(String::as_str).collect();
-    if let Some(value) = HeaderValue::from_str(&names.join(", ")).ok().filter(|value| !value.is_empty()) {
-        response.headers_mut().insert(IGNORED, value);
-    }
 }
 
 /// The collected stream. If the client leaves, this future is dropped, and the answer with it.

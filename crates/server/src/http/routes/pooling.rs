@@ -13,7 +13,11 @@ use serde_json::Value;
 use uuid::Uuid;
 
 use crate::{
-    http::{App, body, middleware::RequestName, reply::Failure},
+    http::{
+        App, body,
+        middleware::RequestName,
+        reply::{Failure, tell_ignored},
+    },
     model::unix_time,
 };
 
@@ -59,8 +63,11 @@ async fn read(
     parse: impl FnOnce(&Value, &Limits) -> Result<PoolingRequest, ApiError> + Send + 'static,
 ) -> Result<Response, Failure> {
     let limits = app.config.limits.clone();
-    let request = body::read(app, request, move |body| parse(body, &limits)).await?;
-    Ok(json(answer(app, request, prefix, name.0).await?))
+    let mut request = body::read(app, request, move |body| parse(body, &limits)).await?;
+    let ignored = std::mem::take(&mut request.ignored);
+    let mut response = json(answer(app, request, prefix, name.0).await?);
+    tell_ignored(&ignored, &mut response);
+    Ok(response)
 }
 
 /// The answer, as JSON; its id begins with `prefix`, and it can be cancelled under that and under `name`.
@@ -70,7 +77,7 @@ pub(crate) async fn answer(
     prefix: &str,
     name: String,
 ) -> Result<String, ApiError> {
-    let PoolingRequest { call, reply } = request;
+    let PoolingRequest { call, reply, .. } = request;
     let id = format!("{prefix}{}", Uuid::new_v4().simple());
     let asked = call.options.model.clone();
     let answer = app.service.pool(call, vec![id.clone(), name]).await?;
