@@ -96,11 +96,18 @@ impl Compiler {
         let tools = self.tools.get_or_init(|| Tools::new((self.vocabulary)()));
         let Tools { factory, names, ends } = tools.as_ref().map_err(Clone::clone)?;
         let fail = |error: &dyn std::fmt::Display| unusable(source.what(), first_line(&error.to_string()));
-        let grammar = TopLevelGrammar::from_lark(lark::grammar(source, names)?);
-        let parser = factory.create_parser(grammar).map_err(|error| fail(&error))?;
+        let grammar = TopLevelGrammar::from_lark(lark::grammar(&source.reduced()?, names)?);
+        let parser = factory.create_parser(grammar).map_err(|error| match error.to_string() {
+            // The compiler's own limits, some of which are assertions that it catches itself.
+            text if text.starts_with("panic") => fail(&"it is too complex"),
+            _ => fail(&error),
+        })?;
         let mut matcher = Matcher::new(Ok(parser));
         // Fills caches that every answer starts with, and shows whether there is any answer at all.
-        matcher.compute_mask().map_err(|error| fail(&error))?;
+        matcher.compute_mask().map_err(|error| match error.to_string() {
+            text if text.contains("NoExtensionBias") => fail(&"nothing satisfies it"),
+            _ => fail(&error),
+        })?;
         Ok(Grammar { matching: Matching { matcher, ends: ends.clone() } })
     }
 }

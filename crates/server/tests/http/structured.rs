@@ -188,7 +188,6 @@ async fn strict_tools_hold_calls_and_leave_text_alone() {
 #[tokio::test]
 async fn formats_that_cannot_be_derived_are_named() {
     for (family, extra, word) in [
-        ("functionary", json!({"tool_choice": "required"}), "(functionary)"),
         (
             "qwen3_coder",
             json!({"tool_choice": "required", "tools": [{"type": "function", "function": {"name": "f", "parameters": {
