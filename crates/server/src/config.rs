@@ -15,6 +15,8 @@ pub struct ServerConfig {
     pub api_keys_file: Option<KeysFile>,
     /// Bounds on requests.
     pub limits: Limits,
+    /// Which MCP servers requests may bring.
+    pub mcp_request_urls: RequestUrls,
     /// Origins whose web pages may call the API; `*` allows all, empty none.
     pub allowed_origins: Vec<String>,
     /// Methods that such pages may use; `*` or empty allows all.
@@ -47,12 +49,25 @@ pub struct ServerConfig {
     pub shutdown_grace: Duration,
 }
 
+/// Which MCP servers a request may bring with it, by their URLs.
+#[derive(Debug, Clone, Copy, Default, PartialEq, Eq)]
+pub enum RequestUrls {
+    /// None.
+    None,
+    /// Those at public addresses.
+    #[default]
+    Public,
+    /// Also those on this machine and on private networks.
+    Any,
+}
+
 impl Default for ServerConfig {
     fn default() -> Self {
         Self {
             api_keys: Vec::new(),
             api_keys_file: None,
             limits: Limits::default(),
+            mcp_request_urls: RequestUrls::default(),
             allowed_origins: Vec::new(),
             allowed_methods: Vec::new(),
             allowed_headers: Vec::new(),

@@ -58,8 +58,14 @@ impl Encoder for MessageEncoder {
         let Some(choice) = answer.choices.pop() else {
             return self.error(&ApiError::internal("The answer has no choice."));
         };
-        let (content, end) =
-            whole(choice.parts, self.show_thinking, &choice.end, self.max_tokens, &answer.usage);
+        let (content, end) = whole(
+            choice.parts,
+            choice.server_calls,
+            self.show_thinking,
+            &choice.end,
+            self.max_tokens,
+            &answer.usage,
+        );
         let usage = usage_body(&answer.usage, choice.reasoning_tokens);
         serde_json::to_value(MessageBody { content, end, ..message(head, usage) }).unwrap_or_default()
     }
@@ -79,6 +85,7 @@ impl MessageEncoder {
         self.thinking_tokens = delta.reasoning_tokens;
         let mut steps = Vec::new();
         delta.parts.into_iter().for_each(|part| self.blocks.push(part, &mut steps));
+        delta.server_calls.into_iter().for_each(|news| self.blocks.push_server_call(news, &mut steps));
         if let Some(end) = delta.end {
             self.blocks.finish(&mut steps);
             self.end = end;

@@ -25,7 +25,7 @@ pub(crate) use parse::{ParseArgs, PromptThinking};
 pub(crate) use parsers::ParserArgs;
 pub(crate) use perplexity::PerplexityArgs;
 pub(crate) use run::{PromptArgs, RunArgs, Thinking};
-pub(crate) use server::{ServeArgs, ServerArgs};
+pub(crate) use server::{McpRequestUrls, ServeArgs, ServerArgs};
 pub(crate) use units::{bytes, show_bytes, time};
 
 /// Serves large language models: one engine for many users at once.

@@ -3,7 +3,7 @@
 use std::path::PathBuf;
 use std::time::Duration;
 
-use clap::Args;
+use clap::{Args, ValueEnum};
 
 use super::{ConfigArgs, EngineArgs, ModelArgs, ParserArgs, units};
 
@@ -152,4 +152,18 @@ pub(crate) struct ServerArgs {
     /// Further commands that --mcp-config may name without their full path; `*` is any [default: none]
     #[arg(long, value_name = "NAME")]
     pub(crate) mcp_allow_command: Vec<String>,
+    /// MCP servers that requests may bring, by URL
+    #[arg(long, value_name = "WHICH", default_value = "public")]
+    pub(crate) mcp_request_urls: McpRequestUrls,
+}
+
+/// `--mcp-request-urls`.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, ValueEnum)]
+pub(crate) enum McpRequestUrls {
+    /// None but those of --mcp-config
+    None,
+    /// Those at public addresses
+    Public,
+    /// Also those on this machine and on private networks
+    Any,
 }

@@ -178,7 +178,7 @@ fn gather<'r>(
     match fields.get("type") {
         Some(Value::String(name)) => narrow(&mut facts.types, vec![name.as_str()]),
         Some(Value::Array(names)) => {
-            narrow(&mut facts.types, names.iter().filter_map(Value::as_str).collect())
+            narrow(&mut facts.types, names.iter().filter_map(Value::as_str).collect());
         }
         _ => {}
     }

@@ -75,10 +75,10 @@ impl<'r> Reducer<'r> {
             "minimum" => found.push(json!({"type": "number", "exclusiveMaximum": value})),
             "maximum" => found.push(json!({"type": "number", "exclusiveMinimum": value})),
             "exclusiveMinimum" if value.is_number() => {
-                found.push(json!({"type": "number", "maximum": value}))
+                found.push(json!({"type": "number", "maximum": value}));
             }
             "exclusiveMaximum" if value.is_number() => {
-                found.push(json!({"type": "number", "minimum": value}))
+                found.push(json!({"type": "number", "minimum": value}));
             }
             "minLength" => found.extend(fewer("string", "maxLength", count)),
             "maxLength" => found.extend(more("string", "minLength", count)),
@@ -132,11 +132,11 @@ impl<'r> Reducer<'r> {
             | "propertyNames"
             | "unevaluatedProperties"
             | "unevaluatedItems"
-            | "dependencies" => {
+            | "dependencies"
+                if ways.skipped.as_deref() != Some("pattern") =>
+            {
                 // The one that matters most is told.
-                if ways.skipped.as_deref() != Some("pattern") {
-                    ways.skipped = Some(keyword.to_owned());
-                }
+                ways.skipped = Some(keyword.to_owned());
             }
             _ => {}
         }

@@ -339,7 +339,7 @@ impl<'r> Reducer<'r> {
                     out.insert(keyword.into(), Value::Object(held));
                 }
                 "items" if value.is_array() => {
-                    drop(out.insert("prefixItems".into(), self.hold_list(node, keyword)?))
+                    drop(out.insert("prefixItems".into(), self.hold_list(node, keyword)?));
                 }
                 "additionalItems" if fields.get("items").is_some_and(Value::is_array) => {
                     let inner = self.below(node, value)?;
@@ -350,7 +350,7 @@ impl<'r> Reducer<'r> {
                     out.insert(keyword.into(), self.hold(&inner)?);
                 }
                 "prefixItems" | "allOf" | "anyOf" => {
-                    drop(out.insert(keyword.into(), self.hold_list(node, keyword)?))
+                    drop(out.insert(keyword.into(), self.hold_list(node, keyword)?));
                 }
                 "$ref" => drop(out.insert("$ref".into(), self.hold_reference(node, keyword)?)),
                 "$dynamicRef" => also.push(json!({"$ref": self.hold_reference(node, keyword)?})),
