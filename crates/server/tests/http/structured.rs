@@ -213,9 +213,9 @@ async fn a_bad_format_is_refused_before_anything_runs() {
     let server = plain().await;
     for (extra, param, words) in [
         (
-            json!({"structured_outputs": {"json": {"type": "array", "contains": {}}}}),
+            json!({"structured_outputs": {"json": {"type": "array", "uniqueItems": true}}}),
             "structured_outputs.json",
-            "contains",
+            "uniqueItems",
         ),
         (json!({"guided_regex": "(?=a)"}), "guided_regex", "regular expression"),
         (json!({"guided_grammar": "start: x"}), "guided_grammar", "grammar"),
