@@ -2,12 +2,15 @@
 """What grammars make of the official JSON-Schema-Test-Suite (draft 2020-12), by keyword, as a table in Markdown.
 
     cargo build -p millrace-grammar --example check
-    bench/schema_suite.py [--check target/debug/examples/check] [--suite FOLDER] [--list wrong|strict|refused]
+    bench/schema_suite.py [--check target/debug/examples/check] [--suite FOLDER] [--list OUTCOME]
 
 The suite comes with the source of the Python package `jsonschema`, fetched with `pip download` unless --suite names a
 folder that has it (the npm package `@json-schema-org/tests` only refers to it, and not to this draft).
 A schema is refused, or its instances are accepted or rejected. Wrong is only an invalid instance that is accepted:
-grammars may be stricter than their schema (fields come in the schema's order), and refusing says so.
+grammars may be stricter than their schema, and refusing says so. Some outcomes have names of their own: a valid instance
+that is accepted if its fields come in the grammar's order and its whole numbers without a point (`respelled`), a schema that is
+refused because nothing validates (`empty`), and texts that don't have their `format`, which is a rule here and for the suite
+a hint (`format`).
 """
 import argparse
 import collections
@@ -26,7 +29,7 @@ def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("--check", default="target/debug/examples/check")
     parser.add_argument("--suite", type=pathlib.Path, help="a folder that has it")
-    parser.add_argument("--list", choices=["wrong", "strict", "refused"], help="names the tests of this outcome")
+    parser.add_argument("--list", choices=["wrong", "strict", "refused", "respelled", "empty", "format"], help="names the tests of this outcome")
     args = parser.parse_args()
     with tempfile.TemporaryDirectory() as folder:
         files = find(args.suite or fetch(pathlib.Path(folder)))
@@ -62,12 +65,13 @@ def table(groups: list, reports: list[dict], listed: str | None) -> None:
     rows = collections.defaultdict(collections.Counter)
     for (keyword, group), report in zip(groups, reports):
         for index, test in enumerate(group["tests"]):
-            outcome = outcome_of(report, index, test["valid"])
+            outcome = outcome_of(report, index, group, test)
             rows[keyword][outcome] += 1
             if outcome == listed:
                 print(f"{keyword}: {group['description']}: {test['description']}: {report.get('error', json.dumps(test['data']))}")
-    columns = ("right", "refused", "strict", "wrong")
-    print("| keyword | right | schema refused | valid but rejected | invalid but accepted |\n|---|--:|--:|--:|--:|")
+    columns = ("right", "respelled", "format", "empty", "refused", "strict", "wrong")
+    print("| keyword | right | in another spelling | `format` held | nothing validates | schema refused | valid but rejected | invalid but accepted |")
+    print("|---|" + "--:|" * len(columns))
     total = collections.Counter()
     for keyword, counts in sorted(rows.items()):
         total += counts
@@ -75,11 +79,17 @@ def table(groups: list, reports: list[dict], listed: str | None) -> None:
     print("| all | " + " | ".join(str(total[column]) for column in columns) + " |")
 
 
-def outcome_of(report: dict, index: int, valid: bool) -> str:
+def outcome_of(report: dict, index: int, group: dict, test: dict) -> str:
     if "error" in report:
-        return "refused"
-    accepted = report["accepted"][index]
-    return "right" if accepted == valid else "strict" if valid else "wrong"
+        says_so = "nsatisfiable" in report["error"] or "nothing validates" in report["error"]
+        return "empty" if says_so and not any(other["valid"] for other in group["tests"]) else "refused"
+    if report["accepted"][index] == test["valid"]:
+        return "right"
+    if report["respelled"][index] and test["valid"]:
+        return "respelled"
+    if "only an annotation" in test["description"]:
+        return "format"
+    return "strict" if test["valid"] else "wrong"
 
 
 if __name__ == "__main__":

@@ -20,6 +20,7 @@ models:
   - {name: millrace-demo, max-model-len: 96, load: start}
   - {name: embedder, path: $encoders/bert_mean}
   - {name: scorer, path: $encoders/bert_cross}
+  - {name: judge, path: $encoders/qwen3_judge}
 END
 echo '{"mcpServers": {}}' >"$folder/mcp.json"
 "$binary" serve --models "$folder/models.yaml" --port 0 --mcp-config "$folder/mcp.json" \
@@ -40,7 +41,7 @@ document = json.load(sys.stdin)
 # Nobody would wake it.
 del document["paths"]["/sleep"]
 model = {"enum": ["millrace-demo"], "description": "The served model."}
-reader = {"enum": ["embedder", "scorer"], "description": "Models that read whole texts."}
+reader = {"enum": ["embedder", "scorer", "judge"], "description": "Models that read whole texts."}
 for schema in document["components"]["schemas"].values():
     fields = schema.get("properties", {})
     for part in [fields] + [part.get("properties", {}) for part in schema.get("allOf", [])]:
@@ -58,7 +59,7 @@ json.dump(document, sys.stdout)
 cd "$folder"
 "$st" run "$schema" --url "$url" \
     --checks not_a_server_error,status_code_conformance,content_type_conformance,response_schema_conformance \
-    --phases examples,coverage,fuzzing --mode all --max-examples "${EXAMPLES:-25}" --seed "${SEED:-1}" \
+    --phases examples,coverage,fuzzing,stateful --mode all --max-examples "${EXAMPLES:-25}" --seed "${SEED:-1}" \
     --request-timeout 30 --generation-database none --continue-on-failure ${ST_ARGS:-}
 
 # Still there, and nothing left behind.

@@ -305,6 +305,7 @@ ORDER = {
 
 @pytest.mark.parametrize("family", [
     "qwen3_coder", "glm45", "minimax_m2", "deepseek_v32", "seed_oss", "pythonic", "olmo3", "gemma4", "kimi_k2",
+    "functionary",
 ])
 def test_calls_are_forced_in_every_kind_of_format(launch, family):
     """The demo model knows none of these formats; the grammar makes it write them, and the parser reads them."""

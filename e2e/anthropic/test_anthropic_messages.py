@@ -42,11 +42,15 @@ def test_cached_tokens_are_told_whole_and_streamed(claude):
     fields = body("Say hello. " * 30, max_tokens=4, system=[
         {"type": "text", "text": "Be brief.", "cache_control": {"type": "ephemeral"}}])
     first, second = claude.messages.create(**fields).usage, claude.messages.create(**fields).usage
-    assert first.input_tokens + first.cache_read_input_tokens == second.input_tokens + second.cache_read_input_tokens
-    assert second.cache_read_input_tokens >= 64
+    assert first.cache_creation_input_tokens == second.cache_read_input_tokens >= 64
+    assert first.cache_read_input_tokens == second.cache_creation_input_tokens == 0
+    assert first.input_tokens == second.input_tokens
     events = list(claude.messages.create(**fields, stream=True))
     assert events[0].message.usage.cache_read_input_tokens == second.cache_read_input_tokens
     assert events[0].message.usage.input_tokens == second.input_tokens
+    # Who marks nothing is told only what was found.
+    unmarked = claude.messages.create(**body("Say goodbye. " * 30, max_tokens=4, system="Be brief.")).usage
+    assert unmarked.cache_creation_input_tokens == 0 and unmarked.input_tokens >= 64
 
 
 def test_events_come_in_order(claude):

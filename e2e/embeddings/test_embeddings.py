@@ -195,3 +195,20 @@ def test_a_batch_of_rankings(client, minilm):
             score = "relevance_score" if endpoint == "/v1/rerank" else "score"
             assert singles([mine.pop(score)]) == singles([other.pop(score)])
             assert mine == other
+
+
+def test_a_model_that_writes_makes_embeddings_if_told_to():
+    """The demo model's last hidden state; with `is_matryoshka` its first elements too."""
+    flags = ["--runner", "pooling", "--hf-overrides", '{"matryoshka_dimensions": [8, 64]}']
+    with Server(*flags) as server, server.client() as client:
+        texts = ["What is the capital of France?", "Which city is the capital of France?", "Sort the numbers 3, 1 and 2."]
+        make = lambda **more: [row.embedding for row in client.embeddings.create(model="millrace-demo", input=texts, **more).data]
+        rows = make()
+        assert cosine(rows[0], rows[1]) > cosine(rows[0], rows[2])
+        for cut, row in zip(make(dimensions=8), rows, strict=True):
+            assert len(cut) == 8 and math.hypot(*cut) == pytest.approx(1, abs=1e-5)
+            assert cosine(cut, row[:8]) > 0.99999
+        with pytest.raises(openai.BadRequestError, match="can be cut to"):
+            make(dimensions=16)
+        with pytest.raises(openai.BadRequestError, match="does not support"):
+            client.completions.create(model="millrace-demo", prompt="x")

@@ -2,6 +2,7 @@
 
 import json
 import math
+import shutil
 
 import pytest
 
@@ -82,3 +83,47 @@ def test_what_a_classifier_cannot_do(classifier, cross):
         answer = server.http.post(path, json=body)
         assert answer.status_code == 400 and "does not support the" in answer.json()["error"]["message"], answer.text
     assert cross.http.post("/classify", json={"input": "w5"}).status_code == 200
+
+
+@pytest.fixture(scope="module", params=["sentence_transformers", "overrides"])
+def judge(request, tmp_path_factory):
+    """A tiny model in the form of Qwen3-Reranker: as sentence-transformers describes it, and as it was published."""
+    folder = FIXTURES / "qwen3_judge"
+    flags = []
+    if request.param == "overrides":
+        copy = tmp_path_factory.mktemp("judge")
+        for name in ("config.json", "model.safetensors", "tokenizer.json"):
+            shutil.copy(folder / name, copy)
+        flags = ["--hf-overrides", json.dumps({
+            "architectures": ["Qwen3ForSequenceClassification"], "classifier_from_token": ["no", "yes"],
+            "is_original_qwen3_reranker": True,
+        })]
+        folder = copy
+    with Server(*flags, model=str(folder)) as running:
+        yield running
+
+
+def test_a_model_that_writes_yes_or_no(judge):
+    golden = pairs("qwen3_judge", True)
+    body = {"text_1": [pair["first"] for pair in golden], "text_2": [pair["second"] for pair in golden]}
+    answer = judge.http.post("/v1/score", json=body).raise_for_status().json()
+    assert [row["score"] for row in answer["data"]] == pytest.approx([sigmoid(p["result"][0]) for p in golden], abs=1e-4)
+    assert answer["usage"]["prompt_tokens"] == sum(pair["tokens"] for pair in golden)
+    documents = [pair["second"] for pair in golden]
+    body = {"query": golden[0]["first"], "documents": documents}
+    results = judge.http.post("/v1/rerank", json=body).raise_for_status().json()["results"]
+    assert [row["index"] for row in results] == sorted(range(len(golden)), key=lambda i: -golden[i]["result"][0])
+    told = judge.http.post("/v1/rerank", json=body | {"instruction": "Find w33"}).raise_for_status().json()["results"]
+    assert {r["index"]: r["relevance_score"] for r in told} != {r["index"]: r["relevance_score"] for r in results}
+    # A text alone is read as it is.
+    for pair in pairs("qwen3_judge", False):
+        row = judge.http.post("/classify", json={"input": pair["first"]}).raise_for_status().json()["data"][0]
+        assert row["probs"] == pytest.approx([sigmoid(pair["result"][0])], abs=1e-4)
+
+
+def test_a_long_document_loses_its_end_and_not_the_question(judge):
+    pair = pairs("qwen3_judge", True)[0]
+    body = {"text_1": pair["first"], "text_2": pair["second"] + " and more" * 9}
+    assert judge.http.post("/score", json=body).raise_for_status().json()["usage"]["prompt_tokens"] > pair["tokens"]
+    answer = judge.http.post("/score", json=body | {"truncate_prompt_tokens": pair["tokens"]}).raise_for_status().json()
+    assert answer["data"][0]["score"] == pytest.approx(sigmoid(pair["result"][0]), abs=1e-4)

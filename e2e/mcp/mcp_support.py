@@ -1,5 +1,6 @@
 """What the tests of MCP share."""
 
+import socket
 import sys
 from pathlib import Path
 
@@ -24,3 +25,14 @@ def until_connected(server, name: str, seconds: float = 60.0) -> dict:
 
 def execute(server, tool: str, arguments: dict | None = None):
     return server.http.post("/v1/mcp/execute", json={"tool_name": tool, "arguments": arguments or {}})
+
+
+def free_port() -> int:
+    with socket.socket() as probe:
+        probe.bind(("127.0.0.1", 0))
+        return probe.getsockname()[1]
+
+
+def listens(port: int) -> bool:
+    with socket.socket() as probe:
+        return probe.connect_ex(("127.0.0.1", port)) == 0

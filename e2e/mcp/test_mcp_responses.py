@@ -133,7 +133,10 @@ def test_failures_and_limits(client):
 @pytest.mark.parametrize("tool, fields, status, param", [
     (TOOL | {"server_label": "nope"}, {}, 400, "tools"),
     (TOOL | {"allowed_tools": ["nope"]}, {}, 400, "tools"),
-    (TOOL | {"server_url": "https://example.org/mcp"}, {}, 400, "tools[0].server_url"),
+    (TOOL | {"server_url": "https://example.org/mcp"}, {}, 400, "tools"),
+    (TOOL | {"connector_id": "connector_x"}, {}, 400, "tools[0].connector_id"),
+    (TOOL, {"tool_choice": {"type": "mcp", "server_label": "nope"}}, 400, "tool_choice.server_label"),
+    (TOOL, {"tool_choice": {"type": "mcp", "server_label": "demo", "name": "nope"}}, 400, "tool_choice"),
     (TOOL | {"headers": {"x": "y"}}, {}, 400, "tools[0].headers"),
     (TOOL | {"require_approval": "sometimes"}, {}, 400, "tools[0].require_approval"),
     (TOOL, {"input": [{"type": "mcp_approval_response", "approval_request_id": "mcpr_x", "approve": True}]}, 400, "input"),

@@ -3,7 +3,6 @@
 import json
 import os
 import shutil
-import socket
 import subprocess
 import sys
 from concurrent.futures import ThreadPoolExecutor
@@ -11,7 +10,7 @@ from concurrent.futures import ThreadPoolExecutor
 import pytest
 
 from harness.process import until
-from mcp_support import SERVERS, execute, misfit, state, until_connected
+from mcp_support import SERVERS, execute, free_port, listens, misfit, state, until_connected
 
 SECRET = "s3cr3t-value-0123456789"
 
@@ -187,17 +186,6 @@ def test_servers_behind_urls(tools, kind):
     said = server.http.get("/v1/mcp/servers").text
     server.stop()
     assert not any(secret in said + server.stderr() for secret in (key, SECRET))
-
-
-def free_port() -> int:
-    with socket.socket() as probe:
-        probe.bind(("127.0.0.1", 0))
-        return probe.getsockname()[1]
-
-
-def listens(port: int) -> bool:
-    with socket.socket() as probe:
-        return probe.connect_ex(("127.0.0.1", port)) == 0
 
 
 @pytest.mark.skipif(not shutil.which("npx"), reason="needs npx")

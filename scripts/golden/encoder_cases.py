@@ -27,6 +27,9 @@ class EncoderCase:
     # (output features, bias, activation in torch.nn) of dense modules behind the pooling.
     dense: tuple[tuple[int, bool, str], ...] = ()
     ablate: tuple[dict[str, Any], ...] = ()
+    # Tokens for yes and no of a model that writes its answer: the result is the difference of their logits. With
+    # `tokens`, its tokenizer knows bytes, these two and the ones of Qwen3-Reranker's prompt.
+    judge: tuple[int, int] | None = None
     # Ids of the tokens before, between and for unknown words; with them comes a tokenizer.
     tokens: tuple[int, int, int] | None = None
     # The config as transformers 4 wrote it: fields that go, and fields that come.
@@ -102,6 +105,20 @@ CASES = [
         "qwen3_score", "Qwen3 as a classifier of one label: a linear layer over the last token",
         hf.Qwen3ForSequenceClassification, hf.Qwen3Config,
         sizes(259, 32, 83, 2, 2, num_key_value_heads=1, head_dim=16, pad_token_id=0, bos_token_id=1, eos_token_id=2, num_labels=1),
+    ),
+    EncoderCase(
+        "qwen3_judge", "Qwen3 that writes yes or no (Qwen3-Reranker): tied embeddings, and pairs in its prompt",
+        hf.Qwen3ForCausalLM, hf.Qwen3Config,
+        sizes(262, 32, 83, 2, 2, num_key_value_heads=1, head_dim=16, pad_token_id=0, bos_token_id=1, eos_token_id=2,
+              tie_word_embeddings=True) | {"max_position_embeddings": 1024},
+        judge=(260, 261), tokens=(256, 257, 258),
+    ),
+    EncoderCase(
+        "qwen3_judge_untied", "the same with an output head of its own",
+        hf.Qwen3ForCausalLM, hf.Qwen3Config,
+        sizes(259, 32, 83, 2, 2, num_key_value_heads=1, head_dim=16, pad_token_id=0, bos_token_id=1, eos_token_id=2,
+              tie_word_embeddings=False),
+        judge=(7, 5),
     ),
     EncoderCase(
         "gemma3_dense", "Gemma 3 in both directions (EmbeddingGemma): windows of 10, four norms a block, two dense layers",

@@ -14,7 +14,7 @@ from pathlib import Path
 import torch
 import transformers
 from safetensors.torch import load_file, save_file
-from tokenizers import Tokenizer, models, pre_tokenizers, processors
+from tokenizers import Tokenizer, decoders, models, pre_tokenizers, processors
 from transformers import AutoConfig
 
 from encoder_cases import CASES, LENGTHS, EncoderCase
@@ -29,6 +29,19 @@ PAIRS = (
     ("w8 w9 w10 w11", None),
     ("w240", None),
 )
+# The prompt of Qwen3-Reranker, as its model card has it.
+JUDGE = """<|im_start|>system
+Judge whether the Document meets the requirements based on the Query and the Instruct provided. Note that the answer can only be "yes" or "no".<|im_end|>
+<|im_start|>user
+<Instruct>: Given a web search query, retrieve relevant passages that answer the query
+<Query>: {query}
+<Document>: {document}<|im_end|>
+<|im_start|>assistant
+<think>
+
+</think>
+
+"""
 # A key's bias adds the same to all scores of a query.
 UNFELT = ("key.bias", "k_proj.bias")
 
@@ -49,6 +62,7 @@ def make(case: EncoderCase, folder: Path) -> dict:
 
     shutil.rmtree(folder, ignore_errors=True)
     model.save_pretrained(folder)
+    (folder / "generation_config.json").unlink(missing_ok=True)
     write_legacy_config(case, folder, model, dense, texts, results)
     write_sentence_files(case, folder, dense)
     tensors = {f"ids_{i}": ids for i, (ids, _) in enumerate(texts)}
@@ -67,9 +81,11 @@ def make(case: EncoderCase, folder: Path) -> dict:
         "float32_noise": float(f"{difference(run(case, model.double(), [d.double() for d in dense], texts), results):.2e}"),
     }
     if case.tokens:
-        write_tokenizer(case, folder)
+        (write_byte_tokenizer if case.judge else write_tokenizer)(case, folder)
         model = build(case, AutoConfig.from_pretrained(folder))
-        model.load_state_dict(load_file(folder / "model.safetensors"))
+        # A tied head isn't stored twice.
+        tied = case.args.get("tie_word_embeddings", False)
+        model.load_state_dict(load_file(folder / "model.safetensors"), strict=not tied)
         facts["pairs"] = [pair(case, model, folder, first, second) for first, second in PAIRS]
     write_json(folder / "golden.json", facts)
     size = sum(f.stat().st_size for f in folder.rglob("*") if f.is_file())
@@ -131,6 +147,9 @@ def one(case: EncoderCase, model, dense, ids, second) -> torch.Tensor:
     if case.config is transformers.BertConfig:
         inputs["token_type_ids"] = (torch.arange(len(ids)) >= second).long()[None]
     output = model(**inputs)
+    if case.judge:
+        yes, no = case.judge
+        return (output.logits[0, -1, yes] - output.logits[0, -1, no])[None].clone()
     if case.pool is None:
         return output.logits[0].clone()
     states = output.last_hidden_state[0]
@@ -188,6 +207,8 @@ def write_legacy_config(case: EncoderCase, folder: Path, model, dense, texts, re
 
 def write_sentence_files(case: EncoderCase, folder: Path, dense) -> None:
     """modules.json and its folders, as sentence-transformers writes them."""
+    if case.judge:
+        write_judge_files(case, folder)
     if case.pool is None:
         return
     paths = [("", "Transformer"), ("1_Pooling", "Pooling")]
@@ -213,6 +234,31 @@ def write_sentence_files(case: EncoderCase, folder: Path, dense) -> None:
         width = out
 
 
+def write_judge_files(case: EncoderCase, folder: Path) -> None:
+    """The same for a cross-encoder that writes its answer."""
+    kinds = (("", "base.modules.transformer.Transformer"), ("1_LogitScore", "cross_encoder.modules.logit_score.LogitScore"))
+    modules = [
+        {"idx": i, "name": str(i), "path": path, "type": f"sentence_transformers.{kind}"}
+        for i, (path, kind) in enumerate(kinds)
+    ]
+    write_json(folder / "modules.json", modules)
+    (folder / "1_LogitScore").mkdir()
+    yes, no = case.judge
+    write_json(folder / "1_LogitScore/config.json", {"true_token_id": yes, "false_token_id": no})
+
+
+def write_byte_tokenizer(case: EncoderCase, folder: Path) -> None:
+    """tokenizer.json: a token for each byte, and those of Qwen3's prompts."""
+    vocab = {byte: i for i, byte in enumerate(sorted(pre_tokenizers.ByteLevel.alphabet()))}
+    tokenizer = Tokenizer(models.BPE(vocab, []))
+    tokenizer.pre_tokenizer = pre_tokenizers.ByteLevel(add_prefix_space=False, use_regex=False)
+    tokenizer.decoder = decoders.ByteLevel()
+    tokenizer.add_special_tokens(["<|im_start|>", "<|im_end|>", "<|endoftext|>"])
+    tokenizer.add_tokens(["<think>", "yes", "no"])
+    assert (tokenizer.token_to_id("yes"), tokenizer.token_to_id("no")) == case.judge
+    tokenizer.save(str(folder / "tokenizer.json"))
+
+
 def write_tokenizer(case: EncoderCase, folder: Path) -> None:
     """tokenizer.json: words from `w3` on, and the family's special tokens around a text and between two."""
     cls, sep, unknown = case.tokens
@@ -232,7 +278,12 @@ def write_tokenizer(case: EncoderCase, folder: Path) -> None:
 
 def pair(case: EncoderCase, model, folder: Path, first: str, second: str | None) -> dict:
     """What the model makes of a text or a pair."""
-    encoded = Tokenizer.from_file(str(folder / "tokenizer.json")).encode(first, second)
+    tokenizer = Tokenizer.from_file(str(folder / "tokenizer.json"))
+    if case.judge:
+        # A text alone is read as it is.
+        encoded = tokenizer.encode(first if second is None else JUDGE.format(query=first, document=second))
+    else:
+        encoded = tokenizer.encode(first, second)
     types = encoded.type_ids
     begins = types.index(1) if 1 in types else len(types)
     with torch.no_grad():

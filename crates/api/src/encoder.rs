@@ -12,6 +12,8 @@ pub struct Call {
     pub encoder: Box<dyn Encoder>,
     /// Whether the client wants server-sent events.
     pub stream: bool,
+    /// Fields of the body that mean nothing here, for APIs that take such ones; a few of them, shortened.
+    pub ignored: Vec<String>,
 }
 
 /// One server-sent event.

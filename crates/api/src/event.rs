@@ -20,15 +20,29 @@ pub enum ChatEvent {
 }
 
 /// The prompts as the engine got them.
-#[derive(Debug, Clone)]
+#[derive(Debug, Clone, Default)]
 pub struct Start {
     /// Token ids of each prompt.
     pub prompts: Vec<Arc<[TokenId]>>,
     /// Choices of each prompt; choice `prompt * samples + i`.
     pub samples: usize,
+    /// Tokens of a block of the prefix cache; `None`: prefixes aren't cached.
+    pub cache_block: Option<usize>,
 }
 
 impl Start {
+    /// Tokens of all prompts.
+    pub fn prompt_tokens(&self) -> usize {
+        self.prompts.iter().map(|prompt| prompt.len()).sum()
+    }
+
+    /// Prompt tokens that weren't cached before and are now, if `cached` were: whole blocks are kept.
+    pub fn stored_tokens(&self, cached: usize) -> usize {
+        let Some(block) = self.cache_block.filter(|block| *block > 0) else { return 0 };
+        let whole: usize = self.prompts.iter().map(|prompt| prompt.len() / block * block).sum();
+        whole.saturating_sub(cached)
+    }
+
     /// How many choices the request has.
     pub fn choices(&self) -> usize {
         self.prompts.len() * self.samples

@@ -39,7 +39,7 @@ pub use options::{
 pub use pooling::{PoolingAnswer, PoolingCall, PoolingOptions, PoolingReply, PoolingRequest, PoolingWork};
 pub use request::{ChatInput, GenerationRequest, Input, Prompt, ToolChoice};
 pub use server_tools::{
-    Approval, ApprovedCall, Ask, CallApproval, ListedTool, ServerCall, ServerCallNews, ServerRule,
-    ServerTools,
+    Approval, ApprovedCall, Ask, CallApproval, ListedTool, RemoteServer, ServerCall, ServerCallNews,
+    ServerChoice, ServerRule, ServerTools,
 };
 pub use structure::Structure;

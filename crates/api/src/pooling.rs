@@ -58,6 +58,8 @@ pub enum PoolingWork {
         queries: Vec<String>,
         /// At least one.
         documents: Vec<String>,
+        /// What to look for, for models that are told so.
+        instruction: Option<String>,
         /// Scale scores as the model's files say.
         scale: bool,
     },
@@ -85,6 +87,8 @@ pub struct PoolingRequest {
     pub call: PoolingCall,
     /// Writes the answer.
     pub reply: PoolingReply,
+    /// Fields of the body that mean nothing here; a few of them, shortened.
+    pub ignored: Vec<String>,
 }
 
 impl fmt::Debug for PoolingRequest {
@@ -118,10 +122,14 @@ impl PoolingWork {
             Self::Embed { prompts, .. } | Self::Classify { prompts, .. } | Self::Pool { prompts } => {
                 prompts.iter().map(prompt).sum()
             }
-            Self::Score { queries, documents, .. } => {
+            Self::Score { queries, documents, instruction, .. } => {
+                let told = instruction.as_ref().map_or(0, String::len).saturating_mul(documents.len());
                 let pairs = documents.len() / queries.len().max(1);
                 let bytes = |texts: &[String]| texts.iter().map(String::len).sum::<usize>();
-                bytes(queries).saturating_mul(pairs.max(1)).saturating_add(bytes(documents))
+                bytes(queries)
+                    .saturating_mul(pairs.max(1))
+                    .saturating_add(bytes(documents))
+                    .saturating_add(told)
             }
         }
     }

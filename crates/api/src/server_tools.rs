@@ -20,6 +20,17 @@ pub struct ServerTools {
     pub rules: Vec<ServerRule>,
     /// Calls that the client has approved: they are run before the model speaks.
     pub approved: Vec<ApprovedCall>,
+    /// What the model has to call first.
+    pub choice: Option<ServerChoice>,
+}
+
+/// A server's tool that has to be called.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct ServerChoice {
+    /// The MCP server.
+    pub server: String,
+    /// Its own name for the tool; `None` is any of its tools.
+    pub tool: Option<String>,
 }
 
 /// What a request wants of one MCP server.
@@ -29,10 +40,29 @@ pub struct ServerRule {
     pub server: String,
     /// Only these of its tools, by its own names for them; `None` is all.
     pub tools: Option<Vec<String>>,
+    /// None of these.
+    pub hidden: Vec<String>,
     /// Which calls wait for the client.
     pub ask: Ask,
     /// The client wants to be told its tools.
     pub list: bool,
+    /// Where it is, if the request brings it; else it is one of the operator's.
+    pub remote: Option<RemoteServer>,
+}
+
+/// An MCP server that a request brings with it.
+#[derive(Clone, PartialEq, Eq)]
+pub struct RemoteServer {
+    /// `http` or `https`; not checked yet. May hold secrets.
+    pub url: String,
+    /// Headers of every request to it, secrets among them.
+    pub headers: Vec<(String, String)>,
+}
+
+impl std::fmt::Debug for RemoteServer {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        f.debug_struct("RemoteServer").field("headers", &self.headers.len()).finish_non_exhaustive()
+    }
 }
 
 /// Which calls of a server wait for the client's approval, by the server's own names for its tools.
@@ -75,7 +105,9 @@ pub struct ListedTool {
 impl ServerTools {
     /// Whether the request lets the model use this tool of this server.
     pub fn offers(&self, server: &str, own_name: &str) -> bool {
-        let in_rule = |rule: &ServerRule| rule.tools.as_ref().is_none_or(|tools| has(tools, own_name));
+        let in_rule = |rule: &ServerRule| {
+            rule.tools.as_ref().is_none_or(|tools| has(tools, own_name)) && !has(&rule.hidden, own_name)
+        };
         self.rules.iter().find(|rule| rule.server == server).is_none_or(in_rule)
     }
 
@@ -175,6 +207,8 @@ pub struct ServerCall {
     pub server: String,
     /// The tool's full name.
     pub name: String,
+    /// The server's own name for the tool.
+    pub own_name: String,
     /// JSON text; only its beginning if the model broke off.
     pub arguments: String,
     /// What the model got to read; `None` if it came to no result.
@@ -183,6 +217,8 @@ pub struct ServerCall {
     pub is_error: bool,
     /// How many parts of the answer came before it.
     pub after_parts: usize,
+    /// Calls of one round run together; results come before the next round's calls.
+    pub round: usize,
 }
 
 impl ServerCall {
@@ -190,8 +226,9 @@ impl ServerCall {
     pub fn note(calls: &mut Vec<Self>, news: ServerCallNews, parts: usize) {
         match news {
             ServerCallNews::Listed { .. } | ServerCallNews::Complete { .. } => {}
-            ServerCallNews::Begin { id, server, name, .. } => {
-                calls.push(Self { id, server, name, after_parts: parts, ..Self::default() });
+            ServerCallNews::Begin { id, server, name, own_name, .. } => {
+                let round = calls.last().map_or(0, |last| last.round + usize::from(last.output.is_some()));
+                calls.push(Self { id, server, name, own_name, after_parts: parts, round, ..Self::default() });
             }
             ServerCallNews::Arguments { index, delta } => {
                 if let Some(call) = calls.get_mut(index) {

@@ -51,7 +51,7 @@ fn usage(completion_tokens: usize) -> Usage {
 
 /// Each part in a delta of its own, then the end.
 fn script(parts: Vec<Part>, end: End) -> Vec<ChatEvent> {
-    let start = Start { prompts: vec![vec![0; PROMPT].into()], samples: 1 };
+    let start = Start { prompts: vec![vec![0; PROMPT].into()], samples: 1, cache_block: Some(4) };
     let count = parts.len();
     let deltas = parts.into_iter().enumerate().map(|(index, part)| Delta {
         parts: vec![part],
@@ -182,6 +182,18 @@ fn usage_keeps_cached_tokens_apart() {
     assert_eq!((&usage["input_tokens"], &usage["cache_read_input_tokens"]), (&json!(5), &json!(4)));
     assert_eq!(usage["output_tokens"], 0);
     assert!(events[0]["message"]["stop_reason"].is_null());
+}
+
+#[test]
+fn who_marks_what_to_cache_is_told_what_was() {
+    let marked = json!({"system": [{"type": "text", "text": "s", "cache_control": {"type": "ephemeral"}}]});
+    let message = both(marked.clone(), vec![text("x")], stop());
+    // Of 9 tokens 4 were cached, and two blocks of 4 are now.
+    let of = |usage: &Value| ["input_tokens", "cache_creation_input_tokens"].map(|name| usage[name].clone());
+    assert_eq!(of(&message["usage"]), [json!(1), json!(4)]);
+    assert_eq!(message["usage"]["cache_read_input_tokens"], CACHED);
+    let events = events(call(marked), script(vec![text("x")], stop()));
+    assert_eq!(of(&events[0]["message"]["usage"]), [json!(1), json!(4)]);
 }
 
 #[test]

@@ -53,6 +53,17 @@ fn seeds() -> Vec<Value> {
         json!({"model": "m", "prompt": ["a", "b"], "suffix": "c", "max_tokens": 4}),
         json!({"model": "m", "messages": [{"role": "user", "content": "q", "tool_calls": [], "images": []}], "format": "json",
             "options": {"temperature": 0.5, "num_predict": 4, "stop": ["x"]}, "keep_alive": "5m", "think": true, "stream": false}),
+        json!({"model": "m", "prompt": "a", "suffix": "b", "system": "", "raw": false, "logprobs": true, "top_logprobs": 2,
+            "options": {"seed": 3, "top_k": 4, "num_ctx": 8, "mirostat": 0}, "keep_alive": -1, "format": {"type": "object"}}),
+        json!({"model": "m", "input": ["a", "b"], "truncate": true, "dimensions": 2, "keep_alive": "1h30m", "options": {}}),
+        json!({"model": "m", "prompt": "a", "keep_alive": 0}),
+        json!({"model": "m", "input": [[1, 2], [3]], "encoding_format": "base64", "dimensions": 2, "normalize": false,
+            "truncate_prompt_tokens": -1, "add_special_tokens": false, "priority": 1, "timeout": 3, "user": "u",
+            "use_activation": true}),
+        json!({"model": "m", "query": "q", "documents": ["a", {"text": "b"}], "top_n": 1, "return_documents": false,
+            "instruction": "i", "use_activation": false}),
+        json!({"model": "m", "text_1": "q", "text_2": ["a", "b"], "instruction": "i"}),
+        json!({"model": "m", "prompt": "a", "n": 2, "best_of": 3, "temperature": 0.5}),
     ]
 }
 
@@ -181,6 +192,14 @@ fn read_all(body: &Value, limits: &Limits) -> Vec<Result<(), ApiError>> {
             .map(drop)
             .map_err(|error| ApiError { param: error.param, ..ApiError::bad_request(error.message) }),
         ollama::parse_chat(body, limits).map(drop),
+        ollama::parse_generate(body, limits, |_| true).map(drop),
+        ollama::parse_embed(body, limits).map(drop),
+        ollama::parse_embeddings(body, limits).map(drop),
+        openai::pooling::parse_embeddings(body, limits).map(drop),
+        openai::pooling::parse_classify(body, limits).map(drop),
+        openai::pooling::parse_pooling(body, limits).map(drop),
+        openai::pooling::parse_rerank(body, limits).map(drop),
+        openai::pooling::parse_score(body, limits).map(drop),
     ]
 }
 
@@ -204,6 +223,10 @@ fn the_seeds_are_valid() {
     assert!(results[5][6].is_ok(), "{:?}", results[5][6]);
     assert!(results[6][9].is_ok() && results[7][10].is_ok() && results[8][8].is_ok());
     assert!(results[9][1].is_ok() && results[10][11].is_ok(), "{:?}", results[10][11]);
+    assert!(results[11][12].is_ok(), "{:?}", results[11][12]);
+    assert!(results[12][13].is_ok() && results[13][14].is_ok());
+    assert!(results[14][15..18].iter().all(Result::is_ok), "{:?}", results[14]);
+    assert!(results[15][18].is_ok() && results[16][19].is_ok() && results[17][1].is_ok());
 }
 
 proptest! {
@@ -211,7 +234,7 @@ proptest! {
 
     #[test]
     fn mutations_are_read_or_refused(
-        seed in 0..11_usize,
+        seed in 0..18_usize,
         changes in prop::collection::vec((0_usize..120, change()), 1..5),
         small in any::<bool>(),
     ) {

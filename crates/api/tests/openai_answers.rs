@@ -50,7 +50,7 @@ fn delta(choice: usize, text: &str, id: u32, completion_tokens: usize) -> Delta 
 }
 
 fn start(samples: usize) -> ChatEvent {
-    ChatEvent::Start(Start { prompts: vec![vec![1, 2, 3].into()], samples })
+    ChatEvent::Start(Start { prompts: vec![vec![1, 2, 3].into()], samples, cache_block: None })
 }
 
 /// Two choices, interleaved; one ends by a stop string, one by length.
@@ -170,6 +170,29 @@ fn usage_comes_where_it_was_asked_for() {
     let counts: Vec<_> =
         always.iter().map(|chunk| chunk["usage"]["completion_tokens"].as_u64().unwrap()).collect();
     assert_eq!(counts, [1, 1, 3, 2, 5]);
+}
+
+#[test]
+fn the_likeliest_of_several_texts_are_shown() {
+    let call = completion_call(json!({"n": 2, "best_of": 3, "stream": false}));
+    assert_eq!((call.request.options.n, call.request.options.logprobs), (3, Some(0)));
+    // By the mean of their tokens: −3, −1 and −2, whatever their sums are.
+    let text = |choice: usize, logprobs: &[f32]| {
+        let logprobs = logprobs.iter().enumerate().map(|(at, logprob)| Delta {
+            logprobs: vec![scored(9, "x", *logprob)],
+            ..delta(choice, &choice.to_string(), 9, at + 1)
+        });
+        logprobs.map(|delta| ChatEvent::Delta(Box::new(delta))).collect::<Vec<_>>()
+    };
+    let texts = [text(0, &[-3.0]), text(1, &[-1.5, -0.5, -1.0, -1.0]), text(2, &[-2.0, -2.0])].concat();
+    let done = ChatEvent::Done(Usage { prompt_tokens: 3, cached_tokens: 0, completion_tokens: 7 });
+    let events = [vec![start(3)], texts, vec![done]].concat();
+    let whole = whole(&call, events);
+    let shown: Vec<&Value> =
+        whole["choices"].as_array().unwrap().iter().map(|choice| &choice["text"]).collect();
+    assert_eq!(shown, [&json!("1111"), &json!("22")]);
+    assert_eq!((&whole["choices"][1]["index"], &whole["choices"][1]["logprobs"]), (&json!(1), &Value::Null));
+    assert_eq!(whole["usage"]["completion_tokens"], 7);
 }
 
 #[test]

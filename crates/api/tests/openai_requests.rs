@@ -233,7 +233,7 @@ fn chat_refusals() {
             "logit_bias",
             "logit_bias contains key(s) that cannot be converted",
         ),
-        (json!({"best_of": 3}), "best_of", "best_of is not supported other than equal to n=1, got 3."),
+        (json!({"best_of": 3}), "best_of", "best_of is not supported here other than equal to n=1, got 3."),
         (
             json!({"response_format": {"type": "xml"}}),
             "response_format",

@@ -13,8 +13,8 @@ use std::time::Instant;
 
 use common::{Random, tensor};
 use millrace_backend::{
-    Activation, AttentionSpec, Backend, BackendError, Batch, Encoding, GatedMlp, HeadLayout, KvDtype, KvSpec,
-    MatrixSource, QkNorm, Rope, SeqSpan, Span, WeightFormat,
+    Activation, AttentionSpec, Backend, BackendError, Batch, Encoding, HeadLayout, KvDtype, KvSpec,
+    MatrixSource, Mlp, QkNorm, Rope, SeqSpan, Span, WeightFormat,
 };
 use millrace_backend_cpu::{CpuBackend, bandwidth, default_threads, peak};
 use millrace_types::BlockId;
@@ -199,7 +199,8 @@ fn mlp(threads: usize) -> Result<(), Error> {
             backend.load_matrix(&mut Noise { rows, cols, encoding, random }, WeightFormat::Native)
         };
         let (gate_up, down) = (load(6144, 1024)?, load(1024, 3072)?);
-        layers.push(GatedMlp { gate_up, gate_up_bias: None, act: Activation::Silu, down, down_bias: None });
+        let act = Activation::Silu;
+        layers.push(Mlp { up: gate_up, up_bias: None, gated: true, act, down, down_bias: None });
     }
     for (rows, prompt) in [(1, 0), (16, 0), (32, 0), (64, 64), (512, 512)] {
         let x = tensor(&mut backend, rows, &Random(1).values(rows * 1024));
@@ -209,7 +210,7 @@ fn mlp(threads: usize) -> Result<(), Error> {
         let batch = Batch { prompt_rows: prompt, ..Batch::default() };
         let seconds = time(&mut backend, &batch, |b| {
             next.set(next.get() + 1);
-            b.gated_mlp(x, &layers[next.get() % layers.len()], room, out);
+            b.mlp(x, &layers[next.get() % layers.len()], room, out);
         })?;
         println!("{rows:4}{} rows {:8.0}", if prompt > 0 { "p" } else { " " }, seconds * 1e6);
     }

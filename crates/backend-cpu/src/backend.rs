@@ -4,9 +4,8 @@
 //! is skipped.
 
 use millrace_backend::{
-    Activation, AttentionSpec, Backend, BackendError, Batch, GatedMlp, HeadLayout, KvSpec, Mask, Matrix,
-    MatrixSource, Pool as Pooling, QkNorm, Rope, RowIndex, StepResult, Tensor, Ticket, WeightFormat,
-    sampling,
+    Activation, AttentionSpec, Backend, BackendError, Batch, HeadLayout, KvSpec, Mask, Matrix, MatrixSource,
+    Mlp, Pool as Pooling, QkNorm, Rope, RowIndex, StepResult, Tensor, Ticket, WeightFormat, sampling,
 };
 
 use crate::activations::{Activations, Input};
@@ -188,15 +187,15 @@ impl CpuBackend {
 
     /// A feed-forward of the first rows of x that leaves inner features in tiles.
     #[cfg(target_arch = "x86_64")]
-    fn tiled_mlp(&mut self, x: Tensor, mlp: &GatedMlp, values: &mut [f32]) -> Result<(), BackendError> {
+    fn tiled_mlp(&mut self, x: Tensor, mlp: &Mlp, values: &mut [f32]) -> Result<(), BackendError> {
         let mut scratch = std::mem::take(&mut self.activations);
         let weight = |matrix: Matrix| &self.matrices[matrix.id as usize];
-        let (gate_up, down) = (weight(mlp.gate_up), weight(mlp.down));
+        let (gate_up, down) = (weight(mlp.up), weight(mlp.down));
         let mlp = TiledMlp {
             isa: self.isa,
             pool: &self.pool,
             gate_up,
-            gate_up_bias: mlp.gate_up_bias.map(|bias| self.vector(bias)),
+            gate_up_bias: mlp.up_bias.map(|bias| self.vector(bias)),
             act: mlp.act,
             down,
             input: self.input(x, 0, values.len() / down.rows),
@@ -209,10 +208,10 @@ impl CpuBackend {
 
     /// A feed-forward whose first `tiled` rows stay in tiles; for the others step by step in `room`.
     #[cfg(target_arch = "x86_64")]
-    fn mlp(
+    fn mlp_rows(
         &mut self,
         x: Tensor,
-        mlp: &GatedMlp,
+        mlp: &Mlp,
         [gate_up, activated]: [Tensor; 2],
         tiled: usize,
         values: &mut [f32],
@@ -221,7 +220,7 @@ impl CpuBackend {
         self.tiled_mlp(x, mlp, first)?;
         let rows = rest.len() / mlp.down.rows;
         self.lend(gate_up, rows, |me, values| {
-            me.multiply_alike(x, tiled, mlp.gate_up, mlp.gate_up_bias, values, false)
+            me.multiply_alike(x, tiled, mlp.up, mlp.up_bias, values, false)
         })?;
         self.lend(activated, rows, |me, values| me.gate(gate_up, mlp.act, values))?;
         self.multiply_alike(activated, 0, mlp.down, mlp.down_bias, rest, false)
@@ -243,7 +242,7 @@ impl CpuBackend {
     }
 }
 
-/// Copies a batch into memory that is already there.
+/// Copies a batch into memory that is already there; its masks come later.
 fn copy_batch(from: &Batch, to: &mut Batch) {
     to.clear();
     to.prompt_rows = from.prompt_rows;
@@ -257,13 +256,16 @@ fn copy_batch(from: &Batch, to: &mut Batch) {
     to.seen.extend_from_slice(&from.seen);
     to.bias.extend_from_slice(&from.bias);
     to.banned.extend_from_slice(&from.banned);
-    to.masks.extend_from_slice(&from.masks);
 }
 
 impl Backend for CpuBackend {
     fn describe(&self) -> String {
         let threads = self.pool.threads();
         format!("cpu ({}, {threads} thread{})", self.level().name(), if threads == 1 { "" } else { "s" })
+    }
+
+    fn is_host(&self) -> bool {
+        true
     }
 
     fn alloc(&mut self, rows: usize, cols: usize) -> Result<Tensor, BackendError> {
@@ -463,19 +465,19 @@ impl Backend for CpuBackend {
     }
 
     #[cfg(target_arch = "x86_64")]
-    fn gated_mlp(&mut self, x: Tensor, mlp: &GatedMlp, room: [Tensor; 2], out: Tensor) {
+    fn mlp(&mut self, x: Tensor, mlp: &Mlp, room: [Tensor; 2], out: Tensor) {
         let weight = |matrix: Matrix| &self.matrices[matrix.id as usize];
-        let (gate_up, down) = (weight(mlp.gate_up), weight(mlp.down));
+        let (gate_up, down) = (weight(mlp.up), weight(mlp.down));
         let apart = [gate_up, down].map(|weight| Linear::tells_prompts_apart(self.isa, weight));
         let tiled = match apart {
-            _ if !TiledMlp::fits(self.isa, gate_up, down) => 0,
+            _ if !mlp.gated || !TiledMlp::fits(self.isa, gate_up, down) => 0,
             [false, false] if out.rows > FEW_ROWS => out.rows,
             [false, false] => 0,
             _ => self.batch.prompt_rows.min(out.rows),
         };
         match tiled {
             0 => mlp.in_steps(self, x, room, out),
-            _ => self.write_rows(out, out.rows, |me, values| me.mlp(x, mlp, room, tiled, values)),
+            _ => self.write_rows(out, out.rows, |me, values| me.mlp_rows(x, mlp, room, tiled, values)),
         }
     }
 
@@ -503,6 +505,11 @@ impl Backend for CpuBackend {
     fn collect(&mut self, x: Tensor) {
         let rows = &self.tensors[x.id as usize][..x.rows * x.cols];
         self.result.collected.extend_from_slice(rows);
+    }
+
+    fn masks(&mut self, masks: &[u32]) {
+        self.batch.masks.clear();
+        self.batch.masks.extend_from_slice(masks);
     }
 
     fn sample(&mut self, logits: Tensor, first: usize) {

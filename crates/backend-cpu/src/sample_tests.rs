@@ -54,6 +54,7 @@ fn sample(backend: &mut dyn Backend, batch: &Batch, logits: &[f32], at_once: usi
     let rows = batch.samples.len();
     let tensor = backend.alloc(at_once, VOCAB).unwrap();
     backend.begin(batch);
+    backend.masks(&batch.masks);
     for first in (0..rows).step_by(at_once) {
         let count = at_once.min(rows - first);
         let part = tensor.first(count);

@@ -172,6 +172,7 @@ fn samples_like_the_reference() {
     logits[900] = 50.0;
     let run = |b: &mut dyn Backend| {
         b.begin(&batch);
+        b.masks(&batch.masks);
         // In two calls, as a decoder with a small buffer of logits does.
         for (first, count) in [(0, 25), (25, 15)] {
             let logits = input(b, count, &logits[first * vocab..(first + count) * vocab]);

@@ -8,7 +8,8 @@ use common::{Random, Weights, assert_close, bits, cpu, levels, tensor};
 use half::bf16;
 use millrace_backend::reference::ReferenceBackend;
 use millrace_backend::{
-    Backend, Encoding, MatrixSource, WeightFormat, activation_group, quantize_activations,
+    Activation, Backend, Batch, Encoding, MatrixSource, Mlp, WeightFormat, activation_group,
+    quantize_activations,
 };
 use millrace_backend_cpu::Level;
 
@@ -231,4 +232,43 @@ fn refuses_what_it_cannot_store() {
     }
     let error = backend.load_matrix(&mut wide, WeightFormat::Native).unwrap_err();
     assert!(error.to_string().contains("not a 4-bit integer"), "{error}");
+}
+
+#[test]
+fn a_feed_forward_is_its_steps() {
+    let (hidden, inner, rows) = (192, 320, 70);
+    for level in levels() {
+        for (encoding, format, _) in formats() {
+            let mut random = Random(31);
+            let mut backend = cpu(level, 2);
+            let mut weight = |rows: usize, cols: usize| {
+                let mut weights = Weights::random(&mut random, encoding, rows, cols);
+                backend.load_matrix(&mut weights, format).unwrap()
+            };
+            let (up, down) = (weight(2 * inner, hidden), weight(hidden, inner));
+            let mut bias = |count| Some(backend.load_vector(&random.values(count)).unwrap());
+            let (up_bias, down_bias) = (bias(2 * inner), bias(hidden));
+            let mlp = Mlp { up, up_bias, gated: true, act: Activation::Silu, down, down_bias };
+            let x = tensor(&mut backend, rows, &random.values(rows * hidden));
+            let room = [2 * inner, inner].map(|cols| backend.alloc(rows, cols).unwrap());
+            let out = backend.alloc(rows, hidden).unwrap();
+            for prompt_rows in [0, 1, 40, rows] {
+                let mut run = |steps: bool| {
+                    backend.begin(&Batch { prompt_rows, ..Batch::default() });
+                    match steps {
+                        true => mlp.in_steps(&mut backend, x, room, out),
+                        false => backend.mlp(x, &mlp, room, out),
+                    }
+                    let ticket = backend.submit();
+                    backend.wait(ticket, &mut Default::default()).unwrap();
+                    bits(&backend.read(out))
+                };
+                assert_eq!(
+                    run(false),
+                    run(true),
+                    "{level:?} {encoding:?} {format:?}, {prompt_rows} of a prompt"
+                );
+            }
+        }
+    }
 }

@@ -48,7 +48,8 @@ pub struct Batch {
     pub bias: Vec<(TokenId, f32)>,
     /// Banned tokens (logit −∞) of all samples, concatenated.
     pub banned: Vec<TokenId>,
-    /// Allowed-token bit masks of all samples that have one: bit t % 32 of word t / 32, ⌈vocab / 32⌉ words each.
+    /// Allowed-token bit masks of all samples that have one: bit t % 32 of word t / 32, ⌈vocab / 32⌉ words each. May be
+    /// filled in later than the rest, by [`Backend::masks`](crate::Backend::masks).
     pub masks: Vec<u32>,
 }
 

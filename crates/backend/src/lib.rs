@@ -3,7 +3,8 @@
 //! A [`Backend`] is a small set of coarse, fused operations, not a tensor library. Calls *enqueue* work: they
 //! return at once, take plain handles ([`Tensor`], [`Matrix`]) and read nothing back. A step is
 //! `begin → operations → submit → wait`; every shape follows from the [`Batch`] given to `begin`, so that a device
-//! can record a step once and replay it. The only data that comes back is the [`StepResult`] of `wait`: sampled
+//! can record a step once and replay it. One input may come late, while the device is at work: the masks of what may be
+//! sampled ([`Backend::masks`]). The only data that comes back is the [`StepResult`] of `wait`: sampled
 //! tokens, the log-probabilities that a request asked for, and the rows that the step collects (embeddings, scores).
 //!
 //! Results of one row never depend on the other rows of a batch (batch invariance): an operation must
@@ -23,7 +24,7 @@ pub use batch::{
     Batch, Penalties, SampleKind, SampleSpec, SampledRow, SeqSpan, Span, StepResult, TokenCount,
 };
 pub use handle::{Matrix, Tensor, Ticket};
-pub use mlp::GatedMlp;
+pub use mlp::Mlp;
 pub use pooling::{Mask, Pool, RowIndex, visible};
 pub use quant::{GROUP, activation_group, dequantize_row, quantize_activations, quantize_row};
 pub use weights::{Encoding, MatrixSource, RawFloats, RawRow, WeightFormat};
@@ -201,6 +202,12 @@ pub trait Backend: Send {
         16
     }
 
+    /// Whether operations are computed by the caller's own processor. What the caller could do meanwhile would only take
+    /// that from them, so it is better done before.
+    fn is_host(&self) -> bool {
+        false
+    }
+
     // -- memory, before the first step --
 
     /// Uninitialised activations `[rows, cols]`.
@@ -219,7 +226,7 @@ pub trait Backend: Send {
 
     // -- one step --
 
-    /// Starts a step and takes its inputs. Fixes all shapes.
+    /// Starts a step and takes its inputs but [`Batch::masks`]. Fixes all shapes.
     fn begin(&mut self, batch: &Batch);
     /// `out[t] = table[batch.tokens[t]]`. `[T, hidden]`; the table may be quantized.
     fn embed(&mut self, table: Matrix, out: Tensor);
@@ -255,9 +262,9 @@ pub trait Backend: Send {
     fn activate(&mut self, x: Tensor, act: Activation, out: Tensor);
     /// `out = act(gate_up[.., ..F]) * gate_up[.., F..]`; gate_up `[T, 2F]`, out `[T, F]`.
     fn gated_activation(&mut self, gate_up: Tensor, act: Activation, out: Tensor);
-    /// `out = (act(x · gateᵀ) * (x · upᵀ)) · downᵀ`, as [`Backend::linear`] and [`Backend::gated_activation`] compute
-    /// it one after the other; x and out `[T, hidden]`, room `[T, 2F]` and `[T, F]`, whose contents are undefined then.
-    fn gated_mlp(&mut self, x: Tensor, mlp: &GatedMlp, room: [Tensor; 2], out: Tensor) {
+    /// A feed-forward, as the three operations of [`Mlp::in_steps`] compute it; x and out `[T, hidden]`, room
+    /// `[T, up's rows]` and `[T, F]`, whose contents are undefined then.
+    fn mlp(&mut self, x: Tensor, mlp: &Mlp, room: [Tensor; 2], out: Tensor) {
         mlp.in_steps(self, x, room, out);
     }
     /// `out[i] = x[batch.samples[first + i].row]` for each row of `out`.
@@ -266,6 +273,9 @@ pub trait Backend: Send {
     fn pool(&mut self, x: Tensor, how: Pool, first: usize, out: Tensor);
     /// Appends the rows of x to [`StepResult::collected`].
     fn collect(&mut self, x: Tensor);
+    /// Takes [`Batch::masks`], before the first sample of a step that has any. Late, so that the host can compute them
+    /// while the device computes the logits.
+    fn masks(&mut self, masks: &[u32]);
     /// Samples or scores rows of logits `[n, vocab]` by `batch.samples[first..first + n]`; results appear in the
     /// step's [`StepResult`] at the same indices. May overwrite the logits.
     fn sample(&mut self, logits: Tensor, first: usize);

@@ -3,9 +3,14 @@
 //!
 //! Wrapped around another backend in tests, it proves that nothing above the trait depends on early execution.
 
+use std::sync::{
+    Arc,
+    atomic::{AtomicU64, Ordering::SeqCst},
+};
+
 use crate::{
-    Activation, AttentionSpec, Backend, BackendError, Batch, GatedMlp, HeadLayout, KvSpec, Mask, Matrix,
-    MatrixSource, Pool, QkNorm, Rope, RowIndex, StepResult, Tensor, Ticket, WeightFormat,
+    Activation, AttentionSpec, Backend, BackendError, Batch, HeadLayout, KvSpec, Mask, Matrix, MatrixSource,
+    Mlp, Pool, QkNorm, Rope, RowIndex, StepResult, Tensor, Ticket, WeightFormat,
 };
 
 type Op<B> = Box<dyn FnOnce(&mut B) + Send>;
@@ -17,7 +22,7 @@ pub struct Recorder<B> {
     state: State,
     steps: u64,
     /// Operations recorded since the start.
-    recorded: u64,
+    recorded: Arc<AtomicU64>,
 }
 
 #[derive(Debug, PartialEq, Eq)]
@@ -30,17 +35,22 @@ enum State {
 impl<B: Backend> Recorder<B> {
     /// Wraps a backend.
     pub fn new(inner: B) -> Self {
-        Self { inner, ops: Vec::new(), state: State::Idle, steps: 0, recorded: 0 }
+        Self { inner, ops: Vec::new(), state: State::Idle, steps: 0, recorded: Arc::default() }
     }
 
     /// How many operations were recorded so far.
     pub fn recorded(&self) -> u64 {
-        self.recorded
+        self.recorded.load(SeqCst)
+    }
+
+    /// The same number, for whoever has no access to the backend any more.
+    pub fn counter(&self) -> Arc<AtomicU64> {
+        self.recorded.clone()
     }
 
     fn record(&mut self, op: impl FnOnce(&mut B) + Send + 'static) {
         assert_eq!(self.state, State::Recording, "an operation outside of begin … submit");
-        self.recorded += 1;
+        self.recorded.fetch_add(1, SeqCst);
         self.ops.push(Box::new(op));
     }
 
@@ -79,8 +89,8 @@ impl<B: Backend> Backend for Recorder<B> {
     fn begin(&mut self, batch: &Batch) {
         self.assert_idle("a second begin");
         self.state = State::Recording;
-        // The host may reuse its batch at once: a device has copied it by then, and so does this.
-        let batch = batch.clone();
+        // The host may reuse its batch at once: a device has copied it by then, and so does this. Masks come later.
+        let batch = Batch { masks: Vec::new(), ..batch.clone() };
         self.record(move |b| b.begin(&batch));
     }
     fn embed(&mut self, table: Matrix, out: Tensor) {
@@ -131,9 +141,9 @@ impl<B: Backend> Backend for Recorder<B> {
     fn gated_activation(&mut self, gate_up: Tensor, act: Activation, out: Tensor) {
         self.record(move |b| b.gated_activation(gate_up, act, out));
     }
-    fn gated_mlp(&mut self, x: Tensor, mlp: &GatedMlp, room: [Tensor; 2], out: Tensor) {
+    fn mlp(&mut self, x: Tensor, mlp: &Mlp, room: [Tensor; 2], out: Tensor) {
         let mlp = *mlp;
-        self.record(move |b| b.gated_mlp(x, &mlp, room, out));
+        self.record(move |b| b.mlp(x, &mlp, room, out));
     }
     fn gather_rows(&mut self, x: Tensor, first: usize, out: Tensor) {
         self.record(move |b| b.gather_rows(x, first, out));
@@ -143,6 +153,10 @@ impl<B: Backend> Backend for Recorder<B> {
     }
     fn collect(&mut self, x: Tensor) {
         self.record(move |b| b.collect(x));
+    }
+    fn masks(&mut self, masks: &[u32]) {
+        let masks = masks.to_vec();
+        self.record(move |b| b.masks(&masks));
     }
     fn sample(&mut self, logits: Tensor, first: usize) {
         self.record(move |b| b.sample(logits, first));

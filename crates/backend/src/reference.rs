@@ -69,6 +69,10 @@ impl Backend for ReferenceBackend {
         1
     }
 
+    fn is_host(&self) -> bool {
+        true
+    }
+
     fn alloc(&mut self, rows: usize, cols: usize) -> Result<Tensor, BackendError> {
         self.tensors.push(vec![f32::NAN; rows * cols]);
         Ok(Tensor { id: self.tensors.len() as u32 - 1, rows, cols })
@@ -118,6 +122,7 @@ impl Backend for ReferenceBackend {
 
     fn begin(&mut self, batch: &Batch) {
         self.batch.clone_from(batch);
+        self.batch.masks.clear();
         self.result.clear();
     }
 
@@ -332,6 +337,10 @@ impl Backend for ReferenceBackend {
     fn collect(&mut self, x: Tensor) {
         let rows = &self.tensors[x.id as usize][..x.rows * x.cols];
         self.result.collected.extend_from_slice(rows);
+    }
+
+    fn masks(&mut self, masks: &[u32]) {
+        self.batch.masks = masks.to_vec();
     }
 
     fn sample(&mut self, logits: Tensor, first: usize) {

@@ -131,7 +131,11 @@ pub(crate) fn to_flags(command: &Command, arg: &Arg, key: &str, value: Value) ->
         Value::Null => return Ok(Vec::new()),
         value => vec![value],
     };
-    let texts = values.iter().map(|value| scalar(key, value));
+    let texts = values.iter().map(|value| match value {
+        // The one flag whose text is an object.
+        Value::Object(_) | Value::Array(_) if arg.get_id() == "hf_overrides" => Ok(value.to_string()),
+        value => scalar(key, value),
+    });
     match arg.get_long() {
         Some(long) => texts.map(|text| Ok(format!("--{long}={}", text?))).collect(),
         None => texts.collect(),
@@ -219,10 +223,20 @@ mod tests {
     }
 
     #[test]
+    fn a_setting_that_is_an_object_may_be_written_as_one() {
+        for yaml in ["hf-overrides: {is_matryoshka: true}", "hf-overrides: '{\"is_matryoshka\": true}'"] {
+            let settings = serve(yaml, &[]).model_args.hf_overrides.unwrap();
+            assert_eq!(Value::Object(settings), serde_json::json!({"is_matryoshka": true}));
+        }
+        let error = parse("hf-overrides: [1]", "serve", &[]).unwrap_err();
+        assert!(error.contains("must be a JSON object"), "{error}");
+    }
+
+    #[test]
     fn other_commands_skip_what_only_the_server_knows() {
         let cli = parse("port: 9000\nmax-num-seqs: 8\n", "chat", &[]).unwrap();
         let Command::Chat(args) = cli.command else { panic!("{:?}", cli.command) };
-        assert_eq!(args.engine.max_num_seqs, 8);
+        assert_eq!(args.common.engine.max_num_seqs, 8);
     }
 
     #[test]

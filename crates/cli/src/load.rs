@@ -10,7 +10,7 @@ use millrace_engine::{Engine, EngineConfig, Policy};
 use millrace_model::{
     Decoder, DummyWeights, LoadOptions, LoadReport, ModelError, ModelSpec, Progress, WeightSource, spec,
 };
-use millrace_weights::{HubOptions, ModelFiles};
+use millrace_weights::{HfConfig, HubOptions, ModelFiles};
 
 use crate::args::{
     Device, EngineArgs, KvCacheDtype, LoadFormat, ModelArgs, QuantizeFormat, SchedulingPolicy,
@@ -47,10 +47,10 @@ pub(crate) struct Running {
 /// It has to be one that writes text; [`pooling::describe`] tells the others.
 pub(crate) fn find(model: Option<&str>, args: &ModelArgs) -> Result<Model> {
     let (name, files) = located(model, args)?;
-    if pooling::describe(&files)?.is_some() {
+    if pooling::describe(&files, args)?.is_some() {
         bail!("{name} makes embeddings or scores and writes no text; put it up with `millrace serve`");
     }
-    described(model.is_none(), name, files)
+    described(model.is_none(), name, files, args)
 }
 
 /// A model's name and files.
@@ -62,9 +62,18 @@ pub(crate) fn located(model: Option<&str>, args: &ModelArgs) -> Result<(String, 
 }
 
 /// A model that writes text, by its files.
-pub(crate) fn described(is_demo: bool, name: String, files: ModelFiles) -> Result<Model> {
-    let spec = spec::from_config(&files.config()?)?;
+pub(crate) fn described(is_demo: bool, name: String, files: ModelFiles, args: &ModelArgs) -> Result<Model> {
+    let spec = spec::from_config(&config(&files, args)?)?;
     Ok(Model { name, is_demo, files, spec })
+}
+
+/// A model's `config.json` with what the user has set over it.
+pub(crate) fn config(files: &ModelFiles, args: &ModelArgs) -> Result<HfConfig> {
+    let config = files.config()?;
+    Ok(match &args.hf_overrides {
+        Some(settings) => config.with_overrides(settings)?,
+        None => config,
+    })
 }
 
 /// The files of a named model.

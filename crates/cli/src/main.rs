@@ -14,6 +14,7 @@ mod load;
 mod logging;
 mod memory;
 mod output;
+mod pairs;
 mod parse;
 mod perplexity;
 mod pipeline;

@@ -15,7 +15,7 @@ use millrace_weights::ModelFiles;
 use serde_json::{Map, Value};
 use tokio::runtime::Runtime;
 
-use crate::args::{EngineArgs, LoadFormat, ModelArgs, ParserArgs, PromptArgs, Thinking};
+use crate::args::{LoadFormat, ModelArgs, ParserArgs, PromptArgs, TalkArgs, Thinking};
 use crate::load::{self, Model};
 
 /// Where a model has its sampling defaults.
@@ -31,15 +31,10 @@ pub(crate) struct InProcess {
 
 impl InProcess {
     /// Loads a model.
-    pub(crate) fn start(
-        model: &Model,
-        args: &ModelArgs,
-        parsers: &ParserArgs,
-        engine: &EngineArgs,
-    ) -> Result<Self> {
-        let parts = parts(model, Vec::new(), args, parsers)?;
+    pub(crate) fn start(model: &Model, args: &TalkArgs) -> Result<Self> {
+        let parts = parts(model, Vec::new(), &args.model_args, &args.parsers)?;
         let has_template = parts.template.is_some();
-        let running = load::start(model, args, engine)?;
+        let running = load::start(model, &args.model_args, &args.engine)?;
         let served = ServedModel::new(parts, running.engine.handle.clone());
         let service = Service::new(Registry::new(vec![Arc::new(served)]), Limits::default(), None);
         Ok(Self { service, has_template, engine: running.engine })
@@ -86,6 +81,7 @@ pub(crate) fn parts(
         root: model.name.clone(),
         tokenizer: Arc::new(tokenizer),
         template: template.map(Arc::new),
+        pair_template: None,
         defaults,
         eos_token_ids,
         families,
@@ -114,14 +110,15 @@ pub(crate) fn tokenizer(files: &ModelFiles, args: &ModelArgs) -> Result<Tokenize
 }
 
 /// Where the tokenizer comes from.
-fn text_source(files: &ModelFiles, args: &ModelArgs) -> Result<ModelFiles> {
+pub(crate) fn text_source(files: &ModelFiles, args: &ModelArgs) -> Result<ModelFiles> {
     match &args.tokenizer {
         Some(name) => load::files(name, None, LoadFormat::Dummy),
         None => Ok(files.clone()),
     }
 }
 
-fn text_files(files: &ModelFiles) -> Result<TextFiles> {
+/// Tokenizer, settings and templates.
+pub(crate) fn text_files(files: &ModelFiles) -> Result<TextFiles> {
     if let ModelFiles::Folder(folder) = files {
         return Ok(TextFiles::from_folder(folder)?);
     }

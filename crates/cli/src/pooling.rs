@@ -3,14 +3,14 @@
 use anyhow::Result;
 use millrace_backend_cpu::CpuBackend;
 use millrace_engine::{Engine, PoolingConfig, start_pooling};
-use millrace_model::spec::encoder::{self, PoolingSpec, Sentence};
-use millrace_model::{DummyWeights, Encoder, LoadOptions, WeightSource, WithParts, spec};
+use millrace_model::spec::encoder::{self, Judge, PoolingSpec, PoolingTask, Sentence};
+use millrace_model::{DummyWeights, Encoder, LoadOptions, WeightSource, WithParts};
 use millrace_parse::Families;
 use millrace_server::ModelParts;
 use millrace_weights::{Checkpoint, ModelFiles};
 
-use crate::args::{Device, EngineArgs, LoadFormat, ModelArgs};
-use crate::{load, pipeline};
+use crate::args::{Device, EngineArgs, LoadFormat, ModelArgs, Runner};
+use crate::{load, pairs, pipeline};
 
 /// Longest text where nobody says otherwise: a step holds a whole text, and its activations are allocated at start.
 const DEFAULT_LEN: usize = 8192;
@@ -28,29 +28,36 @@ pub(crate) struct PoolingModel {
 }
 
 /// What these files describe, if it is a model that pools: by its architecture, or, for one that could write text, by
-/// the files of sentence-transformers beside it.
-pub(crate) fn describe(files: &ModelFiles) -> Result<Option<PoolingSpec>> {
-    let (config, sentence) = (files.config()?, Sentence::read(files)?);
-    let spec = match encoder::from_config(&config)? {
-        Some(spec) => spec,
-        None if sentence.is_some() => {
-            PoolingSpec::of_decoder(&spec::from_config(&config)?).with_matryoshka(&config)?
+/// the files of sentence-transformers beside it, or because the user says so.
+pub(crate) fn describe(files: &ModelFiles, args: &ModelArgs) -> Result<Option<PoolingSpec>> {
+    if args.runner == Runner::Generate {
+        return Ok(None);
+    }
+    let config = load::config(files, args)?;
+    let judge = match config.value("classifier_from_token") {
+        Some(_) => {
+            let tokenizer = pipeline::tokenizer(files, args)?;
+            Judge::read(&config, |text| tokenizer.token_to_id(text))?
         }
-        None => return Ok(None),
+        None => None,
     };
-    Ok(Some(match sentence {
-        Some(sentence) => spec.with_sentence(sentence),
-        None => spec,
-    }))
+    let pools = args.runner == Runner::Pooling;
+    Ok(encoder::describe(&config, Sentence::read(files)?, judge, pools)?)
 }
 
 /// What the server needs besides an engine.
 pub(crate) fn parts(model: &PoolingModel, args: &ModelArgs) -> Result<ModelParts> {
+    let files = pipeline::text_files(&pipeline::text_source(&model.files, args)?)?;
+    let pair_template = match model.spec.task {
+        PoolingTask::Classify(_) => pairs::template(&model.spec, &files, args.chat_template.as_deref())?,
+        PoolingTask::Embed { .. } => None,
+    };
     Ok(ModelParts {
         names: vec![model.name.clone()],
         root: model.name.clone(),
         tokenizer: pipeline::tokenizer(&model.files, args)?.into(),
         template: None,
+        pair_template,
         defaults: millrace_api::SamplingDefaults::default(),
         eos_token_ids: Vec::new(),
         families: Families::default(),

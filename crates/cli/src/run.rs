@@ -20,11 +20,11 @@ pub(crate) fn run(args: &RunArgs) -> Result<()> {
         "-" => input::read("-", MAX_PROMPT)?.trim_end_matches('\n').to_owned(),
         prompt => prompt.to_owned(),
     };
-    let model = load::find(args.model.as_deref(), &args.model_args)?;
+    let model = load::find(args.model.as_deref(), &args.common.model_args)?;
     if model.is_demo {
         tracing::info!("{}", embedded::DEMO_NOTICE);
     }
-    let server = InProcess::start(&model, &args.model_args, &args.parsers, &args.engine)?;
+    let server = InProcess::start(&model, &args.common)?;
     let answer = pipeline::runtime()?.block_on(answer(&server, args, &prompt))?;
     let end = if args.json { to_json(&model.name, &answer)?.to_string() } else { String::new() };
     output::print(&(end + "\n"))?;
@@ -33,19 +33,20 @@ pub(crate) fn run(args: &RunArgs) -> Result<()> {
 }
 
 async fn answer(server: &InProcess, args: &RunArgs, prompt: &str) -> Result<Collected> {
-    let system = args.prompting.system.as_deref();
+    let system = args.common.prompting.system.as_deref();
     let input = match server.has_template {
         true => {
             let mut talk = Conversation::new(system);
             talk.user(prompt);
-            pipeline::conversation(talk.messages().to_vec(), args.prompting.thinking)
+            pipeline::conversation(talk.messages().to_vec(), args.common.prompting.thinking)
         }
         false if system.is_some() => {
             bail!("this model has no chat template, so --system has no place; give one with --chat-template")
         }
         false => pipeline::raw(prompt),
     };
-    let generation = server.service.generate(pipeline::request(input, &args.prompting), Vec::new()).await?;
+    let generation =
+        server.service.generate(pipeline::request(input, &args.common.prompting), Vec::new()).await?;
     collect(generation, !args.json).await
 }
 

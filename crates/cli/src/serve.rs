@@ -10,13 +10,13 @@ use millrace_api::Limits;
 use millrace_engine::{PoolingInfo, PoolingTask};
 use millrace_mcp::{CommandRules, Manager, McpConfig, McpLimits};
 use millrace_server::{
-    App, Extras, FileStore, KeysFile, Listener, ModelKind, ModelReport, Registry, ServedModel, ServerConfig,
-    Store, StoreConfig, Tls,
+    App, Extras, FileStore, KeysFile, Listener, ModelKind, ModelReport, Registry, RequestUrls, ServedModel,
+    ServerConfig, Store, StoreConfig, Tls,
 };
 
 use serde_json::json;
 
-use crate::args::{ServeArgs, ServerArgs, show_bytes};
+use crate::args::{McpRequestUrls, ServeArgs, ServerArgs, show_bytes};
 use crate::{embedded, pipeline, registry};
 
 /// What stands for "never" where a time is needed.
@@ -131,6 +131,7 @@ fn server_config(args: &ServerArgs) -> Result<ServerConfig> {
         allowed_headers: args.allowed_headers.clone(),
         allow_credentials: args.allow_credentials,
         log_prompts: args.log_prompts,
+        mcp_request_urls: request_urls(args.mcp_request_urls),
         max_queue_wait: some(args.max_queue_wait),
         tokenizer_info: args.enable_tokenizer_info_endpoint,
         max_file_bytes: args.max_file_size,
@@ -138,10 +139,19 @@ fn server_config(args: &ServerArgs) -> Result<ServerConfig> {
         max_connections: args.max_connections,
         header_timeout: args.header_timeout,
         body_timeout: args.body_timeout,
+        write_timeout: args.write_timeout,
         request_timeout: some(args.request_timeout),
         keep_alive: some(args.sse_keep_alive_interval).unwrap_or(NEVER),
         ..defaults
     })
+}
+
+fn request_urls(which: McpRequestUrls) -> RequestUrls {
+    match which {
+        McpRequestUrls::None => RequestUrls::None,
+        McpRequestUrls::Public => RequestUrls::Public,
+        McpRequestUrls::Any => RequestUrls::Any,
+    }
 }
 
 fn store_config(args: &ServerArgs) -> StoreConfig {

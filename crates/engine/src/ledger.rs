@@ -19,8 +19,12 @@ const WAITED: &str = "The request waited too long for its turn. Please try again
 #[derive(Debug)]
 pub(crate) struct Entry {
     pub(crate) sampling: SamplingState,
-    /// Away while it is being advanced.
+    /// Whether there is a constraint, here or away.
+    pub(crate) is_constrained: bool,
+    /// Away from a sampled token until the mask of the next one is known.
     pub(crate) constrained: Option<Box<Constrained>>,
+    /// Tokens that the constraint puts behind the last sampled one.
+    pub(crate) forced: Vec<TokenId>,
     pub(crate) output: Vec<TokenId>,
     pub(crate) usage: Usage,
     pub(crate) deadline: Option<Instant>,
@@ -99,7 +103,9 @@ impl Ledger {
         let usage = Usage { prompt_tokens: request.prompt.len(), ..Usage::default() };
         let entry = Entry {
             sampling,
+            is_constrained: constrained.is_some(),
             constrained,
+            forced: Vec::new(),
             output: Vec::new(),
             usage,
             deadline: request.deadline,

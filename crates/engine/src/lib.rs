@@ -2,12 +2,12 @@
 //!
 //! [`EngineHandle`] is the only way in; [`start`] makes one from a loaded model. Behind it, each step is
 //! `plan → run → commit`: the scheduler plans, the runner lays the plan out as one ragged batch and executes it,
-//! and the ledger closes what has ended. Models that read whole texts have a simpler engine behind the same handle
-//! ([`start_pooling`]).
+//! and the ledger closes what has ended. Models that read whole texts have a simpler way of working within the same loop,
+//! behind the same handle ([`start_pooling`]).
 
 mod advance;
 mod config;
-mod core;
+mod generation;
 mod handle;
 mod inbox;
 mod inspect;
@@ -18,6 +18,7 @@ mod runner;
 mod sampling;
 mod start;
 mod stats;
+mod work;
 
 pub use config::{EngineConfig, EngineError};
 pub use handle::{

@@ -1,8 +1,11 @@
-//! Constraints at work: each sampled token is committed and the next mask computed, for all sequences of a step at once.
+//! Constraints at work: each sampled token is shown to its constraint, and the mask of the next one computed, for all
+//! sequences of a step at once and on other threads than the engine's.
 //!
-//! This happens between a step's tokens and the next step's plan, so that tokens that a constraint forces enter the plan
-//! as well. The engine thread takes part in the work, and what it waits for is bounded by the constraints' own limits;
-//! a panic or an error is one request's end.
+//! There are two stages. The engine waits for the first before it plans the next step: a constraint takes its token, and
+//! says which ones it forces, so that they enter the plan as well. For the second it waits as late as it can, just before
+//! it samples: meanwhile it plans, and the device computes the logits that the mask is for. The engine thread takes part
+//! wherever it would have to wait, and what it waits for is bounded by the constraints' own limits; a panic or an error
+//! is one request's end.
 
 use std::{
     collections::VecDeque,
@@ -17,8 +20,7 @@ use std::{
 
 use millrace_types::{Constraint, ConstraintError, RequestId, TokenId};
 
-/// Threads that share a step's jobs, the engine's own included. The model doesn't run meanwhile, so all cores are free; on
-/// a CPU it would only have to share them. More threads than these would wait for each other's jobs.
+/// Threads that share a step's jobs, the engine's own included. More threads than these would wait for each other's jobs.
 const MAX_THREADS: usize = 16;
 
 /// Waking a thread takes about as long as this many masks.
@@ -31,14 +33,14 @@ pub(crate) struct Constrained {
     /// Valid if `ready`; ⌈vocabulary / 32⌉ words.
     mask: Vec<u32>,
     ready: bool,
-    /// Tokens that follow the last committed one without a choice; the mask stands behind them.
-    forced: Vec<TokenId>,
+    /// Time spent on the next token so far.
+    took: Duration,
 }
 
 impl Constrained {
     pub(crate) fn new(constraint: Box<dyn Constraint>, vocab_size: usize) -> Self {
         let mask = vec![0; vocab_size.div_ceil(32)];
-        Self { constraint, mask, ready: false, forced: Vec::new() }
+        Self { constraint, mask, ready: false, took: Duration::ZERO }
     }
 
     /// Whether the mask of the next token is known.
@@ -51,32 +53,33 @@ impl Constrained {
         &self.mask
     }
 
-    /// Hands over the tokens that follow the last committed one.
-    pub(crate) fn take_forced(&mut self, out: &mut Vec<TokenId>) {
-        out.append(&mut self.forced);
+    /// How long it took to the mask, since this was asked before.
+    pub(crate) fn take_time(&mut self) -> Duration {
+        std::mem::take(&mut self.took)
     }
 
-    fn advance(&mut self, step: Step) -> Result<(), ConstraintError> {
+    fn advance(&mut self, after: After) -> Result<Vec<TokenId>, ConstraintError> {
         self.ready = false;
-        if let Step::After { token, most_forced } = step {
-            self.constraint.commit(token)?;
-            if most_forced > 0 {
-                self.constraint.fast_forward(most_forced, &mut self.forced)?;
-            }
+        let mut forced = Vec::new();
+        self.constraint.commit(after.token)?;
+        if after.most_forced > 0 {
+            self.constraint.fast_forward(after.most_forced, &mut forced)?;
         }
+        Ok(forced)
+    }
+
+    fn renew_mask(&mut self) -> Result<(), ConstraintError> {
         self.constraint.mask(&mut self.mask)?;
         self.ready = true;
         Ok(())
     }
 }
 
-/// Where a constraint is to go.
+/// A sampled token, and how many may follow it without being sampled.
 #[derive(Debug, Clone, Copy)]
-pub(crate) enum Step {
-    /// Nowhere: only its mask is wanted.
-    Start,
-    /// Behind a sampled token, and behind those that it forces.
-    After { token: TokenId, most_forced: usize },
+pub(crate) struct After {
+    pub(crate) token: TokenId,
+    pub(crate) most_forced: usize,
 }
 
 /// A constraint on its way.
@@ -84,44 +87,36 @@ pub(crate) enum Step {
 pub(crate) struct Job {
     pub(crate) id: RequestId,
     pub(crate) constrained: Box<Constrained>,
-    pub(crate) step: Step,
+    /// What it has to take first; `None` if only its mask is wanted.
+    pub(crate) after: Option<After>,
 }
 
-/// A constraint that has arrived.
+/// What became of a job, or of its first stage.
 #[derive(Debug)]
-pub(crate) struct Done {
+pub(crate) struct News {
     pub(crate) id: RequestId,
-    /// Back, or why it can't go on.
-    pub(crate) outcome: Result<Box<Constrained>, String>,
-    pub(crate) took: Duration,
+    pub(crate) what: What,
 }
 
-impl Job {
-    fn run(self) -> Done {
-        let Self { id, mut constrained, step } = self;
-        let start = Instant::now();
-        let advanced = catch_unwind(AssertUnwindSafe(|| {
-            let advanced = constrained.advance(step);
-            (constrained, advanced)
-        }));
-        let outcome = match advanced {
-            Ok((constrained, Ok(()))) => Ok(constrained),
-            Ok((_, Err(error))) => Err(error.to_string()),
-            Err(_) => {
-                Err("The constraint on this request's output failed; that is a fault of the server."
-                    .to_owned())
-            }
-        };
-        Done { id, outcome, took: start.elapsed() }
-    }
+/// Errors are sentences for the client, and the end of the job.
+#[derive(Debug)]
+pub(crate) enum What {
+    /// It has taken its token, and these follow without a choice. The mask behind them is on its way.
+    Advanced(Result<Vec<TokenId>, String>),
+    /// It has its mask and is back.
+    Masked(Result<Box<Constrained>, String>),
 }
 
-/// Threads that help with a step's jobs; parked between steps, and started with the first step that has many.
+/// Threads that help with a step's jobs; parked when there are none, and started with the first step that has many.
 pub(crate) struct MaskPool {
     shared: Arc<Shared>,
-    results: Receiver<Done>,
-    sender: Sender<Done>,
+    results: Receiver<News>,
+    sender: Sender<News>,
     helpers: Option<usize>,
+    /// Jobs whose first stage isn't over.
+    advancing: usize,
+    /// Jobs that aren't over, those included.
+    open: usize,
 }
 
 #[derive(Default)]
@@ -130,33 +125,64 @@ struct Shared {
     wake: Condvar,
 }
 
+/// Jobs by their next stage.
 #[derive(Default)]
 struct Queue {
-    jobs: VecDeque<Job>,
+    tokens: VecDeque<Job>,
+    masks: VecDeque<Job>,
     closed: bool,
 }
 
 impl MaskPool {
     pub(crate) fn new() -> Self {
         let (sender, results) = channel();
-        Self { shared: Arc::default(), results, sender, helpers: None }
+        Self { shared: Arc::default(), results, sender, helpers: None, advancing: 0, open: 0 }
     }
 
-    /// Runs all jobs, in no particular order, and adds what became of them to `done`. `jobs` is empty afterwards.
-    pub(crate) fn run(&mut self, jobs: &mut Vec<Job>, done: &mut Vec<Done>) {
-        let wanted = done.len() + jobs.len();
-        if jobs.len() > JOBS_PER_THREAD {
-            let helpers = self.helpers().min(jobs.len() / JOBS_PER_THREAD);
-            self.shared.lock().jobs.extend(jobs.drain(..));
-            (0..helpers).for_each(|_| self.shared.wake.notify_one());
-            while let Some(job) = self.shared.pop() {
-                done.push(job.run());
+    /// Takes all jobs. If there are many, other threads begin at once; else they wait for the engine's.
+    pub(crate) fn start(&mut self, jobs: &mut Vec<Job>) {
+        let wanted = jobs.len().saturating_sub(1) / JOBS_PER_THREAD;
+        self.open += jobs.len();
+        let mut queue = self.shared.lock();
+        for job in jobs.drain(..) {
+            match job.after {
+                Some(_) => {
+                    self.advancing += 1;
+                    queue.tokens.push_back(job);
+                }
+                None => queue.masks.push_back(job),
             }
         }
-        done.extend(jobs.drain(..).map(Job::run));
-        while done.len() < wanted {
-            // Every job taken by a thread is answered: it catches panics, and we hold a sender ourselves.
-            done.extend(self.results.recv());
+        drop(queue);
+        if wanted > 0 {
+            (0..self.helpers().min(wanted)).for_each(|_| self.shared.wake.notify_one());
+        }
+    }
+
+    /// Returns when every constraint has taken its token; adds what there is to tell to `news`, in no particular order.
+    pub(crate) fn advance(&mut self, news: &mut Vec<News>) {
+        while self.advancing > 0 {
+            let job = self.shared.lock().tokens.pop_front();
+            self.proceed(job, news);
+        }
+    }
+
+    /// Returns when every job is over.
+    pub(crate) fn finish(&mut self, news: &mut Vec<News>) {
+        while self.open > 0 {
+            let job = self.shared.lock().pop();
+            self.proceed(job, news);
+        }
+    }
+
+    /// Works on a job, or waits for somebody else's.
+    fn proceed(&mut self, job: Option<Job>, news: &mut Vec<News>) {
+        // Every stage that a thread takes on is answered: it catches panics, and we hold a sender ourselves.
+        let next = job.map(|job| self.shared.work(job)).or_else(|| self.results.recv().ok());
+        if let Some(next) = next {
+            self.advancing -= usize::from(matches!(next.what, What::Advanced(_)));
+            self.open -= usize::from(!matches!(next.what, What::Advanced(Ok(_))));
+            news.push(next);
         }
     }
 
@@ -182,8 +208,31 @@ impl Drop for MaskPool {
 }
 
 impl Shared {
-    fn pop(&self) -> Option<Job> {
-        self.lock().jobs.pop_front()
+    /// The next stage of a job. Behind the first one it waits again, for its mask.
+    fn work(&self, mut job: Job) -> News {
+        let (id, after) = (job.id, job.after.take());
+        let start = Instant::now();
+        let outcome = catch_unwind(AssertUnwindSafe(|| match after {
+            Some(after) => job.constrained.advance(after),
+            None => job.constrained.renew_mask().map(|()| Vec::new()),
+        }));
+        job.constrained.took += start.elapsed();
+        let outcome = match outcome {
+            Ok(outcome) => outcome.map_err(|error| error.to_string()),
+            Err(_) => {
+                Err("The constraint on this request's output failed; that is a fault of the server."
+                    .to_owned())
+            }
+        };
+        let what = match (after, outcome) {
+            (None, outcome) => What::Masked(outcome.map(|_| job.constrained)),
+            (Some(_), Err(error)) => What::Advanced(Err(error)),
+            (Some(_), Ok(forced)) => {
+                self.lock().masks.push_back(job);
+                What::Advanced(Ok(forced))
+            }
+        };
+        News { id, what }
     }
 
     fn lock(&self) -> MutexGuard<'_, Queue> {
@@ -192,21 +241,28 @@ impl Shared {
     }
 }
 
+impl Queue {
+    /// First what the engine waits for first.
+    fn pop(&mut self) -> Option<Job> {
+        self.tokens.pop_front().or_else(|| self.masks.pop_front())
+    }
+}
+
 /// A helper's life.
-fn help(shared: &Shared, results: &Sender<Done>) {
+fn help(shared: &Shared, results: &Sender<News>) {
     loop {
         let mut queue = shared.lock();
         let job = loop {
             if queue.closed {
                 return;
             }
-            match queue.jobs.pop_front() {
+            match queue.pop() {
                 Some(job) => break job,
                 None => queue = shared.wake.wait(queue).unwrap_or_else(PoisonError::into_inner),
             }
         };
         drop(queue);
-        if results.send(job.run()).is_err() {
+        if results.send(shared.work(job)).is_err() {
             return;
         }
     }
@@ -214,9 +270,11 @@ fn help(shared: &Shared, results: &Sender<Done>) {
 
 #[cfg(test)]
 mod tests {
+    use std::collections::HashMap;
+
     use super::*;
 
-    /// Allows one token after the other; the unlucky token panics.
+    /// Allows one token after the other. Some tokens make it fail, some when they come and some at the mask behind them.
     #[derive(Debug)]
     struct Chain(TokenId);
 
@@ -232,44 +290,89 @@ mod tests {
             Ok(())
         }
         fn mask(&mut self, mask: &mut [u32]) -> Result<(), ConstraintError> {
+            assert_ne!(self.0, 15 + 3);
             mask.fill(0);
             mask[self.0 as usize / 32] = 1 << (self.0 % 32);
-            Ok(())
+            if self.0 == 14 + 3 { Err(ConstraintError("fourteen".into())) } else { Ok(()) }
         }
         fn fork(&self) -> Box<dyn Constraint> {
             Box::new(Self(self.0))
         }
     }
 
+    fn job(token: TokenId, after: bool) -> Job {
+        let constrained = Box::new(Constrained::new(Box::new(Chain(token)), 64));
+        let after = after.then_some(After { token, most_forced: 2 });
+        Job { id: RequestId(u64::from(token)), constrained, after }
+    }
+
+    /// What is told of each job: the tokens that follow or an error, and then the mask or an error.
+    #[derive(Default)]
+    struct Told {
+        forced: Option<Result<Vec<TokenId>, String>>,
+        masked: Option<Result<Box<Constrained>, String>>,
+    }
+
+    fn tell(news: Vec<News>, told: &mut HashMap<u64, Told>) {
+        for News { id, what } in news {
+            let told = told.entry(id.0).or_default();
+            match what {
+                What::Advanced(forced) => {
+                    assert!(told.masked.is_none() && told.forced.replace(forced).is_none());
+                }
+                What::Masked(masked) => assert!(told.masked.replace(masked).is_none()),
+            }
+        }
+    }
+
+    fn allowed(constrained: &Constrained) -> TokenId {
+        assert!(constrained.is_ready());
+        (0..64).find(|token| constrained.mask()[*token as usize / 32] >> (token % 32) & 1 == 1).unwrap()
+    }
+
     #[test]
     fn every_job_comes_back_and_failures_stay_alone() {
         let mut pool = MaskPool::new();
-        for count in [1, 3, 40] {
-            let job = |token| Job {
-                id: RequestId(u64::from(token)),
-                constrained: Box::new(Constrained::new(Box::new(Chain(0)), 64)),
-                step: Step::After { token, most_forced: 2 },
-            };
-            let mut jobs: Vec<Job> = (0..count).map(job).collect();
-            let mut done = Vec::new();
-            pool.run(&mut jobs, &mut done);
-            done.sort_by_key(|done| done.id);
-            assert!(jobs.is_empty() && done.len() == count as usize);
-            for (token, done) in (0..count).zip(done) {
-                match (token, done.outcome) {
-                    (12, outcome) => assert_eq!(outcome.unwrap_err(), "twelve"),
-                    (13, outcome) => assert!(outcome.unwrap_err().contains("fault of the server")),
-                    (_, outcome) => {
-                        let mut constrained = outcome.unwrap();
-                        let mut forced = Vec::new();
-                        constrained.take_forced(&mut forced);
-                        assert_eq!(forced, [token + 1, token + 2]);
-                        let next = token as usize + 3;
-                        assert_eq!(constrained.mask()[next / 32], 1 << (next % 32));
-                        assert!(constrained.is_ready());
+        for count in [1, 4, 5, 40] {
+            let (mut told, mut news) = (HashMap::new(), Vec::new());
+            let mut jobs: Vec<Job> = (0..count).map(|token| job(token, true)).collect();
+            pool.start(&mut jobs);
+            pool.advance(&mut news);
+            tell(std::mem::take(&mut news), &mut told);
+            assert!(jobs.is_empty() && told.len() == count as usize);
+            assert!(told.values().all(|told| told.forced.is_some()));
+            // Others join those that are on their way.
+            jobs.push(job(50, false));
+            pool.start(&mut jobs);
+            pool.finish(&mut news);
+            tell(news, &mut told);
+            let first = told.remove(&50).unwrap();
+            assert!(first.forced.is_none() && allowed(&first.masked.unwrap().unwrap()) == 50);
+            for (token, told) in told {
+                let forced = told.forced.unwrap();
+                match (token as TokenId, told.masked) {
+                    (12, masked) => assert!(forced.unwrap_err() == "twelve" && masked.is_none()),
+                    (13, masked) => assert!(forced.unwrap_err().contains("fault") && masked.is_none()),
+                    (14, masked) => assert_eq!(masked.unwrap().unwrap_err(), "fourteen"),
+                    (15, masked) => assert!(masked.unwrap().unwrap_err().contains("fault")),
+                    (token, masked) => {
+                        assert_eq!(forced.unwrap(), [token + 1, token + 2]);
+                        let mut constrained = masked.unwrap().unwrap();
+                        assert_eq!(allowed(&constrained), token + 3);
+                        assert!(constrained.take_time() > Duration::ZERO);
+                        assert_eq!(constrained.take_time(), Duration::ZERO);
                     }
                 }
             }
         }
+    }
+
+    #[test]
+    fn nothing_to_do_is_done_at_once() {
+        let (mut pool, mut news) = (MaskPool::new(), Vec::new());
+        pool.start(&mut Vec::new());
+        pool.advance(&mut news);
+        pool.finish(&mut news);
+        assert!(news.is_empty());
     }
 }

@@ -7,7 +7,6 @@ use millrace_types::{BlockId, RequestId, TokenId, TokenLogprobs};
 
 use crate::{
     ledger::{Entry, Ledger},
-    masks::Constrained,
     sampling,
 };
 
@@ -20,6 +19,8 @@ pub(crate) struct Runner {
     result: StepResult,
     /// Whose each sampled row is, parallel to `batch.samples`.
     owners: Vec<RequestId>,
+    /// The samples whose masks come from constraints.
+    constrained: Vec<usize>,
     /// Sequences for which nothing is left to sample.
     stuck: Vec<RequestId>,
 }
@@ -36,19 +37,41 @@ pub(crate) enum Row {
 impl Runner {
     pub(crate) fn new(backend: Box<dyn Backend>, decoder: Decoder, block_size: usize) -> Self {
         let (batch, result) = (Batch::default(), StepResult::default());
-        Self { backend, decoder, block_size, batch, result, owners: Vec::new(), stuck: Vec::new() }
+        let (owners, constrained, stuck) = (Vec::new(), Vec::new(), Vec::new());
+        Self { backend, decoder, block_size, batch, result, owners, constrained, stuck }
     }
 
-    /// Runs the scheduler's newest plan. Afterwards [`rows`](Self::rows) has the results.
-    pub(crate) fn step(&mut self, sched: &Scheduler, ledger: &Ledger) -> Result<(), BackendError> {
+    /// Whether the model runs on the engine's own cores.
+    pub(crate) fn is_host(&self) -> bool {
+        self.backend.is_host()
+    }
+
+    /// Sets the model to work on the scheduler's newest plan.
+    pub(crate) fn launch(&mut self, sched: &Scheduler, ledger: &Ledger) {
         self.batch.clear();
         self.owners.clear();
+        self.constrained.clear();
         self.stuck.clear();
         self.result.clear();
         self.push_all(sched, ledger, |start, _, prompt_len| start..prompt_len);
         self.batch.prompt_rows = self.batch.tokens.len();
         self.push_all(sched, ledger, |_, end, prompt_len| prompt_len..end);
-        let ticket = self.decoder.forward(&mut *self.backend, &self.batch);
+        self.decoder.compute(&mut *self.backend, &self.batch);
+    }
+
+    /// Samples from what was launched, by the masks that have come meanwhile. Afterwards [`rows`](Self::rows) has the
+    /// results.
+    pub(crate) fn finish(&mut self, ledger: &Ledger) -> Result<(), BackendError> {
+        for index in &self.constrained {
+            let (id, spec) = (self.owners[*index], self.batch.samples[*index]);
+            // Whose constraint has failed is closed by now, and nobody will look at its row.
+            let Some(entry) = ledger.get(id) else { continue };
+            let Some(constrained) = entry.constrained.as_deref() else { continue };
+            if !entry.sampling.constrain(&spec, constrained.mask(), &mut self.batch) {
+                self.stuck.push(id);
+            }
+        }
+        let ticket = self.decoder.sample(&mut *self.backend, &self.batch);
         self.backend.wait(ticket, &mut self.result)
     }
 
@@ -121,9 +144,9 @@ impl Runner {
             }
         }
         if seq.samples && !entry.scores_only() {
-            let constraint = entry.constrained.as_deref().map(Constrained::mask);
-            match entry.sampling.sample(row_of(seq.end - 1), &entry.output, constraint, batch) {
+            match entry.sampling.sample(row_of(seq.end - 1), &entry.output, entry.is_constrained, batch) {
                 Some(spec) => {
+                    self.constrained.extend(entry.is_constrained.then_some(batch.samples.len()));
                     batch.samples.push(spec);
                     self.owners.push(seq.id);
                 }

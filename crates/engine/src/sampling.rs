@@ -96,13 +96,13 @@ impl SamplingState {
         self.seen[index].generated += generated;
     }
 
-    /// The spec that samples the next token from logits row `row`; `output` is what was generated so far, `constraint`
-    /// the mask of a constraint. `None` if no token is left.
+    /// The spec that samples the next token from logits row `row`; `output` is what was generated so far. If the sequence
+    /// is `constrained`, its mask is left empty, for [`constrain`](Self::constrain). `None` if no token is left.
     pub(crate) fn sample(
         &self,
         row: u32,
         output: &[TokenId],
-        constraint: Option<&[u32]>,
+        constrained: bool,
         batch: &mut Batch,
     ) -> Option<SampleSpec> {
         let p = &self.params;
@@ -115,8 +115,11 @@ impl SamplingState {
             });
         }
         let banned = self.ban(output, &mut batch.banned);
-        let mask = self.combine(constraint, &mut batch.masks);
-        if !self.is_possible(mask.of(&batch.masks), banned.of(&batch.banned)) {
+        let mask = match constrained {
+            true => reserve(&mut batch.masks, self.vocab_size.div_ceil(32)),
+            false => append(&mut batch.masks, &self.mask),
+        };
+        if !constrained && !self.is_possible(mask.of(&batch.masks), banned.of(&batch.banned)) {
             return None;
         }
         Some(SampleSpec {
@@ -154,14 +157,16 @@ impl SamplingState {
         Span { start: start as u32, len: (banned.len() - start) as u32 }
     }
 
-    /// Adds the mask of what both the parameters and the constraint allow; nothing if both allow everything.
-    fn combine(&self, constraint: Option<&[u32]>, masks: &mut Vec<u32>) -> Span {
-        let span = append(masks, constraint.unwrap_or(&self.mask));
-        if constraint.is_some() && !self.mask.is_empty() {
-            let combined = &mut masks[span.start as usize..];
-            combined.iter_mut().zip(&self.mask).for_each(|(word, own)| *word &= own);
+    /// Fills in the mask of a spec that [`sample`](Self::sample) left empty: what both the parameters and the constraint
+    /// allow. False if no token is left.
+    pub(crate) fn constrain(&self, spec: &SampleSpec, constraint: &[u32], batch: &mut Batch) -> bool {
+        if self.closing().is_some() {
+            return true;
         }
-        span
+        let mask = &mut batch.masks[spec.mask.start as usize..][..spec.mask.len as usize];
+        mask.copy_from_slice(constraint);
+        mask.iter_mut().zip(&self.mask).for_each(|(word, own)| *word &= own);
+        self.is_possible(mask, spec.banned.of(&batch.banned))
     }
 
     /// Whether a token is left that `mask` allows (an empty one allows all) and that isn't among `banned`.
@@ -201,6 +206,12 @@ fn bit_mask(tokens: &[TokenId], vocab_size: usize) -> Vec<u32> {
         mask[*token as usize / 32] |= 1 << (token % 32);
     }
     mask
+}
+
+fn reserve(masks: &mut Vec<u32>, words: usize) -> Span {
+    let start = masks.len();
+    masks.resize(start + words, 0);
+    Span { start: start as u32, len: words as u32 }
 }
 
 fn append<T: Clone>(array: &mut Vec<T>, part: &[T]) -> Span {
@@ -245,10 +256,10 @@ mod tests {
         let params = SamplingParams { bad_words: vec![vec![9], vec![4, 5, 6]], ..SamplingParams::default() };
         let state = state(params, &[1]);
         let mut batch = Batch::default();
-        state.sample(0, &[4], None, &mut batch);
+        state.sample(0, &[4], false, &mut batch);
         assert_eq!(batch.banned, [9]);
         batch.clear();
-        state.sample(0, &[1, 4, 5], None, &mut batch);
+        state.sample(0, &[1, 4, 5], false, &mut batch);
         assert_eq!(batch.banned, [9, 6]);
     }
 
@@ -262,9 +273,9 @@ mod tests {
         };
         let state = state(params, &[1]);
         let mut batch = Batch::default();
-        assert_eq!(state.sample(0, &[5], None, &mut batch).unwrap().banned.of(&batch.banned), [3, 8]);
+        assert_eq!(state.sample(0, &[5], false, &mut batch).unwrap().banned.of(&batch.banned), [3, 8]);
         batch.clear();
-        assert_eq!(state.sample(0, &[5, 5], None, &mut batch).unwrap().banned.len, 0);
+        assert_eq!(state.sample(0, &[5, 5], false, &mut batch).unwrap().banned.len, 0);
     }
 
     #[test]
@@ -291,7 +302,7 @@ mod tests {
             let mut state = state(params, &[1]);
             output.iter().for_each(|token| state.append(*token));
             let mut batch = Batch::default();
-            let spec = state.sample(0, output, None, &mut batch).unwrap();
+            let spec = state.sample(0, output, false, &mut batch).unwrap();
             if spec.mask.len == 0 {
                 return false;
             }
@@ -316,14 +327,18 @@ mod tests {
     fn masks_are_joined() {
         let allowed = SamplingParams { allowed_token_ids: Some(vec![1, 2, 33]), ..SamplingParams::default() };
         let mut batch = Batch { masks: vec![7], ..Batch::default() };
-        let spec = state(allowed, &[1]).sample(0, &[], Some(&[0b100, 0b11]), &mut batch).unwrap();
-        assert_eq!(spec.mask.of(&batch.masks), [0b100, 0b10]);
+        let state = state(allowed, &[1]);
+        let spec = state.sample(0, &[], true, &mut batch).unwrap();
+        assert!(state.constrain(&spec, &[0b101, 0b11], &mut batch));
+        assert_eq!(batch.masks, [7, 0b100, 0b10]);
     }
 
     #[test]
     fn nothing_left_to_sample_is_noticed() {
         let left = |params: SamplingParams, output: &[TokenId], constraint: Option<&[u32]>| {
-            state(params, &[1]).sample(0, output, constraint, &mut Batch::default()).is_some()
+            let (state, mut batch) = (state(params, &[1]), Batch::default());
+            let spec = state.sample(0, output, constraint.is_some(), &mut batch);
+            spec.is_some_and(|spec| constraint.is_none_or(|mask| state.constrain(&spec, mask, &mut batch)))
         };
         let words =
             || SamplingParams { bad_words: vec![vec![4, 5], vec![6], vec![6]], ..SamplingParams::default() };

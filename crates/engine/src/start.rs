@@ -9,7 +9,10 @@ use millrace_backend::{Backend, KvSpec};
 use millrace_model::{Decoder, ModelSpec};
 use millrace_sched::{Scheduler, SchedulerConfig};
 
-use crate::{EngineConfig, EngineError, EngineHandle, EngineInfo, channel, core::EngineCore, runner::Runner};
+use crate::{
+    EngineConfig, EngineError, EngineHandle, EngineInfo, channel, generation::Generation, runner::Runner,
+    work,
+};
 
 /// A running engine.
 #[derive(Debug)]
@@ -61,13 +64,14 @@ pub fn start(
         block_size: kv.spec.block_size,
         num_blocks: kv.spec.num_blocks,
         enable_prefix_caching: config.prefix_caching,
+        window: spec.window(),
         policy: config.policy,
         long_prefill_token_threshold: 0,
     })?;
     let (handle, port) = channel(info);
     let runner = Runner::new(backend, decoder, config.block_size);
-    let core = EngineCore::new(sched, runner, port, spec.vocab, config.seed.unwrap_or_else(seed_from_clock));
-    let thread = std::thread::Builder::new().name("millrace-engine".into()).spawn(move || core.run())?;
+    let seed = config.seed.unwrap_or_else(seed_from_clock);
+    let thread = work::spawn("millrace-engine", Generation::new(sched, runner, spec.vocab, seed), port)?;
     Ok(Engine { handle, thread })
 }
 

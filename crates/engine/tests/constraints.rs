@@ -3,7 +3,13 @@
 
 mod common;
 
+use std::sync::{
+    Arc,
+    atomic::{AtomicU64, Ordering::SeqCst},
+};
+
 use common::*;
+use millrace_backend::{recording::Recorder, reference::ReferenceBackend};
 use millrace_engine::{Engine, EngineConfig, ResponseStream, SubmitOptions};
 use millrace_types::{Constraint, ConstraintError, FinishReason, RequestOutput, SamplingParams, TokenId};
 
@@ -140,8 +146,7 @@ fn limits_cut_forced_tokens() {
 #[test]
 fn company_chunks_and_preemption_change_no_token() {
     let sampling = |i: u32| SamplingParams { temperature: 1.0, seed: Some(u64::from(i)), ..greedy(60) };
-    let run = |config: &EngineConfig| -> Vec<RequestOutput> {
-        let engine = engine(config);
+    let run = |engine: Engine| -> Vec<RequestOutput> {
         let streams: Vec<ResponseStream> = (0..8)
             .map(|i| match i % 3 {
                 // Some without a constraint.
@@ -153,15 +158,17 @@ fn company_chunks_and_preemption_change_no_token() {
         assert_idle(&engine, 8);
         outputs
     };
-    let alone = run(&EngineConfig { max_num_seqs: 1, ..config() });
+    let alone = run(engine(&EngineConfig { max_num_seqs: 1, ..config() }));
     for (i, output) in alone.iter().enumerate().filter(|(i, _)| i % 3 != 0) {
         assert!(fits(&output.tokens, 24 + i), "{:?}", output.tokens);
     }
-    let together = run(&config());
-    let cramped =
-        run(&EngineConfig { kv_cache_memory: kv_bytes(12), max_num_batched_tokens: 16, ..config() });
+    let together = run(engine(&config()));
+    let cramped = EngineConfig { kv_cache_memory: kv_bytes(12), max_num_batched_tokens: 16, ..config() };
+    let cramped = run(engine(&cramped));
     assert!(cramped.iter().map(|o| o.preemptions).sum::<u32>() > 0, "nobody was preempted");
-    for others in [together, cramped] {
+    // Where the device is the engine's own processor, masks come before the model runs.
+    let host = run(engine_on(ReferenceBackend::new(), &config()).unwrap());
+    for others in [together, cramped, host] {
         for (one, other) in alone.iter().zip(&others) {
             assert_eq!(one.tokens, other.tokens);
         }
@@ -212,6 +219,45 @@ fn options_that_leave_nothing_are_an_error() {
     let output = generate(&engine, prompt(9, 1), allowed);
     assert_eq!((output.tokens.as_slice(), output.finish.unwrap().reason), (&[7][..], FinishReason::Error));
     assert_idle(&engine, 4);
+}
+
+/// Notes how many operations the device had been given when it took a token, and wants more at the mask behind it.
+#[derive(Debug, Clone)]
+struct Late {
+    given: Arc<AtomicU64>,
+    before: u64,
+}
+
+impl Constraint for Late {
+    fn commit(&mut self, _: TokenId) -> Result<(), ConstraintError> {
+        self.before = self.given.load(SeqCst);
+        Ok(())
+    }
+    fn fast_forward(&mut self, _: usize, _: &mut Vec<TokenId>) -> Result<(), ConstraintError> {
+        Ok(())
+    }
+    fn mask(&mut self, mask: &mut [u32]) -> Result<(), ConstraintError> {
+        mask.fill(u32::MAX);
+        match self.given.load(SeqCst) > self.before {
+            true => Ok(()),
+            false => Err(ConstraintError("The device had nothing to do.".into())),
+        }
+    }
+    fn fork(&self) -> Box<dyn Constraint> {
+        Box::new(self.clone())
+    }
+}
+
+#[test]
+fn masks_are_computed_while_a_device_is_at_work() {
+    let backend = Recorder::new(ReferenceBackend::new());
+    let given = backend.counter();
+    let engine = engine_on(backend, &config()).unwrap();
+    let constraint = Late { before: given.load(SeqCst), given };
+    let options = SubmitOptions { constraint: Some(constraint.fork()), ..SubmitOptions::default() };
+    let held = collect(engine.handle.submit(prompt(20, 1), greedy(20), options).unwrap());
+    assert_eq!(held.error, None);
+    assert_eq!(held.tokens, generate(&engine, prompt(20, 1), greedy(20)).tokens);
 }
 
 #[test]

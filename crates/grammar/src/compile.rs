@@ -23,6 +23,7 @@ use crate::{
     matching::{Matching, first_line},
     source::unusable,
     vocabulary::Names,
+    warm::warmed,
 };
 
 /// Compiling takes milliseconds. What takes this long is an attack or a mistake.
@@ -96,12 +97,19 @@ impl Compiler {
         let tools = self.tools.get_or_init(|| Tools::new((self.vocabulary)()));
         let Tools { factory, names, ends } = tools.as_ref().map_err(Clone::clone)?;
         let fail = |error: &dyn std::fmt::Display| unusable(source.what(), first_line(&error.to_string()));
-        let grammar = TopLevelGrammar::from_lark(lark::grammar(source, names)?);
-        let parser = factory.create_parser(grammar).map_err(|error| fail(&error))?;
+        let grammar = TopLevelGrammar::from_lark(lark::grammar(&source.reduced()?, names)?);
+        let parser = factory.create_parser(grammar).map_err(|error| match error.to_string() {
+            // The compiler's own limits, some of which are assertions that it catches itself.
+            text if text.starts_with("panic") => fail(&"it is too complex"),
+            _ => fail(&error),
+        })?;
         let mut matcher = Matcher::new(Ok(parser));
-        // Fills caches that every answer starts with, and shows whether there is any answer at all.
-        matcher.compute_mask().map_err(|error| fail(&error))?;
-        Ok(Grammar { matching: Matching { matcher, ends: ends.clone() } })
+        // Shows whether there is any answer at all.
+        matcher.compute_mask().map_err(|error| match error.to_string() {
+            text if text.contains("NoExtensionBias") => fail(&"nothing satisfies it"),
+            _ => fail(&error),
+        })?;
+        Ok(Grammar { matching: Matching { matcher: warmed(matcher, ends), ends: ends.clone() } })
     }
 }
 
@@ -109,13 +117,19 @@ impl Tools {
     fn new(vocabulary: Vocabulary) -> Result<Self, GrammarError> {
         let (environment, names, ends) = vocabulary.into_parts()?;
         let capabilities = InferenceCapabilities { ff_tokens: true, ..InferenceCapabilities::default() };
-        let slices = SlicedBiasComputer::general_slices();
-        let mut factory = ParserFactory::new(&environment, capabilities, &slices)
+        let mut factory = ParserFactory::new(&environment, capabilities, &slices())
             .map_err(|error| GrammarError::Vocabulary(first_line(&error.to_string())))?;
         factory.quiet();
         *factory.limits_mut() = ParserLimits { verbose_errors: false, ..ParserLimits::default() };
         Ok(Self { factory, names, ends })
     }
+}
+
+/// Sets of tokens, as regular expressions, that are allowed as a whole wherever all of their texts are: then nobody has to
+/// look at each of them. Those of llguidance, and more of the short texts, for strings near their greatest length.
+fn slices() -> Vec<String> {
+    let short = [3, 6, 20].map(|most| format!(r#"[^"\\\x00-\x1F\x7F]{{1,{most}}}"#));
+    SlicedBiasComputer::general_slices().into_iter().chain(short).collect()
 }
 
 /// One of the compilations at a time.

@@ -34,6 +34,7 @@ mod reasoning;
 mod schema;
 mod source;
 mod vocabulary;
+mod warm;
 
 pub use cache::{Found, Grammars};
 pub use compile::Grammar;

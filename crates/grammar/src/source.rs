@@ -175,7 +175,40 @@ impl Source {
     }
 }
 
+impl Source {
+    /// The same with schemas in the compiler's words.
+    ///
+    /// # Errors
+    /// A schema has what can't be said in them.
+    pub(crate) fn reduced(&self) -> Result<Self, GrammarError> {
+        let what = self.what();
+        Ok(match self {
+            Self::Json { schema, whitespace } => {
+                Self::Json { schema: crate::schema::reduce(what, schema)?, whitespace: whitespace.clone() }
+            }
+            Self::Expr(expr) => {
+                let mut expr = expr.clone();
+                expr.reduce(what)?;
+                Self::Expr(expr)
+            }
+            Self::Regex(_) | Self::Choice(_) | Self::Grammar(_) => self.clone(),
+        })
+    }
+}
+
 impl Expr {
+    fn reduce(&mut self, what: &'static str) -> Result<(), GrammarError> {
+        match self {
+            Self::Json { schema, .. } => *schema = crate::schema::reduce(what, schema)?,
+            Self::Seq(list) | Self::Any(list) => list.iter_mut().try_for_each(|part| part.reduce(what))?,
+            Self::Repeat { item, .. } => item.reduce(what)?,
+            Self::Members { items, .. } => items.iter_mut().try_for_each(|(item, _)| item.reduce(what))?,
+            Self::Free { tags, .. } => tags.iter_mut().try_for_each(|tag| tag.rest.reduce(what))?,
+            Self::Literal(_) | Self::Regex(_) | Self::Lark(_) | Self::Text { .. } => {}
+        }
+        Ok(())
+    }
+
     fn check(&self, what: &'static str) -> Result<(), GrammarError> {
         match self {
             Self::Literal(text) => check_size(what, text.len(), MAX_GRAMMAR_BYTES),

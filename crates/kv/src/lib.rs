@@ -4,7 +4,7 @@
 //! it, so everything is plain `&mut` and nothing is locked.
 //!
 //! - [`BlockManager`] is the front door: prefix lookup, allocation, sealing, release.
-//! - [`BlockTable`] lists one sequence's blocks: first the [`SharedBlock`]s (full, immutable, in the prefix index),
+//! - [`BlockTable`] lists one sequence's blocks: behind those that have left a sliding window the [`SharedBlock`]s (full, immutable, in the prefix index),
 //!   then the [`OwnedBlock`]s (writable, exactly one owner). A block changes from owned to shared only by
 //!   [`BlockPool::seal`], and both handles can be neither cloned nor made outside the pool.
 //! - [`HashChain`] names the content of full blocks; the names are stable across processes, so that lower tiers

@@ -1,6 +1,8 @@
 //! The front door: prefix lookup, allocation, sealing and release for whole sequences.
 
-use crate::{BlockHash, BlockPool, BlockTable, HashChain, KvError};
+use std::ops::Range;
+
+use crate::{BlockHash, BlockPool, BlockTable, HashChain, KvError, table::Taken};
 
 /// Size and mode of the cache.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -11,6 +13,8 @@ pub struct KvConfig {
     pub block_size: usize,
     /// Whether full blocks are kept and found again by content.
     pub prefix_caching: bool,
+    /// No layer sees further back: a token at position p sees those above p − window. `None`: some layer sees all.
+    pub window: Option<usize>,
 }
 
 /// Tokens looked up in the prefix index and found there.
@@ -54,7 +58,8 @@ impl BlockManager {
         Ok(Self { pool: BlockPool::new(config.num_blocks)?, config, stats: PrefixStats::default() })
     }
 
-    /// The longest cached prefix of a sequence of `num_tokens` tokens whose full blocks `chain` names.
+    /// The longest cached prefix of a sequence of `num_tokens` tokens whose full blocks `chain` names. With a window, only
+    /// those blocks of it count that the next token sees.
     ///
     /// At most `(num_tokens - 1) / block_size` blocks: the last token is always computed, because its logits are
     /// wanted. Nothing changes until [`PrefixHit::allocate`]. Without prefix caching the hit is empty.
@@ -65,13 +70,34 @@ impl BlockManager {
             0
         };
         let hashes = chain.hashes();
-        let found = hashes.iter().take(limit).take_while(|hash| self.pool.find(hash).is_some()).count();
-        PrefixHit { manager: self, hashes: &hashes[..found], queried: num_tokens }
+        let found = self.find_longest(&hashes[..limit.min(hashes.len())]);
+        PrefixHit { skipped: found.start, hashes: &hashes[found], queried: num_tokens, manager: self }
+    }
+
+    /// The blocks to take so that the token behind them sees only cached ones, as far to the right as possible.
+    fn find_longest(&self, hashes: &[BlockHash]) -> Range<usize> {
+        let is_cached = |index: usize| self.pool.find(&hashes[index]).is_some();
+        if self.config.window.is_none() {
+            return 0..(0..hashes.len()).take_while(|index| is_cached(*index)).count();
+        }
+        let (mut start, mut end) = (hashes.len(), hashes.len());
+        while start > self.first_visible(end * self.config.block_size) {
+            start -= 1;
+            if !is_cached(start) {
+                end = start;
+            }
+        }
+        start..end
+    }
+
+    /// The first block of which the token at `position` sees anything.
+    fn first_visible(&self, position: usize) -> usize {
+        self.config.window.map_or(0, |window| (position + 1).saturating_sub(window) / self.config.block_size)
     }
 
     /// A hit of length zero, for sequences that must compute everything.
     pub fn no_prefix(&mut self) -> PrefixHit<'_> {
-        PrefixHit { manager: self, hashes: &[], queried: 0 }
+        PrefixHit { manager: self, skipped: 0, hashes: &[], queried: 0 }
     }
 
     /// Makes room in `table` for tokens `0..tokens`: all or nothing. Tables only grow.
@@ -92,20 +118,33 @@ impl BlockManager {
             return;
         }
         let full = computed / self.config.block_size;
-        let todo = chain.hashes().iter().take(full).skip(table.num_shared());
+        let todo = chain.hashes().iter().take(full).skip(table.num_sealed());
         for hash in todo {
             table.seal_next(|block| self.pool.seal(block, *hash));
+        }
+    }
+
+    /// Takes the blocks back that the token at `position` and those behind it don't see. Their places stay in the table.
+    pub fn skip(&mut self, table: &mut BlockTable, position: usize) {
+        while table.num_skipped() < self.first_visible(position)
+            && let Some(block) = table.skip_next()
+        {
+            self.take_back(block);
         }
     }
 
     /// Takes all blocks back, last one first, so that of one sequence the tail is evicted before the head.
     /// The table is empty afterwards and keeps its memory.
     pub fn release(&mut self, table: &mut BlockTable) {
-        while let Some(block) = table.pop_owned() {
-            self.pool.free_owned(block);
+        while let Some(block) = table.pop() {
+            self.take_back(block);
         }
-        while let Some(block) = table.pop_shared() {
-            self.pool.free_shared(block);
+    }
+
+    fn take_back(&mut self, block: Taken) {
+        match block {
+            Taken::Shared(block) => self.pool.free_shared(block),
+            Taken::Owned(block) => self.pool.free_owned(block),
         }
     }
 
@@ -161,6 +200,9 @@ impl BlockManager {
 #[derive(Debug)]
 pub struct PrefixHit<'a> {
     manager: &'a mut BlockManager,
+    /// Blocks before the first one that is seen.
+    skipped: usize,
+    /// The blocks behind them.
     hashes: &'a [BlockHash],
     /// Tokens that count as looked up, if this hit is used.
     queried: usize,
@@ -169,7 +211,7 @@ pub struct PrefixHit<'a> {
 impl PrefixHit<'_> {
     /// Tokens whose KV is in the cache; a multiple of the block size.
     pub fn tokens(&self) -> usize {
-        self.hashes.len() * self.manager.config.block_size
+        (self.skipped + self.hashes.len()) * self.manager.config.block_size
     }
 
     /// Leaves this lookup out of the [`PrefixStats`]: a preempted sequence that finds its own blocks again
@@ -184,12 +226,14 @@ impl PrefixHit<'_> {
     /// [`KvError::OutOfBlocks`]; nothing was changed.
     pub fn allocate(self, table: &mut BlockTable, slots: Slots) -> Result<(), KvError> {
         debug_assert!(table.is_empty(), "a prefix hit starts a table");
-        let Self { manager, hashes, queried } = self;
-        let new = |tokens| manager.blocks_for(tokens).saturating_sub(hashes.len());
+        let tokens = self.tokens();
+        let Self { manager, skipped, hashes, queried } = self;
+        let new = |tokens| manager.blocks_for(tokens).saturating_sub(skipped + hashes.len());
         let (now, whole) = (new(slots.now), new(slots.now.max(slots.whole)));
         // Found blocks that nobody holds are on the free queue and leave it too.
         let idle = hashes.iter().filter(|h| manager.pool.find(h).is_some_and(|b| manager.pool.is_free(b)));
         manager.check_room(whole + idle.count(), slots.reserved)?;
+        table.push_skipped(skipped);
         // First the found blocks, or the new ones could evict them.
         for block in hashes.iter().filter_map(|hash| manager.pool.share(hash)) {
             table.push_shared(block);
@@ -197,7 +241,7 @@ impl PrefixHit<'_> {
         manager.push_new(table, now);
         if queried > 0 {
             manager.stats.queries += queried as u64;
-            manager.stats.hits += (hashes.len() * manager.config.block_size) as u64;
+            manager.stats.hits += tokens as u64;
         }
         Ok(())
     }

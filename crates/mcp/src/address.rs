@@ -27,8 +27,8 @@ impl Resolve for PublicOnly {
 }
 
 /// What to do about a refused address.
-pub(crate) const PRIVATE: &str =
-    "the address is private; if this is meant, add \"allowPrivate\": true to the server";
+pub(crate) const PRIVATE: &str = "the address is private; if this is meant, add \"allowPrivate\": true to the server (for servers that requests name, \
+     start with --mcp-request-urls any)";
 
 /// Whether an address belongs to the public internet.
 pub(crate) fn is_public(address: IpAddr) -> bool {

@@ -72,13 +72,21 @@ impl Decoder {
         Ok((decoder, loader.finish()))
     }
 
-    /// Enqueues one step: every token of the batch through all layers, logits and samples for the rows that ask for
-    /// them. Allocates nothing, reads nothing back; all shapes follow from the batch.
-    /// [`Backend::wait`] on the ticket gives the results.
+    /// Enqueues one step: [`compute`](Self::compute) and [`sample`](Self::sample).
     ///
     /// # Panics
     /// If the batch has more than `max_tokens` tokens.
     pub fn forward<B: Backend + ?Sized>(&self, backend: &mut B, batch: &Batch) -> Ticket {
+        self.compute(backend, batch);
+        self.sample(backend, batch)
+    }
+
+    /// Enqueues the first part of a step: every token of the batch through all layers. Allocates nothing, reads nothing
+    /// back; all shapes follow from the batch. Its masks aren't looked at.
+    ///
+    /// # Panics
+    /// If the batch has more than `max_tokens` tokens.
+    pub fn compute<B: Backend + ?Sized>(&self, backend: &mut B, batch: &Batch) {
         let stream = self.tokens.first(batch.tokens.len());
         let Stream { residual, output, normed } = stream;
 
@@ -93,12 +101,17 @@ impl Decoder {
             stream.add_norm(backend, layer.ffn_norm);
             layer.ffn.forward(backend, normed, output);
         }
-        self.sample(backend, batch.samples.len(), stream);
-        backend.submit()
     }
 
-    /// Logits and samples, a slice of rows at a time: a long prompt's log-probabilities would not fit otherwise.
-    fn sample<B: Backend + ?Sized>(&self, backend: &mut B, samples: usize, tokens: Stream) {
+    /// Enqueues the rest of the step: logits and samples for the rows that ask for them. [`Backend::wait`] on the ticket
+    /// gives the results.
+    pub fn sample<B: Backend + ?Sized>(&self, backend: &mut B, batch: &Batch) -> Ticket {
+        if !batch.masks.is_empty() {
+            backend.masks(&batch.masks);
+        }
+        let tokens = self.tokens.first(batch.tokens.len());
+        // A slice of rows at a time: a long prompt's log-probabilities would not fit otherwise.
+        let samples = batch.samples.len();
         for first in (0..samples).step_by(self.logits.rows) {
             let rows = self.logits.rows.min(samples - first);
             let (stream, logits) = (self.sampled.first(rows), self.logits.first(rows));
@@ -108,6 +121,7 @@ impl Decoder {
             backend.logits(stream.normed, self.head, logits);
             backend.sample(logits, first);
         }
+        backend.submit()
     }
 }
 

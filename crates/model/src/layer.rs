@@ -1,6 +1,6 @@
 //! A layer's weights in a backend, and how its two halves run.
 
-use millrace_backend::{AttentionSpec, Backend, GatedMlp, Mask, Matrix, QkNorm, Rope, Tensor};
+use millrace_backend::{AttentionSpec, Backend, Mask, Matrix, Mlp, QkNorm, Rope, Tensor};
 
 use crate::ModelError;
 use crate::load::{Loader, Module};
@@ -71,11 +71,12 @@ pub(crate) struct AttentionModules {
     pub(crate) norm_offset: f32,
 }
 
+/// `down(act(up(x)))`, or with a gate `down(act(gate(x)) * up(x))`.
 #[derive(Debug)]
 pub(crate) struct Dense {
-    mlp: GatedMlp,
-    /// `[max tokens, 2 · inner]`.
-    fused: Tensor,
+    mlp: Mlp,
+    /// `[max tokens, inner]`, or twice as wide with a gate.
+    widened: Tensor,
     /// `[max tokens, inner]`.
     activated: Tensor,
 }
@@ -149,31 +150,33 @@ impl Attention {
 }
 
 impl Dense {
+    /// `up`: the modules of up, or of gate and up.
     pub(crate) fn load<B: Backend + ?Sized>(
         dense: &spec::Dense,
-        gate_up: &[Module],
+        up: &[Module],
         down: Module,
         hidden: usize,
         loader: &mut Loader<'_, B>,
     ) -> Result<Self, ModelError> {
         let (inner, down) = (dense.inner, [down]);
         Ok(Self {
-            mlp: GatedMlp {
+            mlp: Mlp {
+                up: loader.matrix(up, hidden)?,
+                up_bias: loader.bias(dense.bias, up)?,
+                gated: dense.gated,
                 act: dense.act,
-                gate_up: loader.matrix(gate_up, hidden)?,
-                gate_up_bias: loader.bias(dense.bias, gate_up)?,
                 down: loader.matrix(&down, inner)?,
                 down_bias: loader.bias(dense.bias, &down)?,
             },
-            fused: loader.scratch("gate, up", 2 * inner)?,
+            widened: loader.scratch("widened", dense.wide())?,
             activated: loader.scratch("activated", inner)?,
         })
     }
 
     /// x `[T, hidden]` → out `[T, hidden]`.
     pub(crate) fn forward<B: Backend + ?Sized>(&self, backend: &mut B, x: Tensor, out: Tensor) {
-        let (gate_up, activated) = (self.fused.first(x.rows), self.activated.first(x.rows));
-        backend.gated_mlp(x, &self.mlp, [gate_up, activated], out);
+        let (widened, activated) = (self.widened.first(x.rows), self.activated.first(x.rows));
+        backend.mlp(x, &self.mlp, [widened, activated], out);
     }
 }
 

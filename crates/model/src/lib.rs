@@ -34,6 +34,7 @@
 //! Models that read whole texts (embeddings, scores) have an [`Encoder`] in the decoder's place; see
 //! [`spec::encoder`].
 
+mod contrast;
 mod decoder;
 mod dummy;
 mod encoder;

@@ -4,6 +4,7 @@ use std::collections::HashSet;
 
 use millrace_backend::{Backend, Matrix, MatrixSource, Tensor, WeightFormat};
 
+use crate::contrast::Contrast;
 use crate::spec::stored_bytes;
 use crate::stacked::Stacked;
 use crate::{ModelError, WeightSource};
@@ -124,6 +125,25 @@ impl<'a, B: Backend + ?Sized> Loader<'a, B> {
         let (matrix, bytes) = self.load(&[module], cols, WeightFormat::Native)?;
         self.report.weight_bytes += bytes;
         self.report.step_weight_bytes += bytes;
+        Ok(matrix)
+    }
+
+    /// One row `[1, cols]`: of the table `module`, row `plus` less row `minus`.
+    pub(crate) fn contrast(
+        &mut self,
+        module: Module,
+        cols: usize,
+        [plus, minus]: [usize; 2],
+    ) -> Result<Matrix, ModelError> {
+        let (name, rows) = module;
+        let mut row = Contrast::read(&mut *self.source.matrix(&name, rows, cols)?, plus, minus)?;
+        let matrix = self.backend.load_matrix(&mut row, WeightFormat::Native)?;
+        self.ignore(&name);
+        self.source.release(&name);
+        let bytes = stored_bytes(cols as u64, WeightFormat::Native, row.encoding());
+        self.report.weight_bytes += bytes;
+        self.report.step_weight_bytes += bytes;
+        self.advance(cols as u64);
         Ok(matrix)
     }
 

@@ -38,10 +38,9 @@ fn fixtures() -> Vec<Fixture> {
 
 fn load(folder: &Path, config: &str) -> Fixture {
     let json = std::fs::read(folder.join(config)).unwrap();
-    let mut spec = encoder::from_config(&HfConfig::parse(config, &json).unwrap()).unwrap().unwrap();
-    if let Some(sentence) = Sentence::read(&ModelFiles::Folder(folder.to_owned())).unwrap() {
-        spec = spec.with_sentence(sentence);
-    }
+    let sentence = Sentence::read(&ModelFiles::Folder(folder.to_owned())).unwrap();
+    let described = encoder::describe(&HfConfig::parse(config, &json).unwrap(), sentence, None, false);
+    let spec = described.unwrap().unwrap();
     let golden = Checkpoint::open_file(&folder.join("golden.safetensors"), None).unwrap();
     let ids = |name: String| -> Vec<u32> {
         let tensor = golden.tensor(&name).unwrap();

@@ -145,6 +145,10 @@ impl CallShape {
     pub(crate) const MISTRAL_NAMED: Self =
         Self { before: "[TOOL_CALLS]", between: "[ARGS]", marker: "[TOOL_CALLS]", ..BARE };
 
+    /// `<function=f>{…}</function>`, as Functionary writes since 3.1. Its older form begins before the answer does.
+    pub(crate) const FUNCTIONARY: Self =
+        Self { before: "<function=", between: ">", after: "</function>", marker: "<function=", ..BARE };
+
     /// DeepSeek's V3.1.
     pub(crate) const DEEPSEEK: Self = Self {
         begin: "<｜tool▁calls▁begin｜>",

@@ -28,6 +28,9 @@ pub struct SchedulerConfig {
     pub num_blocks: usize,
     /// Whether full blocks are reused by content.
     pub enable_prefix_caching: bool,
+    /// No layer sees further back: a token at position p sees those above p − window, and blocks left of that are free
+    /// for others. `None`: some layer sees all.
+    pub window: Option<usize>,
     /// Order of admission and of preemption.
     pub policy: Policy,
     /// Most tokens of one sequence in one step while others are there too, so that a long prompt does not hold up
@@ -44,6 +47,7 @@ impl Default for SchedulerConfig {
             block_size: 16,
             num_blocks: 1024,
             enable_prefix_caching: true,
+            window: None,
             policy: Policy::Fcfs,
             long_prefill_token_threshold: 0,
         }

@@ -64,6 +64,6 @@ pub struct ScheduledSeq<'a> {
     pub end: usize,
     /// Whether the logits of token `end - 1` are sampled.
     pub samples: bool,
-    /// Physical blocks; they hold at least `end` tokens.
+    /// Physical blocks; they hold at least `end` tokens. The null block stands for those that have left the window.
     pub blocks: &'a [BlockId],
 }

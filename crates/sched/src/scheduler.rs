@@ -62,6 +62,7 @@ impl Scheduler {
             num_blocks: config.num_blocks,
             block_size: config.block_size,
             prefix_caching: config.enable_prefix_caching,
+            window: config.window,
         })?;
         Ok(Self {
             config,
@@ -120,7 +121,8 @@ impl Scheduler {
 
     /// Reports that the oldest uncommitted chunk of a sequence was computed, and appends what was sampled: nothing
     /// for a chunk that does not sample, one token, or several (accepted drafts and the token after them). Tokens
-    /// past `max_tokens` are dropped. Only now are full blocks offered for reuse.
+    /// past `max_tokens` are dropped. Only now are full blocks offered for reuse, and those that have left the window
+    /// free.
     ///
     /// Returns false, and does nothing, if the sequence was finished meanwhile or has no chunk under way.
     pub fn commit(&mut self, id: RequestId, new_tokens: &[TokenId]) -> bool {
@@ -131,6 +133,7 @@ impl Scheduler {
             seq.chain.extend(&seq.tokens[..seq.computed]);
             self.kv.seal(&mut seq.table, &seq.chain, seq.computed);
         }
+        self.kv.skip(&mut seq.table, seq.computed);
         landed
     }
 

@@ -52,6 +52,7 @@ fn main() {
         names: vec!["mock".into()],
         root: folder,
         template: template.map(Arc::new),
+        pair_template: None,
         defaults: SamplingDefaults::default(),
         eos_token_ids: Vec::new(),
         families: Families::named(found.tool, found.reasoning).unwrap(),

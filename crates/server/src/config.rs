@@ -15,6 +15,8 @@ pub struct ServerConfig {
     pub api_keys_file: Option<KeysFile>,
     /// Bounds on requests.
     pub limits: Limits,
+    /// Which MCP servers requests may bring.
+    pub mcp_request_urls: RequestUrls,
     /// Origins whose web pages may call the API; `*` allows all, empty none.
     pub allowed_origins: Vec<String>,
     /// Methods that such pages may use; `*` or empty allows all.
@@ -41,10 +43,24 @@ pub struct ServerConfig {
     pub header_timeout: Duration,
     /// Time in which a client must have sent a request's body.
     pub body_timeout: Duration,
+    /// How long a client may take nothing of its answer before its connection is closed.
+    pub write_timeout: Duration,
     /// Connections at a time; more wait in the system's queue.
     pub max_connections: usize,
     /// How long connections may take to finish once the engine has stopped.
     pub shutdown_grace: Duration,
+}
+
+/// Which MCP servers a request may bring with it, by their URLs.
+#[derive(Debug, Clone, Copy, Default, PartialEq, Eq)]
+pub enum RequestUrls {
+    /// None.
+    None,
+    /// Those at public addresses.
+    #[default]
+    Public,
+    /// Also those on this machine and on private networks.
+    Any,
 }
 
 impl Default for ServerConfig {
@@ -53,6 +69,7 @@ impl Default for ServerConfig {
             api_keys: Vec::new(),
             api_keys_file: None,
             limits: Limits::default(),
+            mcp_request_urls: RequestUrls::default(),
             allowed_origins: Vec::new(),
             allowed_methods: Vec::new(),
             allowed_headers: Vec::new(),
@@ -66,6 +83,7 @@ impl Default for ServerConfig {
             keep_alive: Duration::from_secs(15),
             header_timeout: Duration::from_secs(60),
             body_timeout: Duration::from_secs(60),
+            write_timeout: Duration::from_secs(60),
             max_connections: 4096,
             shutdown_grace: Duration::from_secs(5),
         }

@@ -23,7 +23,7 @@ mod service;
 mod shutdown;
 mod store;
 
-pub use config::ServerConfig;
+pub use config::{RequestUrls, ServerConfig};
 pub use error::ServerError;
 pub use files::FileStore;
 pub use http::{App, Extras, check, router};

@@ -29,6 +29,9 @@ pub struct ModelParts {
     pub tokenizer: Arc<Tokenizer>,
     /// `None` for base models: chat requests are refused.
     pub template: Option<Arc<ChatTemplate>>,
+    /// Makes one text of a query and a document (roles `query`, `document`, and `system` for an instruction), for models
+    /// that give scores to such texts; `None` for those that read pairs, and all others.
+    pub pair_template: Option<Arc<ChatTemplate>>,
     /// The model's own sampling defaults.
     pub defaults: SamplingDefaults,
     /// Tokens that end an answer.

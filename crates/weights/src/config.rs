@@ -42,6 +42,21 @@ impl HfConfig {
         Ok(config)
     }
 
+    /// The same with other values for some settings. A setting of the language model's own object is replaced there.
+    ///
+    /// # Errors
+    /// `text_config` would be no object any more.
+    pub fn with_overrides(mut self, settings: &Map<String, Value>) -> Result<Self> {
+        for (key, value) in settings {
+            let map = if self.text.contains_key(key) { &mut self.text } else { &mut self.root };
+            map.insert(key.clone(), value.clone());
+        }
+        if settings.contains_key("text_config") {
+            self.text = self.root_object("text_config")?.cloned().unwrap_or_default();
+        }
+        Ok(self)
+    }
+
     /// The file's name, for messages.
     pub fn file(&self) -> &str {
         &self.file
@@ -232,6 +247,23 @@ mod tests {
         assert_eq!(config.model_type().unwrap(), "a");
         assert_eq!(config.architecture().unwrap(), "A");
         assert_eq!(config.object("rope_scaling").unwrap().unwrap().f64("factor").unwrap(), 8.0);
+    }
+
+    #[test]
+    fn overrides_are_seen_where_getters_look() {
+        let config = parse(r#"{"architectures": ["A"], "a": 1, "text_config": {"b": 2, "c": 3}}"#);
+        let Value::Object(settings) = serde_json::json!({"architectures": ["B"], "b": 5, "d": 6, "c": null})
+        else {
+            panic!("it is an object");
+        };
+        let config = config.with_overrides(&settings).unwrap();
+        assert_eq!(config.architecture().unwrap(), "B");
+        let number = |key: &str| config.opt_usize(key).unwrap();
+        assert_eq!([number("a"), number("b"), number("c"), number("d")], [Some(1), Some(5), None, Some(6)]);
+        let Value::Object(whole) = serde_json::json!({"text_config": {"b": 7}}) else {
+            panic!("it is an object")
+        };
+        assert_eq!(config.with_overrides(&whole).unwrap().opt_usize("b").unwrap(), Some(7));
     }
 
     #[test]

@@ -1,5 +1,5 @@
 // OpenAI's package. Input: url, key, model, question (a line of models/demo/eval.jsonl).
-import OpenAI from "openai";
+import OpenAI, { toFile } from "openai";
 import { zodResponseFormat, zodTextFormat } from "openai/helpers/zod";
 import { asked, failure, main, Order, runnable } from "./case.mjs";
 
@@ -135,11 +135,36 @@ async function parsed(input) {
   };
 }
 
+// A file goes up, is ordered, waited for, fetched, and thrown away.
+async function batch(input) {
+  const client = clientOf(input);
+  const lines = input.questions.map((question, at) => JSON.stringify({
+    custom_id: `q${at}`, method: "POST", url: "/v1/chat/completions", body: body({ ...input, question }),
+  }));
+  const file = await client.files.create({
+    file: await toFile(Buffer.from(lines.join("\n")), "in.jsonl"), purpose: "batch",
+  });
+  const order = { input_file_id: file.id, endpoint: "/v1/chat/completions", completion_window: "24h" };
+  let batch = await client.batches.create({ ...order, metadata: { from: "node" } });
+  const first = batch.status;
+  while (["validating", "in_progress", "finalizing"].includes(batch.status)) {
+    await new Promise((resolve) => setTimeout(resolve, 50));
+    batch = await client.batches.retrieve(batch.id);
+  }
+  const text = async (id) => (await client.files.content(id)).text();
+  const answers = (await text(batch.output_file_id)).trim().split("\n").map((line) => JSON.parse(line));
+  const listed = { files: [], batches: [] };
+  for await (const each of client.files.list()) listed.files.push(each.id);
+  for await (const each of client.batches.list()) listed.batches.push(each.id);
+  const deleted = await client.files.delete(file.id);
+  return { first, batch, answers, listed, deleted, gone: await failure(() => client.files.retrieve(file.id)) };
+}
+
 const refused = (input) => failure(() => clientOf(input).chat.completions.create(body(input)));
 
 const refusedStream = (input) => failure(() => clientOf(input).chat.completions.stream(body(input)).done());
 
 await main({
-  whole, stream, helper, tools: tools(false), toolsStreamed: tools(true), text, models, abort, parsed, refused,
+  whole, stream, helper, tools: tools(false), toolsStreamed: tools(true), text, models, abort, parsed, batch, refused,
   refusedStream,
 });

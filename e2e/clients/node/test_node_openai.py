@@ -91,3 +91,18 @@ def test_schemas_become_values(openai_js):
     seen = openai_js.run("parsed", question=ORDER)
     assert seen["chat"] == seen["chatStream"] and seen["responses"] == seen["responsesStream"]
     assert is_order(seen["chat"]) and is_order(seen["responses"])
+
+
+def test_a_batch_from_file_to_file(openai_js):
+    seen = openai_js.run("batch", questions=ASKED)
+    assert seen["first"] in ("validating", "in_progress") and seen["batch"]["status"] == "completed"
+    assert seen["batch"]["request_counts"] == {"total": len(ASKED), "completed": len(ASKED), "failed": 0}
+    assert seen["batch"]["metadata"] == {"from": "node"} and not seen["batch"].get("error_file_id")
+    answers = {line["custom_id"]: line["response"] for line in seen["answers"]}
+    for at, question in enumerate(ASKED):
+        message = answers[f"q{at}"]["body"]["choices"][0]["message"]
+        assert answers[f"q{at}"]["status_code"] == 200
+        assert (message["content"] or "").strip() == parts(question)["text"], question
+    ids = {seen["batch"]["input_file_id"], seen["batch"]["output_file_id"]}
+    assert ids <= set(seen["listed"]["files"]) and seen["batch"]["id"] in seen["listed"]["batches"]
+    assert seen["deleted"]["deleted"] is True and seen["gone"]["status"] == 404

@@ -53,7 +53,9 @@ fn read_block(path: String, block: &Value, role: Role) -> Result<Block, ApiError
     let kind = fields.need_str("type")?;
     let misplaced = match kind {
         "text" => false,
-        "tool_use" | "thinking" | "redacted_thinking" => role != Role::Assistant,
+        "tool_use" | "thinking" | "redacted_thinking" | "mcp_tool_use" | "mcp_tool_result" => {
+            role != Role::Assistant
+        }
         "tool_result" | "document" | "search_result" | "image" => role != Role::User,
         _ => false,
     };
@@ -76,7 +78,15 @@ fn read_block(path: String, block: &Value, role: Role) -> Result<Block, ApiError
             Ok(Block::RedactedThinking)
         }
         "tool_use" => read_tool_use(fields),
-        "tool_result" => read_tool_result(fields),
+        "tool_result" => {
+            let (id, text) = read_tool_result(fields)?;
+            Ok(Block::ToolResult { id, text })
+        }
+        "mcp_tool_use" => read_mcp_tool_use(fields),
+        "mcp_tool_result" => {
+            let (id, text) = read_tool_result(fields)?;
+            Ok(Block::ServerToolResult { id, text })
+        }
         _ => Ok(Block::Text(read_readable(fields, kind)?)),
     }
 }
@@ -91,8 +101,17 @@ fn read_tool_use(mut fields: Fields<'_>) -> Result<Block, ApiError> {
     Ok(Block::ToolUse { id, name, input })
 }
 
-/// Templates have no word for a failed call, so the text says it.
-fn read_tool_result(mut fields: Fields<'_>) -> Result<Block, ApiError> {
+fn read_mcp_tool_use(mut fields: Fields<'_>) -> Result<Block, ApiError> {
+    let (id, name) = (named(&mut fields, "id")?, named(&mut fields, "name")?);
+    let server = named(&mut fields, "server_name")?;
+    let input = fields.object("input")?.cloned().unwrap_or_default();
+    fields.accept(&["cache_control"]);
+    fields.done()?;
+    Ok(Block::ServerToolUse { id, server, name, input })
+}
+
+/// The call's id and its result. Templates have no word for a failed call, so the text says it.
+fn read_tool_result(mut fields: Fields<'_>) -> Result<(String, String), ApiError> {
     let id = named(&mut fields, "tool_use_id")?;
     let failed = fields.bool("is_error")?.unwrap_or(false);
     let path = fields.at("content");
@@ -112,7 +131,7 @@ fn read_tool_result(mut fields: Fields<'_>) -> Result<Block, ApiError> {
     };
     fields.accept(&["cache_control", "toolset_name"]);
     fields.done()?;
-    Ok(Block::ToolResult { id, text: if failed { format!("Error: {text}") } else { text } })
+    Ok((id, if failed { format!("Error: {text}") } else { text }))
 }
 
 /// A block that a text model can read.
@@ -126,7 +145,7 @@ fn read_readable(fields: Fields<'_>, kind: &str) -> Result<String, ApiError> {
             let kind = shorten(kind, 60);
             let message = format!(
                 "Blocks of type '{kind}' are not supported here. Known are text, thinking, redacted_thinking, \
-                 tool_use, tool_result, document and search_result, each in its place."
+                 tool_use, tool_result, mcp_tool_use, mcp_tool_result, document and search_result, each in its place."
             );
             Err(invalid(fields.path(), &message))
         }

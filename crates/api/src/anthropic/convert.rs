@@ -1,9 +1,11 @@
 //! The neutral request.
 
+use std::collections::HashSet;
+
 use serde_json::{Map, Value};
 
 use super::{
-    ids,
+    ids, mcp,
     stream::MessageEncoder,
     types::{Block, Conversation, Message, Options, Request, Role, Thinking},
 };
@@ -19,7 +21,8 @@ pub(super) fn to_call(request: Request, request_id: &str) -> Result<Call, ApiErr
     let stream = options.stream;
     let request =
         GenerationRequest { model: Some(model), input: to_input(conversation), options: to_options(options) };
-    Ok(Call { request, encoder: Box::new(encoder), stream })
+    // This API refuses what it doesn't know.
+    Ok(Call { request, encoder: Box::new(encoder), stream, ignored: Vec::new() })
 }
 
 /// `max_tokens` is a bound: where the context ends before it, the answer does too.
@@ -47,16 +50,18 @@ pub(super) fn to_input(conversation: Conversation) -> Input {
         strict_tools,
         tool_choice,
         parallel_tool_calls,
+        servers,
         thinking,
         effort,
     } = conversation;
-    let prefilled = messages.last().is_some_and(|last| last.role == Role::Assistant);
+    let prefilled = messages.last().is_some_and(Message::is_begun_answer);
     Input::Chat(Box::new(ChatInput {
         messages: to_messages(&system, messages),
         tools,
         strict_tools,
         tool_choice,
         parallel_tool_calls,
+        server_tools: mcp::server_tools(servers),
         add_generation_prompt: !prefilled,
         continue_final_message: prefilled,
         template_kwargs: kwargs(thinking, effort),
@@ -78,8 +83,18 @@ fn to_messages(system: &[String], messages: Vec<Message>) -> Vec<Value> {
     if !system.is_empty() {
         history.add_text("system", &system.join("\n"));
     }
+    // A call of a server's that came to no result was never run, and the model isn't told of it.
+    let is_result = |block: &Block| match block {
+        Block::ServerToolResult { id, .. } => Some(id.clone()),
+        _ => None,
+    };
+    let results: HashSet<String> =
+        messages.iter().flat_map(|message| message.blocks.iter().filter_map(is_result)).collect();
     for message in messages {
         for block in message.blocks {
+            if matches!(&block, Block::ServerToolUse { id, .. } if !results.contains(id)) {
+                continue;
+            }
             add(&mut history, message.role, block);
         }
     }
@@ -96,6 +111,12 @@ fn add(history: &mut History, role: Role, block: Block) {
         (_, Block::ToolUse { id, name, input }) => {
             history.add_call(ids::restore(id), name, &Value::Object(input).to_string());
         }
-        (_, Block::ToolResult { id, text }) => history.add_result(&ids::restore(id), &text),
+        (_, Block::ServerToolUse { id, server, name, input }) => {
+            let input = Value::Object(input).to_string();
+            history.add_call(ids::restore(id), format!("{server}__{name}"), &input);
+        }
+        (_, Block::ToolResult { id, text } | Block::ServerToolResult { id, text }) => {
+            history.add_result(&ids::restore(id), &text);
+        }
     }
 }

@@ -2,12 +2,14 @@
 //!
 //! `validate` reads a body field by field and refuses what it doesn't know, as the real API does; `blocks` and `tools`
 //! are its parts. `convert` makes the neutral request: messages in OpenAI's shape, because chat templates read that. `ids` gives
-//! calls' ids the form that clients expect. `reply` puts the pieces of an answer into content blocks, for `stream` and for the whole answer alike.
+//! calls' ids the form that clients expect. `mcp` reads the servers whose tools run on the way. `reply` puts the pieces of an answer into content blocks, for `stream` and for the whole answer alike.
 
 mod blocks;
+mod caching;
 mod convert;
 mod error;
 mod ids;
+mod mcp;
 pub mod models;
 mod partial;
 mod reply;

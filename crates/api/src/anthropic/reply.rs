@@ -6,7 +6,7 @@ use super::{
     ids, partial,
     types::{BlockDelta, ContentBlock, EndBody, OutputTokensDetails, UsageBody},
 };
-use crate::{End, EndReason, Part, StopCause};
+use crate::{CallApproval, End, EndReason, Part, ServerCall, ServerCallNews, StopCause};
 
 /// The `signature` of every thinking block. Nothing is signed: thinking that comes back is believed.
 pub(super) const SIGNATURE: &str = "millrace";
@@ -34,6 +34,10 @@ pub(super) struct Blocks {
     held: String,
     /// Whether a call came to its end.
     called: bool,
+    /// Whether the server has run a call.
+    ran: bool,
+    /// Ids of the server's calls.
+    server_calls: Vec<String>,
     /// Whether a call did not: the model ended its answer, or went on with something else, inside of it.
     broken: bool,
 }
@@ -43,11 +47,26 @@ enum Kind {
     Text,
     Thinking,
     Tool,
+    ServerTool,
+}
+
+/// The id of a call that the server runs, as clients know such ids.
+fn server_call_id(id: String) -> String {
+    format!("mcptoolu_{}", ids::escape(id))
 }
 
 impl Blocks {
     pub(super) fn new(show_thinking: bool) -> Self {
-        Self { show_thinking, count: 0, open: None, held: String::new(), called: false, broken: false }
+        Self {
+            show_thinking,
+            count: 0,
+            open: None,
+            held: String::new(),
+            called: false,
+            ran: false,
+            server_calls: Vec::new(),
+            broken: false,
+        }
     }
 
     /// Takes the next piece.
@@ -73,6 +92,36 @@ impl Blocks {
             Part::ToolCallEnd { complete, .. } => {
                 self.called |= complete;
                 self.broken |= !complete;
+                self.close(steps);
+            }
+        }
+    }
+
+    /// Takes news of a call that the server runs.
+    pub(super) fn push_server_call(&mut self, news: ServerCallNews, steps: &mut Vec<Step>) {
+        match news {
+            ServerCallNews::Listed { .. } => {}
+            ServerCallNews::Begin { id, server, own_name, .. } => {
+                self.close(steps);
+                let id = server_call_id(id);
+                self.server_calls.push(id.clone());
+                let input = serde_json::Map::new();
+                let block = ContentBlock::McpToolUse { id, name: own_name, server_name: server, input };
+                self.enter(Kind::ServerTool, block, steps);
+            }
+            ServerCallNews::Arguments { delta, .. } => {
+                if self.open == Some(Kind::ServerTool) {
+                    steps.push(self.grow(BlockDelta::InputJson { partial_json: delta }));
+                }
+            }
+            ServerCallNews::Complete { .. } => self.close(steps),
+            ServerCallNews::Result { index, output, is_error } => {
+                self.close(steps);
+                self.ran = true;
+                let tool_use_id = self.server_calls.get(index).cloned().unwrap_or_default();
+                let content = vec![ContentBlock::Text { text: output }];
+                let block = ContentBlock::McpToolResult { tool_use_id, is_error, content };
+                self.enter(Kind::ServerTool, block, steps);
                 self.close(steps);
             }
         }
@@ -138,6 +187,8 @@ impl Blocks {
             (EndReason::Stop, _) if self.broken => reason("max_tokens"),
             (EndReason::Stop, _) if self.called => reason("tool_use"),
             (EndReason::Stop, _) => reason("end_turn"),
+            // A limit on the calls that the server runs: the client may send all back, and the model goes on.
+            (EndReason::Length, _) if usage.completion_tokens < asked && self.ran => reason("pause_turn"),
             (EndReason::Length, _) if usage.completion_tokens < asked => {
                 reason("model_context_window_exceeded")
             }
@@ -151,6 +202,7 @@ impl Blocks {
 /// All blocks of a whole answer, and its end.
 pub(super) fn whole(
     parts: Vec<Part>,
+    server_calls: Vec<ServerCall>,
     show_thinking: bool,
     end: &End,
     asked: usize,
@@ -158,9 +210,47 @@ pub(super) fn whole(
 ) -> (Vec<ContentBlock>, EndBody) {
     let mut blocks = Blocks::new(show_thinking);
     let mut steps = Vec::new();
-    parts.into_iter().for_each(|part| blocks.push(part, &mut steps));
+    let mut calls = rounds(server_calls).into_iter().peekable();
+    for (place, part) in parts.into_iter().enumerate() {
+        while let Some((_, news)) = calls.next_if(|(after, _)| *after <= place) {
+            blocks.push_server_call(news, &mut steps);
+        }
+        blocks.push(part, &mut steps);
+    }
+    calls.for_each(|(_, news)| blocks.push_server_call(news, &mut steps));
     blocks.finish(&mut steps);
     (fold(steps), blocks.end(end, asked, usage))
+}
+
+/// The news of whole calls, as they came: the calls of a round, then their results; each with how many parts of the answer
+/// came before it.
+fn rounds(calls: Vec<ServerCall>) -> Vec<(usize, ServerCallNews)> {
+    let mut news = Vec::new();
+    let mut results: Vec<(usize, ServerCallNews)> = Vec::new();
+    let mut round = 0;
+    for (index, call) in calls.into_iter().enumerate() {
+        if call.round != round {
+            news.append(&mut results);
+            round = call.round;
+        }
+        let after = call.after_parts;
+        let begin = ServerCallNews::Begin {
+            index,
+            id: call.id,
+            server: call.server,
+            name: call.name,
+            own_name: call.own_name,
+            approval: CallApproval::NotNeeded,
+        };
+        news.push((after, begin));
+        news.push((after, ServerCallNews::Arguments { index, delta: call.arguments }));
+        news.push((after, ServerCallNews::Complete { index }));
+        if let Some(output) = call.output {
+            results.push((after, ServerCallNews::Result { index, output, is_error: call.is_error }));
+        }
+    }
+    news.extend(results);
+    news
 }
 
 /// What a client makes of the steps.
@@ -182,7 +272,10 @@ fn fold(steps: Vec<Step>) -> Vec<ContentBlock> {
                 Some(ContentBlock::Thinking { signature, .. }),
             ) => *signature = whole,
             (Step::Grow(_, BlockDelta::InputJson { partial_json }), _) => json.push_str(&partial_json),
-            (Step::Close(_), Some(ContentBlock::ToolUse { input, .. })) => {
+            (
+                Step::Close(_),
+                Some(ContentBlock::ToolUse { input, .. } | ContentBlock::McpToolUse { input, .. }),
+            ) => {
                 *input = partial::object(&std::mem::take(&mut json));
             }
             _ => {}
@@ -191,11 +284,12 @@ fn fold(steps: Vec<Step>) -> Vec<ContentBlock> {
     content
 }
 
-/// `usage`.
-pub(super) fn usage_body(usage: &Usage, thinking_tokens: usize) -> UsageBody {
+/// `usage`. Of the prompt's computed tokens `stored` are cached now.
+pub(super) fn usage_body(usage: &Usage, stored: usize, thinking_tokens: usize) -> UsageBody {
+    let computed = usage.prompt_tokens.saturating_sub(usage.cached_tokens);
     UsageBody {
-        input_tokens: usage.prompt_tokens.saturating_sub(usage.cached_tokens),
-        cache_creation_input_tokens: 0,
+        input_tokens: computed.saturating_sub(stored),
+        cache_creation_input_tokens: stored.min(computed),
         cache_read_input_tokens: usage.cached_tokens,
         output_tokens: usage.completion_tokens,
         output_tokens_details: OutputTokensDetails { thinking_tokens },

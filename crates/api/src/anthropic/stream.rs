@@ -8,7 +8,7 @@ use super::{
     reply::{Blocks, Step, usage_body, whole},
     types::{EndBody, Event, MessageBody, Options, UsageBody},
 };
-use crate::{ApiError, ChatEvent, Collected, Delta, Encoder, End, EndReason, Frame, ReplyHead};
+use crate::{ApiError, ChatEvent, Collected, Delta, Encoder, End, EndReason, Frame, ReplyHead, Start};
 
 /// Encodes one message.
 pub(super) struct MessageEncoder {
@@ -19,7 +19,9 @@ pub(super) struct MessageEncoder {
     /// Whether `message_start` is out. It waits for the first news of the engine, which knows how much of the prompt
     /// was cached; the stream is kept alive until then.
     begun: bool,
-    prompt_tokens: usize,
+    /// The client marks what to cache.
+    cache_marked: bool,
+    start: Start,
     thinking_tokens: usize,
     end: End,
 }
@@ -32,7 +34,8 @@ impl MessageEncoder {
             request_id: request_id.to_owned(),
             blocks: Blocks::new(options.show_thinking),
             begun: false,
-            prompt_tokens: 0,
+            cache_marked: options.cache_marked,
+            start: Start::default(),
             thinking_tokens: 0,
             end: End { reason: EndReason::Abort, stop: None },
         }
@@ -43,7 +46,7 @@ impl Encoder for MessageEncoder {
     fn frames(&mut self, head: &ReplyHead, event: ChatEvent) -> Vec<Frame> {
         match event {
             ChatEvent::Start(start) => {
-                self.prompt_tokens = start.prompts.iter().map(|prompt| prompt.len()).sum();
+                self.start = start;
                 Vec::new()
             }
             ChatEvent::Delta(delta) => self.delta(head, *delta),
@@ -58,9 +61,15 @@ impl Encoder for MessageEncoder {
         let Some(choice) = answer.choices.pop() else {
             return self.error(&ApiError::internal("The answer has no choice."));
         };
-        let (content, end) =
-            whole(choice.parts, self.show_thinking, &choice.end, self.max_tokens, &answer.usage);
-        let usage = usage_body(&answer.usage, choice.reasoning_tokens);
+        let (content, end) = whole(
+            choice.parts,
+            choice.server_calls,
+            self.show_thinking,
+            &choice.end,
+            self.max_tokens,
+            &answer.usage,
+        );
+        let usage = self.usage(&answer.start, &answer.usage, choice.reasoning_tokens);
         serde_json::to_value(MessageBody { content, end, ..message(head, usage) }).unwrap_or_default()
     }
 
@@ -79,6 +88,7 @@ impl MessageEncoder {
         self.thinking_tokens = delta.reasoning_tokens;
         let mut steps = Vec::new();
         delta.parts.into_iter().for_each(|part| self.blocks.push(part, &mut steps));
+        delta.server_calls.into_iter().for_each(|news| self.blocks.push_server_call(news, &mut steps));
         if let Some(end) = delta.end {
             self.blocks.finish(&mut steps);
             self.end = end;
@@ -91,17 +101,23 @@ impl MessageEncoder {
         if std::mem::replace(&mut self.begun, true) {
             return Vec::new();
         }
-        let prompt = Usage { prompt_tokens: self.prompt_tokens, completion_tokens: 0, ..*usage };
-        vec![self.frame(&Event::MessageStart { message: message(head, usage_body(&prompt, 0)) })]
+        let prompt = Usage { prompt_tokens: self.start.prompt_tokens(), completion_tokens: 0, ..*usage };
+        let usage = self.usage(&self.start, &prompt, 0);
+        vec![self.frame(&Event::MessageStart { message: message(head, usage) })]
     }
 
     fn done(&mut self, head: &ReplyHead, usage: &Usage) -> Vec<Frame> {
         let mut frames = self.begin(head, usage);
         let delta = self.blocks.end(&self.end, self.max_tokens, usage);
-        let usage = usage_body(usage, self.thinking_tokens);
+        let usage = self.usage(&self.start, usage, self.thinking_tokens);
         frames.push(self.frame(&Event::MessageDelta { delta, usage }));
         frames.push(self.frame(&Event::MessageStop));
         frames
+    }
+
+    fn usage(&self, start: &Start, usage: &Usage, thinking_tokens: usize) -> UsageBody {
+        let stored = if self.cache_marked { start.stored_tokens(usage.cached_tokens) } else { 0 };
+        usage_body(usage, stored, thinking_tokens)
     }
 
     fn step(&self, step: Step) -> Frame {

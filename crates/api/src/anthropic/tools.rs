@@ -10,11 +10,14 @@ use crate::{ApiError, Limits, ToolChoice, error::shorten, openai::chat::check_sc
 /// Longest name of a tool.
 const MAX_NAME: usize = 128;
 
-/// Reads the tools into OpenAI's shape, which templates know, and the names of the strict ones.
+/// Reads the tools, each with its place in the request, into OpenAI's shape, which templates know, and the names of the strict ones.
 ///
 /// # Errors
 /// A 400 with the path of the tool at fault.
-pub(super) fn read_tools(tools: &[Value], limits: &Limits) -> Result<(Vec<Value>, Vec<String>), ApiError> {
+pub(super) fn read_tools(
+    tools: &[(usize, &Value)],
+    limits: &Limits,
+) -> Result<(Vec<Value>, Vec<String>), ApiError> {
     if tools.len() > limits.max_tools {
         let message = format!("At most {} tools are allowed, got {}.", limits.max_tools, tools.len());
         return Err(invalid("tools", &message));
@@ -22,7 +25,7 @@ pub(super) fn read_tools(tools: &[Value], limits: &Limits) -> Result<(Vec<Value>
     let mut names = HashSet::new();
     let mut read = Vec::with_capacity(tools.len());
     let mut strict = Vec::new();
-    for (index, tool) in tools.iter().enumerate() {
+    for (index, tool) in tools {
         let mut fields = Fields::new(format!("tools.{index}"), tool)?;
         let name = read_name(&mut fields)?;
         if !names.insert(name) {
@@ -91,7 +94,11 @@ fn read_tool(mut fields: Fields<'_>, name: &str, limits: &Limits) -> Result<Valu
 ///
 /// # Errors
 /// A 400 for a choice that names no tool.
-pub(super) fn read_choice(choice: Option<&Value>, tools: &[Value]) -> Result<(ToolChoice, bool), ApiError> {
+pub(super) fn read_choice(
+    choice: Option<&Value>,
+    tools: &[Value],
+    has_servers: bool,
+) -> Result<(ToolChoice, bool), ApiError> {
     let Some(choice) = choice else { return Ok((ToolChoice::Auto, true)) };
     let mut fields = Fields::new("tool_choice".into(), choice)?;
     fields.need("type")?;
@@ -99,7 +106,7 @@ pub(super) fn read_choice(choice: Option<&Value>, tools: &[Value]) -> Result<(To
     let parallel = !fields.bool("disable_parallel_tool_use")?.unwrap_or(false);
     let name = if kind == "tool" { Some(fields.need_str("name")?) } else { None };
     fields.done()?;
-    if kind != "none" && tools.is_empty() {
+    if kind != "none" && tools.is_empty() && !has_servers {
         return Err(invalid("tool_choice", "A choice among tools needs `tools`."));
     }
     if let Some(name) = name.filter(|name| !tools.iter().any(|tool| tool["function"]["name"] == **name)) {

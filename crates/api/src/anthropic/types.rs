@@ -3,7 +3,7 @@
 use serde::Serialize;
 use serde_json::{Map, Value};
 
-use crate::{Structure, ToolChoice};
+use crate::{ServerRule, Structure, ToolChoice};
 
 /// A whole request.
 pub(super) struct Request {
@@ -22,6 +22,8 @@ pub(super) struct Conversation {
     /// Names of those whose inputs are held to their schema.
     pub(super) strict_tools: Vec<String>,
     pub(super) tool_choice: ToolChoice,
+    /// MCP servers whose tools the model may call too.
+    pub(super) servers: Vec<ServerRule>,
     pub(super) parallel_tool_calls: bool,
     pub(super) thinking: Thinking,
     /// `output_config.effort` as templates know it.
@@ -43,6 +45,8 @@ pub(super) struct Options {
     pub(super) show_thinking: bool,
     /// Most tokens of it.
     pub(super) thinking_budget: Option<i64>,
+    /// The client marks what to cache, and wants to be told what was.
+    pub(super) cache_marked: bool,
 }
 
 /// `thinking`.
@@ -84,6 +88,25 @@ pub(super) enum Block {
         id: String,
         text: String,
     },
+    /// A call that a server has run in the middle of the message.
+    ServerToolUse {
+        id: String,
+        server: String,
+        name: String,
+        input: Map<String, Value>,
+    },
+    /// What it came to.
+    ServerToolResult {
+        id: String,
+        text: String,
+    },
+}
+
+impl Message {
+    /// Whether the assistant has begun to answer with these words; after a result it begins anew.
+    pub(super) fn is_begun_answer(&self) -> bool {
+        self.role == Role::Assistant && !matches!(self.blocks.last(), Some(Block::ServerToolResult { .. }))
+    }
 }
 
 /// A message of an answer; with no content at the beginning of a stream.
@@ -114,6 +137,8 @@ pub(super) enum ContentBlock {
     Text { text: String },
     Thinking { thinking: String, signature: &'static str },
     ToolUse { id: String, name: String, input: Map<String, Value> },
+    McpToolUse { id: String, name: String, server_name: String, input: Map<String, Value> },
+    McpToolResult { tool_use_id: String, is_error: bool, content: Vec<ContentBlock> },
 }
 
 /// More of a block.
@@ -133,9 +158,9 @@ pub(super) enum BlockDelta {
 /// `usage`. The three kinds of input tokens together are the prompt.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize)]
 pub(super) struct UsageBody {
-    /// Prompt tokens that were computed.
+    /// Prompt tokens that were computed, without the next ones.
     pub(super) input_tokens: usize,
-    /// Always 0: what is computed is cached without being asked, and counted once, above.
+    /// Prompt tokens that were computed and stay cached; 0 if the client marks nothing.
     pub(super) cache_creation_input_tokens: usize,
     /// Prompt tokens whose prefix was cached.
     pub(super) cache_read_input_tokens: usize,

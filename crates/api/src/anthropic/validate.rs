@@ -1,13 +1,15 @@
 //! Reads bodies: types, ranges, and the rules between fields and messages.
 
-use std::collections::HashMap;
+use std::collections::{HashMap, HashSet};
 
 use millrace_grammar::{Source, Whitespace};
 use serde_json::{Value, json};
 
 use super::{
     blocks::{read_content, read_texts},
+    caching::is_marked,
     fields::{Fields, invalid},
+    mcp::{read_servers, take_toolsets},
     tools::{read_choice, read_tools},
     types::{Block, Conversation, Message, Options, Request, Role, Thinking},
 };
@@ -35,7 +37,6 @@ const HINTS: &[&str] = &[
 /// Fields that ask for what isn't here, and what to do instead.
 const REFUSED: &[(&str, &str)] = &[
     ("container", "There are no containers on this server. Leave it out."),
-    ("mcp_servers", "This server calls no MCP servers. Give their tools as custom tools."),
     ("compaction", "This server doesn't compact conversations. Shorten the messages."),
     ("fallbacks", "This server falls back to no other model. Leave it out."),
     ("thread", "This server stores no threads. Send all messages."),
@@ -54,6 +55,7 @@ pub(super) fn read_request(body: &Value, limits: &Limits) -> Result<Request, Api
     fields.need("max_tokens")?;
     let (model, conversation, options) = read_body(&mut fields, limits)?;
     fields.done()?;
+    let options = Options { cache_marked: is_marked(body)?, ..options };
     Ok(Request { model, conversation, options })
 }
 
@@ -65,6 +67,7 @@ pub(super) fn read_count(body: &Value, limits: &Limits) -> Result<(String, Conve
     let mut fields = Fields::new(String::new(), body)?;
     let (model, conversation, _) = read_body(&mut fields, limits)?;
     fields.done()?;
+    is_marked(body)?;
     Ok((model, conversation))
 }
 
@@ -106,6 +109,7 @@ fn read_options(
         structure: read_format(fields, limits)?,
         show_thinking: thinking.shown,
         thinking_budget: thinking.budget,
+        cache_marked: false,
     })
 }
 
@@ -121,9 +125,12 @@ fn read_conversation(
     check_contents(&messages)?;
     check_size(&system, &messages, limits)?;
     check_calls(&messages)?;
-    let (tools, strict_tools) = read_tools(fields.list("tools")?.unwrap_or_default(), limits)?;
-    let (tool_choice, parallel_tool_calls) = read_choice(fields.get("tool_choice"), &tools)?;
-    if thinking.on && messages.last().is_some_and(|last| last.role == Role::Assistant) {
+    let mut servers = read_servers(fields.list("mcp_servers")?.unwrap_or_default())?;
+    let tools = take_toolsets(fields.list("tools")?.unwrap_or_default(), &mut servers)?;
+    let (tools, strict_tools) = read_tools(&tools, limits)?;
+    let (tool_choice, parallel_tool_calls) =
+        read_choice(fields.get("tool_choice"), &tools, !servers.is_empty())?;
+    if thinking.on && messages.last().is_some_and(Message::is_begun_answer) {
         let path = format!("messages.{}", messages.len() - 1);
         let message = "An answer that is begun can't be thought about: turn `thinking` off, or end with a user's message.";
         return Err(invalid(&path, message));
@@ -133,6 +140,7 @@ fn read_conversation(
         messages,
         // As with OpenAI's `none`: what must not be called isn't shown.
         tools: if tool_choice == ToolChoice::None { Vec::new() } else { tools },
+        servers: if tool_choice == ToolChoice::None { Vec::new() } else { servers },
         strict_tools,
         tool_choice,
         parallel_tool_calls,
@@ -195,7 +203,7 @@ fn check_contents(messages: &[Message]) -> Result<(), ApiError> {
             Err(invalid(&path, "The beginning of an answer must not end with white space."))
         }
         // A call without its result is `check_calls`'s.
-        Some(Block::Text(_) | Block::ToolUse { .. }) => Ok(()),
+        Some(Block::Text(_) | Block::ToolUse { .. } | Block::ServerToolResult { .. }) => Ok(()),
         _ => Err(invalid(&path, "The beginning of an answer must end with text.")),
     }
 }
@@ -206,10 +214,17 @@ fn check_calls(messages: &[Message]) -> Result<(), ApiError> {
     // The calls without a result, with their place among all calls.
     let mut open: HashMap<&str, usize> = HashMap::new();
     let mut calls = 0;
+    let mut run = HashSet::new();
     for (index, message) in messages.iter().enumerate() {
         let path = format!("messages.{index}");
         for block in &message.blocks {
             match block {
+                Block::ServerToolUse { id, .. } => drop(run.insert(id.as_str())),
+                Block::ServerToolResult { id, .. } if !run.remove(id.as_str()) => {
+                    let message =
+                        format!("The mcp_tool_result for '{}' has no mcp_tool_use before it.", short(id));
+                    return Err(invalid(&path, &message));
+                }
                 Block::ToolUse { id, .. } => {
                     calls += 1;
                     if open.insert(id, calls).is_some() {
@@ -249,7 +264,10 @@ fn check_size(system: &[String], messages: &[Message], limits: &Limits) -> Resul
     }
     let texts = messages.iter().flat_map(|message| &message.blocks).map(|block| match block {
         Block::Text(text) | Block::Thinking(text) | Block::ToolResult { text, .. } => text.chars().count(),
-        Block::ToolUse { name, input, .. } => name.chars().count() + object_chars(input),
+        Block::ServerToolResult { text, .. } => text.chars().count(),
+        Block::ToolUse { name, input, .. } | Block::ServerToolUse { name, input, .. } => {
+            name.chars().count() + object_chars(input)
+        }
         Block::RedactedThinking => 0,
     });
     let chars = texts.sum::<usize>() + system.iter().map(|text| text.chars().count()).sum::<usize>();

@@ -2,6 +2,7 @@
 
 use std::collections::BTreeMap;
 
+use millrace_types::GREEDY_TEMPERATURE;
 use serde::Deserialize;
 
 use super::StreamOptions;
@@ -20,7 +21,7 @@ pub(super) struct CommonBody {
     pub(super) max_tokens: Option<Int>,
     pub(super) max_completion_tokens: Option<Int>,
     n: Option<Int>,
-    best_of: Option<Int>,
+    pub(super) best_of: Option<Int>,
     temperature: Option<f64>,
     top_p: Option<f64>,
     top_k: Option<Int>,
@@ -62,15 +63,31 @@ impl CommonBody {
             let message = "`prompt_logprobs` are not available when `stream=True`.";
             return Err(ApiError::invalid("prompt_logprobs", message));
         }
-        let n = self.n.map_or(1, |n| n.0);
-        if let Some(best_of) = self.best_of.filter(|best_of| best_of.0 != n) {
-            let message = format!(
-                "best_of is not supported other than equal to n={n}, got {}. Leave it out.",
-                best_of.0
-            );
-            return Err(ApiError::invalid("best_of", message));
-        }
         Ok(())
+    }
+
+    /// `best_of` belongs to text completions.
+    pub(super) fn refuse_best_of(&self) -> Result<(), ApiError> {
+        let n = self.choices();
+        match self.best_of.filter(|best_of| best_of.0 != n) {
+            None => Ok(()),
+            Some(Int(best_of)) => {
+                let message = format!(
+                    "best_of is not supported here other than equal to n={n}, got {best_of}. Leave it out."
+                );
+                Err(ApiError::invalid("best_of", message))
+            }
+        }
+    }
+
+    /// `n`.
+    pub(super) fn choices(&self) -> i64 {
+        self.n.map_or(1, |n| n.0)
+    }
+
+    /// Whether the client itself asks for the likeliest token each time.
+    pub(super) fn is_greedy(&self) -> bool {
+        self.temperature.is_some_and(|t| (t as f32) < GREEDY_TEMPERATURE)
     }
 
     /// The neutral options; the endpoint fills in `logprobs` and the defaults that are its own.
@@ -81,7 +98,7 @@ impl CommonBody {
             None => (self.max_tokens, "max_tokens"),
         };
         Ok(GenerationOptions {
-            n: self.n.map_or(1, |n| n.0),
+            n: self.choices(),
             temperature: self.temperature,
             top_p: self.top_p,
             top_k: self.top_k.map(|k| k.0),

@@ -1,5 +1,7 @@
 //! Fields that mean something to clients and that Millrace can't honour yet: refused, never silently ignored.
 
+use std::collections::HashSet;
+
 use serde_json::Value;
 
 use crate::{ApiError, error::shorten};
@@ -37,6 +39,11 @@ const FIELDS: &[Field] = &[
     Field { name: "use_beam_search", harmless: is_false, advice: REMOVE },
     Field { name: "store", harmless: is_false, advice: "This server stores no answers." },
     Field { name: "service_tier", harmless: is_plain_tier, advice: "Only `auto` and `default` are known." },
+    Field {
+        name: "prompt_cache_retention",
+        harmless: |v| v == "in_memory" || v == "in-memory",
+        advice: REMOVE,
+    },
     Field { name: "verbosity", harmless: |v| v == "medium", advice: REMOVE },
 ];
 
@@ -52,6 +59,25 @@ pub(super) fn refuse_unsupported(body: &Value) -> Result<(), ApiError> {
         return Err(ApiError::invalid(*name, message));
     }
     Ok(())
+}
+
+/// Fields of OpenAI's API that are notes for its operator and ask for nothing.
+const NOTES: [&str; 4] = ["user", "metadata", "prompt_cache_key", "safety_identifier"];
+
+/// Most fields that are told.
+const TOLD: usize = 10;
+
+/// The fields that an endpoint reads.
+pub(super) type Known = HashSet<&'static str>;
+
+/// Fields that mean nothing to an endpoint: those of another server's API, and misspelt ones.
+pub(super) fn ignored(body: &Value, known: &Known) -> Vec<String> {
+    let told = |name: &&String| {
+        let name = name.as_str();
+        !known.contains(name) && !NOTES.contains(&name) && FIELDS.iter().all(|field| field.name != name)
+    };
+    let names = body.as_object().into_iter().flatten().map(|(name, _)| name);
+    names.filter(told).take(TOLD).map(|name| shorten(name, 40)).collect()
 }
 
 fn is_false(value: &Value) -> bool {
@@ -83,11 +109,20 @@ mod tests {
     }
 
     #[test]
+    fn what_means_nothing_is_told() {
+        let body = json!({"model": "m", "temprature": 1, "user": "u", "store": null, "x".repeat(99): 1});
+        let ignored = ignored(&body, &Known::from(["model", "temperature"]));
+        assert_eq!(ignored[0], "temprature");
+        assert!(ignored.len() == 2 && ignored[1].starts_with("xxx") && ignored[1].chars().count() <= 41);
+    }
+
+    #[test]
     fn what_would_be_ignored_is_refused_by_name() {
         for (name, value) in [
             ("functions", json!([])),
             ("modalities", json!(["text", "audio"])),
             ("store", json!(true)),
+            ("prompt_cache_retention", json!("24h")),
             ("service_tier", json!("flex")),
             ("chat_template", json!("{{ x }}")),
         ] {

@@ -65,6 +65,8 @@ pub struct GenerationOptions {
     pub max_tokens_default: MaxTokensDefault,
     /// Alternatives to report per sampled token; -1 is the whole vocabulary.
     pub logprobs: Option<i64>,
+    /// What the client called them (for error messages).
+    pub logprobs_name: &'static str,
     /// The same for prompt tokens.
     pub prompt_logprobs: Option<i64>,
     /// Give the prompt back at the head of the text (raw prompts only).
@@ -117,6 +119,7 @@ impl Default for GenerationOptions {
             max_tokens_name: "max_tokens",
             max_tokens_default: MaxTokensDefault::RestOfContext,
             logprobs: None,
+            logprobs_name: "logprobs",
             prompt_logprobs: None,
             echo: false,
             skip_special_tokens: true,

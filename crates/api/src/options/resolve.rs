@@ -40,7 +40,7 @@ impl GenerationOptions {
             );
             return Err(ApiError::invalid("min_tokens", message));
         }
-        let logprobs = resolve_logprobs("logprobs", "sample", self.logprobs, model)?;
+        let logprobs = resolve_logprobs(self.logprobs_name, "sample", self.logprobs, model)?;
         let prompt_logprobs = resolve_logprobs("prompt_logprobs", "prompt", self.prompt_logprobs, model)?;
         let echoed = logprobs.filter(|_| self.echo);
         let number =

@@ -29,7 +29,7 @@ impl GenerationOptions {
         self.validate_stops(limits)?;
         self.validate_words(limits)?;
         self.validate_ids(limits)?;
-        validate_logprobs("logprobs", "sample", self.logprobs)?;
+        validate_logprobs(self.logprobs_name, "sample", self.logprobs)?;
         validate_logprobs("prompt_logprobs", "prompt", self.prompt_logprobs)?;
         validate_salt(self.cache_salt.as_deref())
     }

@@ -2,7 +2,7 @@
 
 use clap::Args;
 
-use super::{ConfigArgs, EngineArgs, ModelArgs, ParserArgs, PromptArgs};
+use super::TalkArgs;
 
 /// `millrace chat`.
 #[derive(Debug, Args)]
@@ -29,13 +29,5 @@ pub(crate) struct ChatArgs {
     #[arg(env = "MILLRACE_API_KEY", hide_env_values = true)]
     pub(crate) api_key: Option<String>,
     #[command(flatten)]
-    pub(crate) config: ConfigArgs,
-    #[command(flatten)]
-    pub(crate) prompting: PromptArgs,
-    #[command(flatten)]
-    pub(crate) model_args: ModelArgs,
-    #[command(flatten)]
-    pub(crate) parsers: ParserArgs,
-    #[command(flatten)]
-    pub(crate) engine: EngineArgs,
+    pub(crate) common: TalkArgs,
 }

@@ -9,6 +9,7 @@ mod parsers;
 mod perplexity;
 mod run;
 mod server;
+mod talk;
 #[cfg(test)]
 mod tests;
 mod units;
@@ -20,12 +21,13 @@ use clap::{Args, Parser, Subcommand, ValueEnum};
 pub(crate) use bench::{BatchCase, BenchArgs, BenchCommand, Case, LatencyArgs, ThroughputArgs};
 pub(crate) use chat::ChatArgs;
 pub(crate) use engine::{Device, EngineArgs, KvCacheDtype, SchedulingPolicy};
-pub(crate) use model::{LoadFormat, ModelArgs, QuantizeFormat};
+pub(crate) use model::{LoadFormat, ModelArgs, QuantizeFormat, Runner};
 pub(crate) use parse::{ParseArgs, PromptThinking};
 pub(crate) use parsers::ParserArgs;
 pub(crate) use perplexity::PerplexityArgs;
-pub(crate) use run::{PromptArgs, RunArgs, Thinking};
-pub(crate) use server::{ServeArgs, ServerArgs};
+pub(crate) use run::RunArgs;
+pub(crate) use server::{McpRequestUrls, ServeArgs, ServerArgs};
+pub(crate) use talk::{PromptArgs, TalkArgs, Thinking};
 pub(crate) use units::{bytes, show_bytes, time};
 
 /// Serves large language models: one engine for many users at once.

@@ -3,7 +3,7 @@
 use std::path::PathBuf;
 use std::time::Duration;
 
-use clap::Args;
+use clap::{Args, ValueEnum};
 
 use super::{ConfigArgs, EngineArgs, ModelArgs, ParserArgs, units};
 
@@ -91,6 +91,9 @@ pub(crate) struct ServerArgs {
     /// Seconds in which a request's body must have arrived
     #[arg(long, value_name = "SECONDS", default_value = "60", value_parser = units::some_seconds)]
     pub(crate) body_timeout: Duration,
+    /// Seconds for which a client may take nothing of its answer before its connection is closed
+    #[arg(long, value_name = "SECONDS", default_value = "60", value_parser = units::some_seconds)]
+    pub(crate) write_timeout: Duration,
     /// Seconds of silence in a stream before a comment keeps the connection open; 0 means never
     #[arg(long, value_name = "SECONDS", default_value = "15", value_parser = units::seconds)]
     pub(crate) sse_keep_alive_interval: Duration,
@@ -152,4 +155,18 @@ pub(crate) struct ServerArgs {
     /// Further commands that --mcp-config may name without their full path; `*` is any [default: none]
     #[arg(long, value_name = "NAME")]
     pub(crate) mcp_allow_command: Vec<String>,
+    /// MCP servers that requests may bring, by URL
+    #[arg(long, value_name = "WHICH", default_value = "public")]
+    pub(crate) mcp_request_urls: McpRequestUrls,
+}
+
+/// `--mcp-request-urls`.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, ValueEnum)]
+pub(crate) enum McpRequestUrls {
+    /// None but those of --mcp-config
+    None,
+    /// Those at public addresses
+    Public,
+    /// Also those on this machine and on private networks
+    Any,
 }

@@ -39,6 +39,12 @@ pub(crate) fn positive(text: &str) -> Result<usize, String> {
     text.parse().ok().filter(|n| *n > 0).ok_or_else(|| "must be a whole number of at least 1".into())
 }
 
+/// Reads a JSON object.
+pub(crate) fn json_object(text: &str) -> Result<serde_json::Map<String, serde_json::Value>, String> {
+    serde_json::from_str(text)
+        .map_err(|error| format!("must be a JSON object such as {{\"key\": 1}} ({error})"))
+}
+
 /// Reads a number of threads.
 pub(crate) fn threads(text: &str) -> Result<usize, String> {
     let valid = text.parse().ok().filter(|n| (1..=MAX_THREADS).contains(n));

@@ -37,7 +37,7 @@ pub(crate) fn run(args: &ChatArgs) -> Result<()> {
         }
     }
     let interrupts = Interrupts::watch(&runtime, lines.is_terminal());
-    let talk = Conversation::new(args.prompting.system.as_deref());
+    let talk = Conversation::new(args.common.prompting.system.as_deref());
     let mut chat = Chat { args, partner, model, runtime, interrupts, talk };
     let result = chat.converse(lines);
     chat.partner.close();
@@ -58,8 +58,8 @@ impl Partner {
             let model = remote.model.clone();
             return Ok((Self::Remote(remote), model));
         }
-        let model = load::find(args.model.as_deref(), &args.model_args)?;
-        let server = InProcess::start(&model, &args.model_args, &args.parsers, &args.engine)?;
+        let model = load::find(args.model.as_deref(), &args.common.model_args)?;
+        let server = InProcess::start(&model, &args.common)?;
         ensure!(
             server.has_template,
             "{} has no chat template and cannot hold a conversation; give one with --chat-template, or use `millrace run`",
@@ -182,10 +182,10 @@ impl Chat<'_> {
     }
 
     async fn ask(&self) -> Result<Answer> {
-        let (messages, prompting) = (self.talk.messages(), &self.args.prompting);
+        let (messages, prompting) = (self.talk.messages(), &self.args.common.prompting);
         match &self.partner {
             Partner::Remote(remote) => {
-                Ok(Answer::Remote(remote.ask(messages, prompting, self.args.engine.seed)))
+                Ok(Answer::Remote(remote.ask(messages, prompting, self.args.common.engine.seed)))
             }
             Partner::Local(server) => {
                 let input = pipeline::conversation(messages.to_vec(), prompting.thinking);

@@ -114,12 +114,12 @@ impl Source {
 
     fn find(&self) -> Result<Found> {
         let (name, files) = load::located(self.model.as_deref(), &self.args)?;
-        if let Some(spec) = pooling::describe(&files)? {
+        if let Some(spec) = pooling::describe(&files, &self.args)? {
             let model = PoolingModel { name, files, spec };
             let parts = pooling::parts(&model, &self.args)?;
             return Ok(Found { model: Kind::Pools(model), parts });
         }
-        let model = load::described(self.model.is_none(), name, files)?;
+        let model = load::described(self.model.is_none(), name, files, &self.args)?;
         let mut parts = pipeline::parts(&model, Vec::new(), &self.args, &self.parsers)?;
         parts.defaults = over(&self.sampling, &parts.defaults);
         Ok(Found { model: Kind::Writes(model), parts })

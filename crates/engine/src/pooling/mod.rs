@@ -8,8 +8,8 @@ mod core;
 use millrace_backend::Backend;
 use millrace_model::{Encoder, spec::encoder::PoolingTask};
 
-use crate::{Engine, EngineError, EngineInfo, Policy, PoolingInfo, channel};
-use core::PoolingCore;
+use crate::{Engine, EngineError, EngineInfo, Policy, PoolingInfo, channel, work};
+use core::Pooling;
 
 /// Settings of a pooling engine; the names are those of the `serve` flags.
 #[derive(Debug, Clone)]
@@ -56,7 +56,6 @@ pub fn start_pooling(
         pooling: Some(PoolingInfo { dim: encoder.dim(), task }),
     };
     let (handle, port) = channel(info);
-    let core = PoolingCore::new(backend, encoder, port, config);
-    let thread = std::thread::Builder::new().name("millrace-pooling".into()).spawn(move || core.run())?;
+    let thread = work::spawn("millrace-pooling", Pooling::new(backend, encoder, config), port)?;
     Ok(Engine::new(handle, thread))
 }

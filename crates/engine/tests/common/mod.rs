@@ -3,7 +3,7 @@
 
 use std::path::PathBuf;
 
-use millrace_backend::{KvDtype, WeightFormat, recording::Recorder, reference::ReferenceBackend};
+use millrace_backend::{Backend, KvDtype, WeightFormat, recording::Recorder, reference::ReferenceBackend};
 use millrace_engine::{Engine, EngineConfig, EngineError, EngineStats, ResponseStream, SubmitOptions, start};
 use millrace_model::{Decoder, LoadOptions, spec};
 use millrace_types::{RequestOutput, SamplingParams, TokenId};
@@ -34,11 +34,26 @@ pub(crate) fn engine(config: &EngineConfig) -> Engine {
 }
 
 pub(crate) fn try_engine(config: &EngineConfig) -> Result<Engine, EngineError> {
-    let dir = PathBuf::from(env!("CARGO_MANIFEST_DIR")).join("../model/tests/fixtures/qwen3_tied");
+    engine_on(Recorder::new(ReferenceBackend::new()), config)
+}
+
+pub(crate) fn engine_on(
+    backend: impl Backend + 'static,
+    config: &EngineConfig,
+) -> Result<Engine, EngineError> {
+    engine_of("qwen3_tied", backend, config)
+}
+
+/// One of the tiny models that the decoder is tested with.
+pub(crate) fn engine_of(
+    model: &str,
+    mut backend: impl Backend + 'static,
+    config: &EngineConfig,
+) -> Result<Engine, EngineError> {
+    let dir = PathBuf::from(env!("CARGO_MANIFEST_DIR")).join("../model/tests/fixtures").join(model);
     let json = std::fs::read(dir.join("config.json")).unwrap();
     let spec = spec::from_config(&HfConfig::parse("config.json", &json).unwrap()).unwrap();
     let checkpoint = Checkpoint::open(&dir).unwrap();
-    let mut backend = Recorder::new(ReferenceBackend::new());
     let options = LoadOptions {
         format: WeightFormat::Native,
         max_tokens: config.max_num_batched_tokens,

@@ -50,6 +50,34 @@ struct Entry {
 
 type Lookup<'a> = &'a dyn Fn(&str) -> Option<String>;
 
+impl ServerSpec {
+    /// A server behind a URL, reached over streamable HTTP, that somebody else than the operator names: variables in its
+    /// texts stay as they are.
+    ///
+    /// # Errors
+    /// With the first field that is wrong, or if the URL leads to a private address and `allow_private` doesn't.
+    pub fn remote(
+        name: &str,
+        url: String,
+        headers: impl IntoIterator<Item = (String, String)>,
+        allow_private: bool,
+    ) -> Result<Self, McpError> {
+        let place = place(name)?;
+        let headers = headers.into_iter().collect();
+        let entry = Entry { url: Some(url), headers, allow_private, ..Entry::default() };
+        let mut reader = Reader { place, lookup: None, redactor: Redactor::default() };
+        let endpoint = Endpoint::Http(reader.remote(&entry)?);
+        Ok(Self {
+            name: name.to_owned(),
+            endpoint,
+            timeout: None,
+            disabled: false,
+            allowed_tools: None,
+            redactor: reader.redactor,
+        })
+    }
+}
+
 impl McpConfig {
     /// Reads a file. Variables come from this process's environment.
     ///
@@ -99,18 +127,13 @@ fn server(
     rules: &CommandRules,
     lookup: Lookup<'_>,
 ) -> Result<ServerSpec, McpError> {
-    let place = format!("mcpServers.{}", shorten(name, LONGEST_NAME));
-    if name.is_empty() || name.chars().count() > LONGEST_NAME || name.chars().any(char::is_control) {
-        let problem =
-            format!("a name has 1 to {LONGEST_NAME} characters and no control characters; choose another");
-        return Err(wrong(&place, &problem));
-    }
+    let place = place(name)?;
     let entry: Entry = serde_path_to_error::deserialize(entry).map_err(|error| {
         let field = error.path().to_string();
         let place = if field == "." { place.clone() } else { format!("{place}.{field}") };
         wrong(&place, &without_values(&error.inner().to_string()))
     })?;
-    let mut reader = Reader { place, lookup, redactor: Redactor::default() };
+    let mut reader = Reader { place, lookup: Some(lookup), redactor: Redactor::default() };
     let endpoint = reader.endpoint(&entry, rules)?;
     let timeout = reader.timeout(entry.timeout)?;
     Ok(ServerSpec {
@@ -123,10 +146,22 @@ fn server(
     })
 }
 
+/// Where errors say that a server's mistakes are.
+fn place(name: &str) -> Result<String, McpError> {
+    let place = format!("mcpServers.{}", shorten(name, LONGEST_NAME));
+    if name.is_empty() || name.chars().count() > LONGEST_NAME || name.chars().any(char::is_control) {
+        let problem =
+            format!("a name has 1 to {LONGEST_NAME} characters and no control characters; choose another");
+        return Err(wrong(&place, &problem));
+    }
+    Ok(place)
+}
+
 /// Reads one entry and gathers its secrets.
 struct Reader<'a> {
     place: String,
-    lookup: Lookup<'a>,
+    /// Knows the variables, if any are put in.
+    lookup: Option<Lookup<'a>>,
     redactor: Redactor,
 }
 
@@ -255,7 +290,10 @@ impl Reader<'_> {
     }
 
     fn expand(&self, field: &str, text: &str) -> Result<(String, bool), McpError> {
-        let (value, expanded) = expand(text, self.lookup).map_err(|problem| self.wrong(field, &problem))?;
+        let (value, expanded) = match self.lookup {
+            Some(lookup) => expand(text, lookup).map_err(|problem| self.wrong(field, &problem))?,
+            None => (text.to_owned(), false),
+        };
         if value.contains('\0') {
             return Err(self.wrong(field, "it holds a zero byte"));
         }

@@ -112,3 +112,28 @@ fn a_missing_file_is_named() {
     let error = McpConfig::load(Path::new("/no/such/mcp.json"), &CommandRules::default()).unwrap_err();
     assert!(error.to_string().contains("/no/such/mcp.json"), "{error}");
 }
+
+#[test]
+fn a_server_of_a_request_expands_nothing_and_stays_public() {
+    let remote = |url: &str, header: (&str, &str), private| {
+        let headers = [(header.0.to_owned(), header.1.to_owned())];
+        ServerSpec::remote("s", url.to_owned(), headers, private)
+    };
+    let spec = remote("https://example.org/mcp", ("Authorization", "Bearer ${HOME}"), false).unwrap();
+    let Endpoint::Http(http) = &spec.endpoint else { panic!("{spec:?}") };
+    assert_eq!(http.headers[0].1, "Bearer ${HOME}");
+    assert!(!http.allow_private && !format!("{spec:?}").contains("HOME"));
+    assert_eq!(spec.redactor.clean("it said ${HOME}."), "it said [secret].");
+    for (url, header, word) in [
+        ("http://127.0.0.1/mcp", ("a", "b"), "private"),
+        ("http://[::1]/mcp", ("a", "b"), "private"),
+        ("ftp://example.org", ("a", "b"), "http"),
+        ("https://me:pw@example.org", ("a", "b"), "password"),
+        ("https://example.org", ("Host", "b"), "protocol"),
+        ("https://example.org", ("a", "b\nc"), "header"),
+    ] {
+        let error = remote(url, header, false).unwrap_err().to_string();
+        assert!(error.contains(word), "{error}");
+    }
+    assert!(remote("http://127.0.0.1/mcp", ("a", "b"), true).is_ok());
+}

@@ -1,20 +1,20 @@
 //! A block's weights in a backend, and how it runs.
 
-use millrace_backend::{Activation, Backend, Matrix, Tensor};
+use millrace_backend::{Backend, Tensor};
 
 use super::{Norm, Stream};
 use crate::ModelError;
-use crate::layer::{self, Attention, AttentionModules, Keys, Ropes};
+use crate::layer::{Attention, AttentionModules, Dense, Keys, Ropes};
 use crate::load::{Loader, Module};
-use crate::spec::encoder::{BlockSpec, EncoderSpec, Ffn, NormKind, Norms};
-use crate::spec::{Dense, Gqa};
+use crate::spec::encoder::{BlockSpec, EncoderSpec, NormKind, Norms};
+use crate::spec::{self, Gqa};
 
 /// One block, loaded.
 #[derive(Debug)]
 pub(super) struct Block {
     attention: Attention,
     attention_norms: Around,
-    ffn: FeedForward,
+    ffn: Dense,
     ffn_norms: Around,
 }
 
@@ -24,28 +24,6 @@ struct Around {
     before: Option<Norm>,
     output: Option<Norm>,
     after: Option<Norm>,
-}
-
-#[derive(Debug)]
-enum FeedForward {
-    Gated(layer::Dense),
-    Plain(Plain),
-}
-
-/// `down(act(up(x)))`.
-#[derive(Debug)]
-struct Plain {
-    act: Activation,
-    /// `[inner, hidden]`.
-    up: Matrix,
-    up_bias: Option<Tensor>,
-    /// `[hidden, inner]`.
-    down: Matrix,
-    down_bias: Option<Tensor>,
-    /// `[max tokens, inner]`.
-    widened: Tensor,
-    /// `[max tokens, inner]`.
-    activated: Tensor,
 }
 
 impl Block {
@@ -60,7 +38,7 @@ impl Block {
         Ok(Self {
             attention: load_attention(body, index, attention, attention_norms, ropes, loader)?,
             attention_norms: Around::load(attention_norms, &prefix, body.hidden, loader)?,
-            ffn: FeedForward::load(body, index, ffn, loader)?,
+            ffn: load_ffn(body, index, ffn, loader)?,
             ffn_norms: Around::load(ffn_norms, &prefix, body.hidden, loader)?,
         })
     }
@@ -102,6 +80,19 @@ fn load_attention<B: Backend + ?Sized>(
     Attention::load(gqa, modules, (body.hidden, eps, Keys::InBatch(body.mask)), ropes, loader)
 }
 
+fn load_ffn<B: Backend + ?Sized>(
+    body: &EncoderSpec,
+    index: usize,
+    dense: &spec::Dense,
+    loader: &mut Loader<'_, B>,
+) -> Result<Dense, ModelError> {
+    let (names, hidden) = (&body.names, body.hidden);
+    // Gate and up are two modules, or one.
+    let rows = dense.wide() / names.up.len();
+    let up: Vec<Module> = names.up.iter().map(|module| (names.in_block(index, module), rows)).collect();
+    Dense::load(dense, &up, (names.in_block(index, names.down), hidden), hidden, loader)
+}
+
 impl Around {
     fn load<B: Backend + ?Sized>(
         norms: &Norms,
@@ -141,62 +132,5 @@ impl Around {
         if let Some(norm) = self.after {
             stream.renew(backend, norm);
         }
-    }
-}
-
-impl FeedForward {
-    fn load<B: Backend + ?Sized>(
-        body: &EncoderSpec,
-        index: usize,
-        ffn: &Ffn,
-        loader: &mut Loader<'_, B>,
-    ) -> Result<Self, ModelError> {
-        let (names, hidden) = (&body.names, body.hidden);
-        let down: Module = (names.in_block(index, names.down), hidden);
-        let up = |rows: usize| -> Vec<Module> {
-            let count = names.up.len();
-            names.up.iter().map(|module| (names.in_block(index, module), rows / count)).collect()
-        };
-        Ok(match ffn {
-            Ffn::Gated(dense) => {
-                Self::Gated(layer::Dense::load(dense, &up(2 * dense.inner), down, hidden, loader)?)
-            }
-            Ffn::Plain(dense) => Self::Plain(Plain::load(dense, &up(dense.inner), down, hidden, loader)?),
-        })
-    }
-
-    fn forward<B: Backend + ?Sized>(&self, backend: &mut B, x: Tensor, out: Tensor) {
-        match self {
-            Self::Gated(dense) => dense.forward(backend, x, out),
-            Self::Plain(plain) => plain.forward(backend, x, out),
-        }
-    }
-}
-
-impl Plain {
-    fn load<B: Backend + ?Sized>(
-        dense: &Dense,
-        up: &[Module],
-        down: Module,
-        hidden: usize,
-        loader: &mut Loader<'_, B>,
-    ) -> Result<Self, ModelError> {
-        let (inner, down) = (dense.inner, [down]);
-        Ok(Self {
-            act: dense.act,
-            up: loader.matrix(up, hidden)?,
-            up_bias: loader.bias(dense.bias, up)?,
-            down: loader.matrix(&down, inner)?,
-            down_bias: loader.bias(dense.bias, &down)?,
-            widened: loader.scratch("widened", inner)?,
-            activated: loader.scratch("activated", inner)?,
-        })
-    }
-
-    fn forward<B: Backend + ?Sized>(&self, backend: &mut B, x: Tensor, out: Tensor) {
-        let (widened, activated) = (self.widened.first(x.rows), self.activated.first(x.rows));
-        backend.linear(x, self.up, self.up_bias, widened);
-        backend.activate(widened, self.act, activated);
-        backend.linear(activated, self.down, self.down_bias, out);
     }
 }

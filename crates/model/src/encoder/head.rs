@@ -46,6 +46,13 @@ impl Head {
                     cols = *out;
                     What::Linear(matrix, bias)
                 }
+                HeadStep::Contrast { module, plus, minus } => {
+                    let table = (module.to_string(), spec.body.vocab);
+                    let tokens = [*plus, *minus].map(|token| token as usize);
+                    let matrix = loader.contrast(table, cols, tokens)?;
+                    cols = 1;
+                    What::Linear(matrix, None)
+                }
                 HeadStep::Activation(act) => What::Activation(*act),
                 HeadStep::Norm(norm) => match Norm::load(Some(*norm), "", cols, loader)? {
                     Some(norm) => What::Norm(norm),

@@ -62,6 +62,7 @@ pub(super) fn uniform(config: &HfConfig, family: &Family) -> Result<ModelSpec, M
             scale: 1.0 / (heads.head_dim as f32).sqrt(),
         }),
         ffn: FeedForward::Dense(Dense {
+            gated: true,
             inner: within(config, "intermediate_size", None, MAX_WIDTH)?,
             act: activation(config, "hidden_act", "silu")?,
             bias: family.mlp_bias,

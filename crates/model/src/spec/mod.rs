@@ -92,13 +92,32 @@ pub enum FeedForward {
     Dense(Dense),
 }
 
-/// Gated feed-forward: `down(act(gate(x)) * up(x))` (arXiv 2002.05202).
+/// Feed-forward: `down(act(up(x)))`, or gated, `down(act(gate(x)) * up(x))` (arXiv 2002.05202).
 #[derive(Debug, Clone, PartialEq)]
 pub struct Dense {
     /// Rows of gate and up.
     pub inner: usize,
-    /// Applied to the gate.
+    /// Whether there is a gate.
+    pub gated: bool,
+    /// Applied to the gate, else to up.
     pub act: Activation,
-    /// All three projections have biases.
+    /// All projections have biases.
     pub bias: bool,
+}
+
+impl Dense {
+    /// Rows of what is multiplied with the input: up, or gate and up.
+    pub fn wide(&self) -> usize {
+        if self.gated { 2 * self.inner } else { self.inner }
+    }
+
+    /// Weights of its matrices.
+    pub fn matrix_params(&self, hidden: usize) -> usize {
+        (self.wide() + self.inner) * hidden
+    }
+
+    /// Elements of its biases.
+    pub fn bias_params(&self, hidden: usize) -> usize {
+        if self.bias { self.wide() + hidden } else { 0 }
+    }
 }

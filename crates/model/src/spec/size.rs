@@ -45,6 +45,14 @@ impl ModelSpec {
         KvSpec { layers: heads.collect(), num_blocks, block_size, dtype }
     }
 
+    /// How far back any layer sees: a token at position p sees those above p − window. `None`: some layer sees all.
+    pub fn window(&self) -> Option<usize> {
+        let windows = self.layers.iter().map(|layer| match &layer.mixer {
+            Mixer::Gqa(gqa) => gqa.window,
+        });
+        windows.collect::<Option<Vec<usize>>>()?.into_iter().max()
+    }
+
     /// Weights of the embedding, and of the output head.
     fn table_params(&self) -> u64 {
         (self.vocab * self.hidden) as u64
@@ -71,7 +79,7 @@ impl LayerSpec {
             Mixer::Gqa(gqa) => (gqa.heads.fused_cols() + gqa.heads.q_cols()) * hidden,
         };
         let ffn = match &self.ffn {
-            FeedForward::Dense(dense) => 3 * dense.inner * hidden,
+            FeedForward::Dense(dense) => dense.matrix_params(hidden),
         };
         (mixer + ffn) as u64
     }
@@ -86,7 +94,7 @@ impl LayerSpec {
             }
         };
         let ffn = match &self.ffn {
-            FeedForward::Dense(dense) => when(dense.bias, 2 * dense.inner + hidden),
+            FeedForward::Dense(dense) => dense.bias_params(hidden),
         };
         (2 * hidden + mixer + ffn) as u64
     }

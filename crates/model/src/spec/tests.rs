@@ -87,7 +87,7 @@ fn llama_reads_biases_head_dim_and_activation() {
     assert!(gqa.qkv_bias && gqa.o_bias);
     assert_eq!((gqa.heads.head_dim, gqa.scale), (32, 1.0 / 32f32.sqrt()));
     let FeedForward::Dense(dense) = &spec.layers[0].ffn;
-    assert_eq!(*dense, Dense { inner: 96, act: Activation::GeluTanh, bias: true });
+    assert_eq!(*dense, Dense { inner: 96, gated: true, act: Activation::GeluTanh, bias: true });
 }
 
 #[test]

@@ -77,6 +77,7 @@ pub(super) const FUNCTIONARY: ToolFamily = ToolFamily {
         (">>>all\n", ""),
         ("<|stop|>", ""),
     ],
+    writes: &[CallShape::FUNCTIONARY],
     ..PLAIN
 };
 

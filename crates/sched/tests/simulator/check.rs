@@ -3,10 +3,15 @@
 use std::collections::{BTreeMap, BTreeSet};
 
 use millrace_kv::NULL_BLOCK;
-use millrace_sched::{BACKGROUND, Policy};
+use millrace_sched::{BACKGROUND, Policy, SchedulerConfig};
 use millrace_types::{BlockId, RequestId};
 
 use crate::sim::Sim;
+
+/// The first block of which the token at `position` sees anything.
+fn first_visible(config: &SchedulerConfig, position: usize) -> usize {
+    config.window.map_or(0, |window| (position + 1).saturating_sub(window) / config.block_size)
+}
 
 impl Sim<'_> {
     /// The newest plan keeps to every limit and carries on exactly where each sequence stood.
@@ -42,7 +47,8 @@ impl Sim<'_> {
             assert_eq!(seq.samples, seq.end == seq.tokens.len());
             assert_eq!(self.next_start.insert(seq.id.0, seq.end), Some(seq.start), "contiguous");
             assert!(seq.blocks.len() * config.block_size >= seq.end, "a place for every token");
-            assert!(!seq.blocks.contains(&NULL_BLOCK));
+            let sees = first_visible(&config, seq.start);
+            assert!(!seq.blocks[sees..].contains(&NULL_BLOCK));
             if config.long_prefill_token_threshold > 0 && self.live.len() > 1 {
                 assert!(seq.end - seq.start <= config.long_prefill_token_threshold);
             }
@@ -100,7 +106,12 @@ impl Sim<'_> {
         let block_size = self.sched.config().block_size;
         let mut holders: BTreeMap<BlockId, (u64, usize)> = BTreeMap::new();
         for id in self.live.keys().copied() {
-            for (i, block) in self.sched.block_table(RequestId(id)).unwrap().iter().enumerate() {
+            let blocks = self.sched.block_table(RequestId(id)).unwrap();
+            let computed = self.sched.info(RequestId(id)).unwrap().computed;
+            let left = first_visible(self.sched.config(), computed).min(blocks.len());
+            let is_null = |block: &BlockId| *block == NULL_BLOCK;
+            assert!(blocks[..left].iter().all(is_null), "held, and seen by nobody");
+            for (i, block) in blocks.iter().enumerate().filter(|(_, block)| !is_null(block)) {
                 let Some((other, j)) = holders.insert(*block, (id, i)) else { continue };
                 assert!(other != id, "a block twice in one table");
                 assert_eq!(i, j, "a shared block at two places");

@@ -58,6 +58,19 @@ fn the_threshold_bounds_the_gap_between_tokens() {
     assert_eq!(gap(8), Some(1 + 1 + 8));
 }
 
+/// Blocks that have left the window serve others: eight sequences of 120 tokens in a cache for two.
+#[test]
+fn a_window_makes_room() {
+    let config = SchedulerConfig { num_blocks: 61, max_model_len: 120, window: Some(16), ..config() };
+    let jobs: Vec<Job> = (0..8).map(|i| Job::new((0..10).map(|t| t * 3 + i), 100)).collect();
+    let preemptions = |config| {
+        let outcome = Sim::new(config, &jobs, 1).run();
+        outcome.plans.iter().map(|plan| plan.preempted.len()).sum::<usize>()
+    };
+    assert_eq!(preemptions(config.clone()), 0);
+    assert!(preemptions(SchedulerConfig { window: None, ..config }) > 3);
+}
+
 /// Batching pays: 32 requests together take hardly more steps than one.
 #[test]
 fn decodes_share_steps() {

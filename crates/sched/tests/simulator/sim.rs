@@ -2,7 +2,8 @@
 //!
 //! A token's number is a hash of the number of the token before it, *as read from the cache*, and of the token;
 //! a sampled token is a function of the last number. So a wrong block, a block overwritten too early, a skipped or
-//! a stale position changes the text, which is compared with the text of the sequence computed alone.
+//! a stale position changes the text, which is compared with the text of the sequence computed alone. And each token looks
+//! at all numbers that it sees.
 
 use std::collections::{BTreeMap, VecDeque};
 
@@ -44,6 +45,7 @@ pub(crate) fn expected(job: &Job) -> Vec<TokenId> {
 struct Device {
     cells: Vec<u64>,
     block_size: usize,
+    window: usize,
 }
 
 impl Device {
@@ -51,10 +53,18 @@ impl Device {
         let slot = |position: usize| {
             seq.blocks[position / self.block_size].0 as usize * self.block_size + position % self.block_size
         };
+        let mut states = vec![root(salt)];
+        states.extend(seq.tokens.iter().scan(root(salt), |state, token| {
+            *state = mix(*state, *token);
+            Some(*state)
+        }));
         let mut state = if seq.start == 0 { root(salt) } else { self.cells[slot(seq.start - 1)] };
         for position in seq.start..seq.end {
             state = mix(state, seq.tokens[position]);
             self.cells[slot(position)] = state;
+            for seen in (position + 1).saturating_sub(self.window)..position {
+                assert_eq!(self.cells[slot(seen)], states[seen + 1], "token {position} sees another {seen}");
+            }
         }
         seq.samples.then(|| sampled(state))
     }
@@ -94,8 +104,11 @@ pub(crate) struct Sim<'a> {
 impl<'a> Sim<'a> {
     /// Jobs are numbered by their place; `depth` 1 commits each step before the next is planned.
     pub(crate) fn new(config: SchedulerConfig, jobs: &'a [Job], depth: usize) -> Self {
-        let device =
-            Device { cells: vec![0; config.num_blocks * config.block_size], block_size: config.block_size };
+        let device = Device {
+            cells: vec![0; config.num_blocks * config.block_size],
+            block_size: config.block_size,
+            window: config.window.unwrap_or(usize::MAX),
+        };
         Self {
             sched: Scheduler::new(config).unwrap(),
             jobs,

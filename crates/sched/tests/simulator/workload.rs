@@ -65,16 +65,21 @@ fn config() -> impl Strategy<Value = SchedulerConfig> {
         any::<bool>(),
         policy,
         prop_oneof![Just(0), 1_usize..9],
+        // The simulated device goes on from the last token, so that one is always seen.
+        prop::option::of(2_usize..20),
     )
-        .prop_map(|(seqs, budget, block_size, spare, caching, policy, threshold)| SchedulerConfig {
-            max_num_seqs: seqs,
-            max_num_batched_tokens: budget,
-            max_model_len: MAX_MODEL_LEN,
-            block_size,
-            num_blocks: 1 + MAX_MODEL_LEN.div_ceil(block_size) + spare,
-            enable_prefix_caching: caching,
-            policy,
-            long_prefill_token_threshold: threshold,
+        .prop_map(|(seqs, budget, block_size, spare, caching, policy, threshold, window)| {
+            SchedulerConfig {
+                max_num_seqs: seqs,
+                max_num_batched_tokens: budget,
+                max_model_len: MAX_MODEL_LEN,
+                block_size,
+                num_blocks: 1 + MAX_MODEL_LEN.div_ceil(block_size) + spare,
+                enable_prefix_caching: caching,
+                window,
+                policy,
+                long_prefill_token_threshold: threshold,
+            }
         })
 }
 

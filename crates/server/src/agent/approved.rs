@@ -1,7 +1,5 @@
 //! Calls that the client has approved: they are run before the model speaks.
 
-use std::sync::Arc;
-
 use futures::{StreamExt, stream};
 use millrace_api::{ApprovedCall, CallApproval, ChatInput, ServerCallNews, ServerTools};
 use serde_json::{Value, json};
@@ -10,12 +8,12 @@ use super::{
     AgentLimits,
     choose::Chosen,
     rounds::{Said, not_here, run_tool},
+    servers::Servers,
 };
-use crate::http::App;
 
 /// Runs them, several at a time, and puts their results into the conversation; gives what the client is told.
 pub(super) async fn run(
-    app: &Arc<App>,
+    servers: &Servers,
     chosen: &Chosen,
     wanted: &ServerTools,
     chat: &mut ChatInput,
@@ -23,10 +21,10 @@ pub(super) async fn run(
 ) -> Vec<ServerCallNews> {
     let one = |call: &ApprovedCall| {
         let name = chosen.of_server(&call.server, &call.name).map(|tool| tool.name.clone());
-        let (app, arguments, time) = (app.clone(), call.arguments.clone(), limits.time);
+        let (servers, arguments, time) = (servers.clone(), call.arguments.clone(), limits.time);
         async move {
             match name {
-                Some(name) => run_tool(&app, &name, &arguments, time).await,
+                Some(name) => run_tool(&servers, &name, &arguments, time).await,
                 None => not_here(),
             }
         }

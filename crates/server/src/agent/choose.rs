@@ -3,10 +3,12 @@
 use std::collections::{HashMap, HashSet};
 
 use millrace_api::{
-    ApiError, ChatInput, ErrorKind, Limits, ListedTool, ServerCallNews, ServerTools, ToolChoice,
+    ApiError, ChatInput, ErrorKind, Limits, ListedTool, ServerCallNews, ServerChoice, ServerTools, ToolChoice,
 };
-use millrace_mcp::{Manager, ServerState, Tool};
+use millrace_mcp::{ServerState, Tool};
 use serde_json::{Value, json};
+
+use super::servers::Servers;
 
 /// Seconds after which a server that is down may be back.
 const RETRY: u32 = 2;
@@ -49,15 +51,15 @@ impl Chosen {
 /// # Errors
 /// A 400 that names the field, or a 503 if a server is down.
 pub(super) fn choose(
-    manager: &Manager,
+    servers: &Servers,
     wanted: &ServerTools,
     chat: &mut ChatInput,
     limits: &Limits,
 ) -> Result<Chosen, ApiError> {
-    check_servers(manager, wanted)?;
+    check_servers(servers, wanted)?;
     let of_servers = |tool: &Tool| wanted.servers.as_ref().is_none_or(|names| names.contains(&tool.server));
     let offers = |tool: &Tool| of_servers(tool) && wanted.offers(&tool.server, &tool.own_name);
-    let offered: Vec<Tool> = manager.tools().into_iter().filter(offers).collect();
+    let offered: Vec<Tool> = servers.tools().into_iter().filter(offers).collect();
     check_rules(&offered, wanted)?;
     let tools = match &wanted.tools {
         None => offered,
@@ -81,10 +83,39 @@ pub(super) fn choose(
         // Without tools of its own, a request's choice is "none".
         chat.tool_choice = ToolChoice::Auto;
     }
+    if let Some(choice) = &wanted.choice {
+        chat.tool_choice = forced(&tools, choice, !chat.tools.is_empty())?;
+    }
     chat.tools.extend(tools.iter().map(definition));
     let asking = tools.iter().filter(|tool| wanted.asks(&tool.server, &tool.own_name));
     let (asking, lists) = (asking.map(|tool| tool.name.clone()).collect(), lists(&tools, wanted));
     Ok(Chosen { asking, lists, ..names(tools, &client) })
+}
+
+/// What the model has to call. `others` is whether it has tools of the client's, too.
+///
+/// # Errors
+/// A 400 if the tool isn't there, or if none is named and the model could call another server's.
+fn forced(tools: &[Tool], choice: &ServerChoice, others: bool) -> Result<ToolChoice, ApiError> {
+    let mut own = tools.iter().filter(|tool| tool.server == choice.server);
+    let found = match &choice.tool {
+        Some(name) => own.find(|tool| tool.own_name == *name),
+        None => match (own.next(), own.next()) {
+            (Some(only), None) => Some(only),
+            (Some(_), Some(_)) if !others && tools.iter().all(|tool| tool.server == choice.server) => {
+                return Ok(ToolChoice::Required);
+            }
+            (Some(_), Some(_)) => {
+                let message = "Beside other tools, a choice of an MCP server with several tools has to name one of them.";
+                return Err(ApiError::invalid("tool_choice.name", message));
+            }
+            (None, _) => None,
+        },
+    };
+    found.map(|tool| ToolChoice::Named(tool.name.clone())).ok_or_else(|| {
+        let message = "`tool_choice` names a tool that the MCP server doesn't have, or that `allowed_tools` leaves out.";
+        ApiError::invalid("tool_choice", message)
+    })
 }
 
 /// A rule that names a tool which isn't there is a mistake that its writer should see.
@@ -117,9 +148,9 @@ fn lists(tools: &[Tool], wanted: &ServerTools) -> Vec<ServerCallNews> {
     wanted.rules.iter().filter(|rule| rule.list).map(|rule| list(&rule.server)).collect()
 }
 
-fn check_servers(manager: &Manager, wanted: &ServerTools) -> Result<(), ApiError> {
+fn check_servers(servers: &Servers, wanted: &ServerTools) -> Result<(), ApiError> {
     let param = if wanted.rules.is_empty() { "mcp.servers" } else { "tools" };
-    let known = manager.servers();
+    let known = servers.servers();
     for name in wanted.servers.iter().flatten() {
         let Some(server) = known.iter().find(|server| server.name == *name) else {
             let shown: String = name.chars().take(100).collect();
@@ -238,6 +269,22 @@ pub(super) mod tests {
         // Of two tools, of the client, and the full name of another tool.
         assert_eq!((found("y"), found("z"), found("a__x").as_deref()), (None, None, Some("a__x")));
         assert_eq!(found("other"), None);
+    }
+
+    #[test]
+    fn a_choice_is_a_tool_or_a_server() {
+        let tools = [tool("a", "x"), tool("b", "x"), tool("b", "y")];
+        let choose = |server: &str, name: Option<&str>, tools: &[Tool], others| {
+            let choice = ServerChoice { server: server.into(), tool: name.map(str::to_owned) };
+            forced(tools, &choice, others).map_err(|error| error.param.unwrap())
+        };
+        let named = |name: &str| Ok(ToolChoice::Named(name.to_owned()));
+        assert_eq!(choose("b", Some("y"), &tools, true), named("b__y"));
+        assert_eq!(choose("a", None, &tools, true), named("a__x"));
+        assert_eq!(choose("b", None, &tools[1..], false), Ok(ToolChoice::Required));
+        assert_eq!(choose("b", None, &tools[1..], true), Err("tool_choice.name".into()));
+        assert_eq!(choose("b", None, &tools, false), Err("tool_choice.name".into()));
+        assert_eq!(choose("a", Some("y"), &tools, false), Err("tool_choice".into()));
     }
 
     #[test]

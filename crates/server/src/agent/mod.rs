@@ -7,6 +7,7 @@
 mod approved;
 mod choose;
 mod rounds;
+mod servers;
 mod turn;
 
 use std::{sync::Arc, time::Duration};

@@ -19,7 +19,8 @@ use tokio::{select, time::timeout};
 
 use super::{
     AgentLimits, Answer, approved,
-    choose::{Chosen, choose, no_servers},
+    choose::{Chosen, choose},
+    servers::Servers,
     turn::{Call, Totals, Turn, object},
 };
 use crate::{Generation, http::App, keys::Caller, service::ActiveGuard};
@@ -29,6 +30,7 @@ struct AgentLoop {
     app: Arc<App>,
     /// Grows by a round's messages.
     request: GenerationRequest,
+    servers: Servers,
     chosen: Chosen,
     /// Whether the server runs calls; if not, the client gets them.
     ours: bool,
@@ -72,18 +74,18 @@ pub(super) async fn start(
     wanted: &ServerTools,
     names: Vec<String>,
 ) -> Result<Answer, ApiError> {
-    let manager = app.mcp.as_ref().ok_or_else(no_servers)?;
     if request.options.n != 1 {
         return Err(ApiError::invalid("n", "With `mcp`, a request has one answer: `n` must be 1."));
     }
-    let mut chosen = choose(manager, wanted, chat(&mut request)?, &app.config.limits)?;
+    let servers = Servers::of(&app, wanted).await?;
+    let mut chosen = choose(&servers, wanted, chat(&mut request)?, &app.config.limits)?;
     let begin = Instant::now();
     let time = request.options.time_limit().or(app.config.request_timeout);
     let guard = app.service.enter(names, request.model.as_deref());
     let caller = Caller::current();
     let limits = AgentLimits::default();
     let mut opening = chosen.take_lists();
-    let news = approved::run(&app, &chosen, wanted, chat(&mut request)?, &limits).await;
+    let news = approved::run(&servers, &chosen, wanted, chat(&mut request)?, &limits).await;
     let approved = wanted.approved.len();
     opening.extend(news);
     // Its own entry in the table has no names: the guard's has them, for the whole answer.
@@ -91,6 +93,7 @@ pub(super) async fn start(
     let model = generation.model().name().to_owned();
     let state = AgentLoop {
         request,
+        servers,
         chosen,
         ours: wanted.approval == Approval::Never,
         rounds_left: wanted.max_rounds,
@@ -187,7 +190,7 @@ impl AgentLoop {
             .enumerate()
             .map(|(place, call)| {
                 let allowed = place < self.limits.calls_per_round.min(self.calls_left);
-                run(self.app.clone(), call.clone(), time, allowed).boxed()
+                run(self.servers.clone(), call.clone(), time, allowed).boxed()
             })
             .collect();
         self.calls_left = self.calls_left.saturating_sub(calls.len());
@@ -304,12 +307,12 @@ impl AgentLoop {
 }
 
 /// Runs one call. Whatever goes wrong is told to the model, which may do better.
-async fn run(app: Arc<App>, call: Call, time: Duration, allowed: bool) -> Said {
+async fn run(servers: Servers, call: Call, time: Duration, allowed: bool) -> Said {
     let Some(tool) = &call.tool else { return not_here() };
     if !allowed {
         return ("The call was not run: there were too many.".into(), true);
     }
-    run_tool(&app, &tool.name, &call.arguments, time).await
+    run_tool(&servers, &tool.name, &call.arguments, time).await
 }
 
 pub(super) fn not_here() -> Said {
@@ -317,12 +320,11 @@ pub(super) fn not_here() -> Said {
 }
 
 /// Runs a tool by its full name.
-pub(super) async fn run_tool(app: &App, name: &str, arguments: &str, time: Duration) -> Said {
-    let Some(manager) = &app.mcp else { return not_here() };
+pub(super) async fn run_tool(servers: &Servers, name: &str, arguments: &str, time: Duration) -> Said {
     let Some(arguments) = object(arguments) else {
         return ("The call was not run: its arguments are no JSON object.".into(), true);
     };
-    match timeout(time, manager.call(name, arguments)).await {
+    match timeout(time, servers.call(name, arguments)).await {
         Ok(Ok(output)) => (output.text, output.is_error),
         Ok(Err(error)) => (format!("The call failed: {error}."), true),
         Err(_) => ("The call was not finished: the time for this answer is over.".into(), true),

@@ -24,7 +24,7 @@ use crate::{
     metrics::HttpMetrics, responses::Responses,
 };
 use middleware::{access, admin, auth, cors, panics, request_id, vendor};
-pub(crate) use routes::responses::answer as answer_response;
+pub(crate) use routes::{answer_pooling, responses::answer as answer_response};
 use table::Routes;
 
 /// Everything that handlers share.

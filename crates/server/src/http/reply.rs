@@ -2,11 +2,14 @@
 
 use axum::{
     Json,
-    http::{HeaderValue, StatusCode, header::RETRY_AFTER},
+    http::{HeaderName, HeaderValue, StatusCode, header::RETRY_AFTER},
     response::{IntoResponse, Response},
 };
 use millrace_api::{ApiError, ErrorKind, openai::error_body};
 use serde_json::Value;
+
+/// Fields of a request that meant nothing.
+const IGNORED: HeaderName = HeaderName::from_static("x-millrace-ignored-fields");
 
 /// An error as a response, in OpenAI's shape unless [`vendor`](super::middleware::vendor) finds another client.
 #[derive(Debug)]
@@ -37,4 +40,13 @@ pub(super) fn failure(error: &ApiError, body: Value) -> Response {
     }
     response.extensions_mut().insert(error.clone());
     response
+}
+
+/// Says in a header which fields of the request meant nothing; names that can't stand in a header are left out.
+pub(super) fn tell_ignored(ignored: &[String], response: &mut Response) {
+    let plain = |name: &&String| name.bytes().all(|byte| byte.is_ascii_graphic() && byte != b',');
+    let names: Vec<&str> = ignored.iter().filter(plain).map(String::as_str).collect();
+    if let Some(value) = HeaderValue::from_str(&names.join(", ")).ok().filter(|value| !value.is_empty()) {
+        response.headers_mut().insert(IGNORED, value);
+    }
 }

@@ -9,7 +9,7 @@ use uuid::Uuid;
 
 use crate::{
     agent::{self, Answer},
-    http::{App, answer_response},
+    http::{App, answer_pooling, answer_response},
     model::unix_time,
 };
 
@@ -49,8 +49,8 @@ const ENDPOINTS: &[Endpoint] = &[
 
 /// An answer.
 pub(super) struct Done {
-    /// Its body.
-    pub(super) body: Value,
+    /// Its body, as JSON in one line.
+    pub(super) body: String,
     /// Whether it was broken off.
     pub(super) aborted: bool,
     /// As long as this lives, the server doesn't stop.
@@ -86,7 +86,7 @@ async fn text(
     let answer = agent::collect(&mut events).await?;
     let head = ReplyHead { id, created: unix_time(), model: asked.unwrap_or(model) };
     let aborted = answer.choices.iter().any(|choice| choice.end.reason == EndReason::Abort);
-    Ok(Done { body: call.encoder.body(&head, answer), aborted, hold: Box::new(events) })
+    Ok(Done { body: call.encoder.body(&head, answer).to_string(), aborted, hold: Box::new(events) })
 }
 
 async fn pooled(
@@ -97,21 +97,14 @@ async fn pooled(
     parse: fn(&Value, &Limits) -> Result<PoolingRequest, ApiError>,
 ) -> Result<Done, ApiError> {
     let limits = app.config.limits.clone();
-    let PoolingRequest { mut call, reply } =
-        app.service.offload().run(usize::MAX, move || parse(&body, &limits)).await?;
-    call.options.priority = BACKGROUND;
-    let id = format!("{prefix}{}", Uuid::new_v4().simple());
-    let asked = call.options.model.clone();
-    let answer = app.service.pool(call, vec![id.clone(), name]).await?;
-    let model = asked.unwrap_or_else(|| answer.model.clone());
-    let body = reply(&ReplyHead { id, created: unix_time(), model }, &answer)?;
-    let body = serde_json::from_str(&body)
-        .map_err(|error| ApiError::internal(format!("The answer can't be read back: {error}.")))?;
+    let mut request = app.service.offload().run(usize::MAX, move || parse(&body, &limits)).await?;
+    request.call.options.priority = BACKGROUND;
+    let body = answer_pooling(&app, request, prefix, name).await?;
     // Nothing is lost if the server stops before the answer is kept: the request is run again.
     Ok(Done { body, aborted: false, hold: Box::new(()) })
 }
 
 async fn response(app: Arc<App>, body: Value, name: String) -> Result<Done, ApiError> {
     let (body, hold) = answer_response(&app, body, name, BACKGROUND).await?;
-    Ok(Done { aborted: body["status"] == "cancelled", body, hold })
+    Ok(Done { aborted: body["status"] == "cancelled", body: body.to_string(), hold })
 }

@@ -38,7 +38,8 @@ pub(super) enum Ended {
 /// A result, before it is kept.
 struct Outcome {
     status: u16,
-    body: Value,
+    /// JSON in one line.
+    body: String,
     /// See [`endpoints::Done`].
     hold: Option<Box<dyn Send>>,
 }
@@ -99,7 +100,11 @@ async fn answer(app: &Arc<App>, path: &str, body: Value, id: &str) -> Option<Out
             _ => false,
         };
         if !again {
-            return Some(Outcome { status: error.kind.status(), body: error_body(&error), hold: None });
+            return Some(Outcome {
+                status: error.kind.status(),
+                body: error_body(&error).to_string(),
+                hold: None,
+            });
         }
         sleep(Duration::from_secs(error.retry_after.unwrap_or(1).max(1).into())).await;
     }

@@ -13,7 +13,7 @@ use tokio::{
 use tokio_rustls::TlsAcceptor;
 use tower::Service;
 
-use super::{Peer, Stream, socket::Io, told};
+use super::{Peer, Stream, patience::Patience, socket::Io, told};
 
 /// What holds for a connection.
 pub(super) struct Terms {
@@ -21,6 +21,8 @@ pub(super) struct Terms {
     pub(super) tls: Option<TlsAcceptor>,
     /// For the handshake, for each request's head, and for the silence between two requests.
     pub(super) header_timeout: Duration,
+    /// For a client that takes nothing of its answer.
+    pub(super) write_timeout: Duration,
 }
 
 /// Serves a connection until it ends. The permit makes room for another one.
@@ -31,17 +33,22 @@ pub(super) async fn converse(
     stopped: watch::Receiver<bool>,
     _permit: OwnedSemaphorePermit,
 ) {
-    let Terms { peer, tls, header_timeout } = terms;
+    let Terms { peer, tls, header_timeout, write_timeout } = terms;
     match (stream, tls) {
-        (Stream::Tcp(stream), None) => talk(stream, peer, header_timeout, router, stopped).await,
-        (Stream::Other(stream), None) => talk(stream, peer, header_timeout, router, stopped).await,
-        (Stream::Tcp(stream), Some(tls)) => {
-            if let Some(stream) = shake_hands(Box::new(stream), &tls, header_timeout).await {
-                talk(stream, peer, header_timeout, router, stopped).await;
-            }
+        (Stream::Tcp(stream), None) => {
+            talk(Patience::new(stream, write_timeout), peer, header_timeout, router, stopped).await;
         }
-        (Stream::Other(stream), Some(tls)) => {
-            if let Some(stream) = shake_hands(stream, &tls, header_timeout).await {
+        (Stream::Other(stream), None) => {
+            talk(Patience::new(stream, write_timeout), peer, header_timeout, router, stopped).await;
+        }
+        (stream, Some(tls)) => {
+            let stream: Box<dyn Io> = match stream {
+                Stream::Tcp(stream) => Box::new(stream),
+                Stream::Other(stream) => stream,
+            };
+            // Under the encryption, where it is seen what the client takes.
+            let stream = Patience::new(stream, write_timeout);
+            if let Some(stream) = shake_hands(Box::new(stream), &tls, header_timeout).await {
                 talk(stream, peer, header_timeout, router, stopped).await;
             }
         }

@@ -1,6 +1,7 @@
 //! Sockets: bind, accept, and let go in good order.
 
 mod connection;
+mod patience;
 mod socket;
 mod tls;
 #[cfg(unix)]
@@ -74,7 +75,8 @@ async fn accept(listener: Listener, router: Router, app: Arc<App>, mut stopped: 
             next = next_connection(&listener, &permits) => match next {
                 Ok((stream, peer, permit)) => {
                     let tls = listener.tls.as_ref().map(|tls| tls.acceptor());
-                    let terms = Terms { peer, tls, header_timeout: app.config.header_timeout };
+                    let (header_timeout, write_timeout) = (app.config.header_timeout, app.config.write_timeout);
+                    let terms = Terms { peer, tls, header_timeout, write_timeout };
                     connections.spawn(converse(stream, terms, router.clone(), until.clone(), permit));
                 }
                 Err(error) => {

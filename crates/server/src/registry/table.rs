@@ -1,6 +1,9 @@
 //! The states of all models: a planner with no clock, no threads and no models of its own. The registry asks it what
 //! to do next and tells it what has become of that.
 
+mod room;
+mod slot;
+
 use std::{
     collections::VecDeque,
     time::{Duration, Instant},
@@ -10,8 +13,10 @@ use millrace_api::ApiError;
 
 use super::{
     refusals,
-    source::{LoadError, ModelPlan, Residence, Stop},
+    source::{LoadError, ModelPlan},
 };
+use room::Room;
+pub(super) use slot::{Failure, Keep, Slot, State, Up};
 
 /// Requests that may wait for one model to be loaded.
 const MAX_WAITING: usize = 4096;
@@ -44,66 +49,6 @@ pub(super) enum Answer<M> {
     Refused(ApiError),
 }
 
-/// One model.
-pub(super) struct Slot<M, W> {
-    pub(super) name: String,
-    pub(super) residence: Residence,
-    /// Whether it can be loaded again; if not, it stays.
-    pub(super) reloadable: bool,
-    pub(super) plan: Option<ModelPlan>,
-    pub(super) state: State<M>,
-    pub(super) waiters: Vec<W>,
-    /// Requests that use it.
-    pub(super) leases: usize,
-    pub(super) last_used: Instant,
-    /// What a client wants instead of `residence.idle_unload`, until the next unload.
-    pub(super) keep: Option<Keep>,
-    /// How often it was unloaded.
-    pub(super) unloads: u64,
-    /// Failed loads in a row.
-    failures: u32,
-    /// Whether it was ever there.
-    pub(super) was_ready: bool,
-}
-
-/// How long an idle model stays; `None` is for ever.
-pub(super) type Keep = Option<Duration>;
-
-/// Where a model is between disk and memory.
-pub(super) enum State<M> {
-    Unloaded,
-    /// Waits for its turn, or for memory.
-    Queued,
-    Loading,
-    Ready(Up<M>),
-    /// Takes no new requests; goes when the running ones are done.
-    Draining(Up<M>),
-    Unloading,
-    Failed(Failure),
-}
-
-impl<M> State<M> {
-    /// The model, while it takes requests or finishes them.
-    pub(super) fn model(&self) -> Option<&M> {
-        match self {
-            Self::Ready(up) | Self::Draining(up) => Some(&up.model),
-            _ => None,
-        }
-    }
-}
-
-/// Why a model isn't there.
-pub(super) struct Failure {
-    pub(super) reason: String,
-    pub(super) retry_at: Instant,
-}
-
-/// A loaded model and how to end it.
-pub(super) struct Up<M> {
-    pub(super) model: M,
-    pub(super) stop: Stop,
-}
-
 /// What is to be done next, outside of the table.
 pub(super) enum Step<M> {
     /// Work out what a model takes; then [`Table::planned`].
@@ -124,14 +69,6 @@ pub(super) enum Acquired<M> {
     /// The waiter gets an [`Answer`].
     Waiting,
     Refused(ApiError),
-}
-
-/// Whether a model can be loaded now.
-enum Room {
-    Free,
-    /// Others are on their way out.
-    Soon,
-    Never(ApiError),
 }
 
 impl<M: Clone, W> Table<M, W> {
@@ -261,7 +198,7 @@ impl<M: Clone, W> Table<M, W> {
                 }
                 // Idle ones can go at once; for the others their last request gives the word.
                 Room::Soon if self.any_drained() => {}
-                Room::Soon => return Step::Sleep(self.next_expiry(now)),
+                Room::Soon => return self.pass(plan.memory.total(), now),
                 Room::Never(error) => {
                     self.queue.pop_front();
                     self.slots[index].state = State::Unloaded;
@@ -269,6 +206,28 @@ impl<M: Clone, W> Table<M, W> {
                 }
             }
         }
+    }
+
+    /// What to do while the first in line, which takes `first` bytes, waits for busy models to go: load another one that
+    /// fits beside those, and also beside the first in line when they are gone.
+    fn pass(&mut self, first: u64, now: Instant) -> Step<M> {
+        let budget = self.budget.unwrap_or(u64::MAX);
+        let stays = |slot: &&Slot<M, W>| matches!(slot.state, State::Loading | State::Ready(_));
+        let staying: u64 = self.slots.iter().filter(stays).map(Slot::bytes).sum();
+        let used = self.used();
+        for place in 1..self.queue.len() {
+            let index = self.queue[place];
+            let Some(plan) = self.slots[index].plan.clone() else { return Step::Plan(index) };
+            let need = plan.memory.total();
+            let now_there = used.saturating_add(need);
+            let then_there = staying.saturating_add(first).saturating_add(need);
+            if now_there.max(then_there) <= budget {
+                self.queue.remove(place);
+                self.slots[index].state = State::Loading;
+                return Step::Load(index, plan);
+            }
+        }
+        Step::Sleep(self.next_expiry(now))
     }
 
     /// What a model takes, or why it can't be used.
@@ -353,23 +312,6 @@ impl<M: Clone, W> Table<M, W> {
         self.budget
     }
 
-    /// Bytes of all models that are in memory, or on their way in or out.
-    pub(super) fn used(&self) -> u64 {
-        self.slots.iter().filter(|slot| slot.is_in_memory()).map(Slot::bytes).sum()
-    }
-
-    /// Lets no more requests to a model; it is unloaded when the running ones are done.
-    pub(super) fn drain(&mut self, index: usize) {
-        let slot = &mut self.slots[index];
-        if let State::Ready(_) = slot.state
-            && slot.reloadable
-            && let State::Ready(up) = std::mem::replace(&mut slot.state, State::Unloading)
-        {
-            slot.state = State::Draining(up);
-            self.changed = true;
-        }
-    }
-
     fn enqueue(&mut self, index: usize) {
         let slot = &mut self.slots[index];
         if matches!(slot.state, State::Unloaded | State::Failed(_)) && !self.closing {
@@ -377,61 +319,6 @@ impl<M: Clone, W> Table<M, W> {
             self.queue.push_back(index);
             self.changed = true;
         }
-    }
-
-    fn drain_idle(&mut self, now: Instant) {
-        for index in 0..self.slots.len() {
-            if self.slots[index].expiry(now).is_some_and(|expiry| expiry <= now) {
-                self.drain(index);
-            }
-        }
-    }
-
-    /// When an idle model has to go at the earliest. A model in use is looked at again when it could have become idle
-    /// and stayed so, so that the end of a request needs to wake nobody.
-    fn next_expiry(&self, now: Instant) -> Option<Instant> {
-        self.slots.iter().filter_map(|slot| slot.expiry(now)).min()
-    }
-
-    fn any_drained(&self) -> bool {
-        self.slots.iter().any(Slot::is_drained)
-    }
-
-    fn take_drained(&mut self) -> Option<(usize, Up<M>)> {
-        let index = self.slots.iter().position(Slot::is_drained)?;
-        match std::mem::replace(&mut self.slots[index].state, State::Unloading) {
-            State::Draining(up) => Some((index, up)),
-            _ => None,
-        }
-    }
-
-    /// Whether `need` bytes fit the budget; if not, sends out whoever must go for it: idle models before busy ones,
-    /// and those first that were used least recently.
-    fn make_room(&mut self, index: usize, need: u64) -> Room {
-        let Some(budget) = self.budget else { return Room::Free };
-        if self.used().saturating_add(need) <= budget {
-            return Room::Free;
-        }
-        let there = |slot: &&Slot<M, W>| matches!(slot.state, State::Ready(_));
-        let bytes_of = |pinned: bool| -> u64 {
-            let slots = self.slots.iter().filter(there);
-            slots.filter(|slot| pinned == slot.stays()).map(Slot::bytes).sum()
-        };
-        let (pinned, mut movable) = (bytes_of(true), bytes_of(false));
-        if pinned.saturating_add(need) > budget {
-            return Room::Never(refusals::too_big(&self.slots[index], budget, pinned));
-        }
-        let mut order: Vec<usize> =
-            (0..self.slots.len()).filter(|at| there(&&self.slots[*at]) && !self.slots[*at].stays()).collect();
-        order.sort_by_key(|at| (self.slots[*at].leases > 0, self.slots[*at].last_used));
-        for victim in order {
-            if pinned.saturating_add(movable).saturating_add(need) <= budget {
-                break;
-            }
-            movable -= self.slots[victim].bytes();
-            self.drain(victim);
-        }
-        Room::Soon
     }
 
     fn fail(&mut self, index: usize, error: LoadError, now: Instant) {
@@ -447,62 +334,5 @@ impl<M: Clone, W> Table<M, W> {
     fn refuse_waiters(&mut self, index: usize, error: &ApiError) {
         let waiters = std::mem::take(&mut self.slots[index].waiters);
         self.answers.extend(waiters.into_iter().map(|waiter| (waiter, Answer::Refused(error.clone()))));
-    }
-}
-
-impl<M, W> Slot<M, W> {
-    pub(super) fn new(name: String, residence: Residence, plan: Option<ModelPlan>, now: Instant) -> Self {
-        Self {
-            name,
-            residence,
-            reloadable: true,
-            plan,
-            state: State::Unloaded,
-            waiters: Vec::new(),
-            leases: 0,
-            last_used: now,
-            keep: None,
-            unloads: 0,
-            failures: 0,
-            was_ready: false,
-        }
-    }
-
-    /// A model that is there and stays.
-    pub(super) fn fixed(name: String, up: Up<M>, now: Instant) -> Self {
-        let slot = Self::new(name, Residence::default(), None, now);
-        Self { reloadable: false, was_ready: true, state: State::Ready(up), ..slot }
-    }
-
-    /// Bytes that it takes in memory.
-    pub(super) fn bytes(&self) -> u64 {
-        self.plan.as_ref().map_or(0, |plan| plan.memory.total())
-    }
-
-    /// How long it stays when idle.
-    pub(super) fn idle_limit(&self) -> Keep {
-        if self.stays() { None } else { self.keep.unwrap_or(self.residence.idle_unload) }
-    }
-
-    pub(super) fn is_in_memory(&self) -> bool {
-        matches!(self.state, State::Loading | State::Ready(_) | State::Draining(_) | State::Unloading)
-    }
-
-    fn stays(&self) -> bool {
-        self.residence.pin || !self.reloadable
-    }
-
-    fn is_drained(&self) -> bool {
-        self.leases == 0 && matches!(self.state, State::Draining(_))
-    }
-
-    fn expiry(&self, now: Instant) -> Option<Instant> {
-        let State::Ready(_) = self.state else { return None };
-        let limit = self.idle_limit()?;
-        if self.leases > 0 {
-            // Whoever stays for no time at all is sent out by its last lease.
-            return (!limit.is_zero()).then(|| now.checked_add(limit)).flatten();
-        }
-        self.last_used.checked_add(limit)
     }
 }

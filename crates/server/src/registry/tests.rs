@@ -264,6 +264,22 @@ fn the_least_recently_used_idle_model_makes_room() {
 }
 
 #[test]
+fn who_waits_for_a_busy_model_holds_back_nobody_who_fits_beside() {
+    let mut table = table(&[60, 70, 20, 50], 100);
+    let now = Instant::now();
+    assert!(matches!(table.acquire(0, now, || 0), Acquired::Waiting));
+    assert_eq!(work(&mut table, now), ["load 0"]);
+    // 1 has to wait for 0's request. 3 would fit now (60 + 40), but not beside 1; 2 fits beside both.
+    table.slots[3].plan = Some(plan(40));
+    for model in [1, 3, 2] {
+        assert!(matches!(table.acquire(model, now, || 9), Acquired::Waiting));
+    }
+    assert_eq!(work(&mut table, now), ["load 2"]);
+    table.release(0, now);
+    assert_eq!(work(&mut table, now), ["unload 0", "load 1"]);
+}
+
+#[test]
 fn waiters_share_one_load_and_one_failure() {
     let mut table = table(&[10], 100);
     let now = Instant::now();

@@ -7,6 +7,7 @@ mod framed;
 mod generation;
 mod late_system;
 mod offload;
+mod pairs;
 mod pooling;
 mod prepare;
 mod reading;
@@ -328,7 +329,9 @@ fn submit(
     }
     guard.assign(&model, running.iter().map(|(outputs, _)| outputs.id()));
     let prompts = prompts.into_iter().map(|prompt| prompt.tokens.into()).collect();
-    Ok(Generation::new(model, Start { prompts, samples }, running, guard))
+    let info = model.engine.info();
+    let cache_block = info.prefix_caching.then_some(info.block_size);
+    Ok(Generation::new(model, Start { prompts, samples, cache_block }, running, guard))
 }
 
 /// Choice `sample` of a prompt: the same request with its own seed.

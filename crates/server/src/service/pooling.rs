@@ -9,7 +9,7 @@ use millrace_engine::{
 use millrace_text::WholeText;
 use millrace_types::{FinishReason, SamplingParams};
 
-use super::{RETRY_DRAINING, Service, prepare::text_error, refusal, sequence::failure};
+use super::{RETRY_DRAINING, Service, pairs::Question, prepare::text_error, refusal, sequence::failure};
 use crate::{
     ServedModel,
     keys::Caller,
@@ -134,16 +134,22 @@ fn prepare(
         (PoolingWork::Pool { prompts }, PoolingTask::Classify(labels)) => {
             Ok((singles(prompts)?, Finish::Scores { scale: labels.scale, labels: labels.names.clone() }))
         }
+        (PoolingWork::Score { instruction: Some(_), .. }, _) if model.parts.pair_template.is_none() => {
+            let message =
+                format!("The model `{}` reads no instruction. Leave `instruction` out.", model.name());
+            Err(ApiError::invalid("instruction", message))
+        }
         (PoolingWork::Score { queries, documents, .. }, PoolingTask::Embed { .. }) => {
             let count = queries.len();
             let texts = queries.into_iter().chain(documents).map(Prompt::Text);
             Ok((singles(texts.collect())?, Finish::Cosines { queries: count }))
         }
-        (PoolingWork::Score { queries, documents, scale }, PoolingTask::Classify(labels))
+        (PoolingWork::Score { queries, documents, instruction, scale }, PoolingTask::Classify(labels))
             if labels.names.len() == 1 =>
         {
             let query = |at: usize| &queries[if queries.len() == 1 { 0 } else { at }];
-            let pairs = documents.iter().enumerate().map(|(at, document)| reader.pair(query(at), document));
+            let pairs = documents.iter().enumerate();
+            let pairs = pairs.map(|(at, document)| reader.pair(query(at), document, instruction.as_deref()));
             let finish = Finish::Scores { scale: raw(scale, labels.scale), labels: Vec::new() };
             Ok((pairs.collect::<Result<_, _>>()?, finish))
         }
@@ -192,23 +198,33 @@ impl Reader<'_> {
         }
     }
 
-    fn pair(&self, first: &str, second: &str) -> Result<WholeText, ApiError> {
-        self.texts(first, Some(second))
+    fn pair(&self, query: &str, document: &str, instruction: Option<&str>) -> Result<WholeText, ApiError> {
+        let Some(template) = &self.model.parts.pair_template else {
+            return self.texts(query, Some(document));
+        };
+        let document = self.readable(document)?;
+        let question = Question { template, instruction, query: self.readable(query)? };
+        let tokens = question.tokens(&self.model.parts.tokenizer, document, self.most)?;
+        self.checked(WholeText { tokens, second: None })
     }
 
     fn texts(&self, first: &str, second: Option<&str>) -> Result<WholeText, ApiError> {
+        let (first, second) = (self.readable(first)?, second.map(|text| self.readable(text)).transpose()?);
         let tokenizer = &self.model.parts.tokenizer;
-        let max_model_len = self.model.engine.info().max_model_len;
-        let bound = self.most.unwrap_or(max_model_len);
-        let bound = bound.saturating_mul(tokenizer.max_token_bytes()).saturating_mul(SLACK);
-        let longest = first.len().max(second.map_or(0, str::len));
-        if self.most.is_none() && longest > bound {
-            return Err(too_long(max_model_len, &format!("a text of {longest} bytes")));
-        }
-        // What is cut off needn't be read.
-        let (first, second) = (start_of(first, bound), second.map(|second| start_of(second, bound)));
         let whole = tokenizer.encode_whole(first, second, self.options.add_special_tokens, self.most);
         self.checked(whole.map_err(|error| text_error(&error))?)
+    }
+
+    /// As much of a text as can matter: what is cut off needn't be read. Refused if nothing may be cut off.
+    fn readable<'t>(&self, text: &'t str) -> Result<&'t str, ApiError> {
+        let max_model_len = self.model.engine.info().max_model_len;
+        let bound = self.most.unwrap_or(max_model_len);
+        let token = self.model.parts.tokenizer.max_token_bytes();
+        let bound = bound.saturating_mul(token).saturating_mul(SLACK);
+        if self.most.is_none() && text.len() > bound {
+            return Err(too_long(max_model_len, &format!("a text of {} bytes", text.len())));
+        }
+        Ok(start_of(text, bound))
     }
 
     fn checked(&self, text: WholeText) -> Result<WholeText, ApiError> {

@@ -399,3 +399,16 @@ async fn a_gap_is_filled_where_the_tokenizer_has_tokens_for_it() {
     let conversation = json!({"messages": [{"role": "user", "content": "x"}], "suffix": "c"});
     assert_eq!(server.post("/v1/chat/completions", &conversation).await.error()["param"], "suffix");
 }
+
+#[tokio::test]
+async fn fields_that_mean_nothing_are_named() {
+    let server = saying("hi").await;
+    const HEADER: &str = "x-millrace-ignored-fields";
+    let plain = server.post(CHAT, &with(chat("x"), json!({"user": "u", "metadata": {}}))).await;
+    assert!(!plain.headers.contains_key(HEADER));
+    let typo = with(chat("x"), json!({"temprature": 0, "chat_id": "1", "a\nb": 1}));
+    let reply = server.post(CHAT, &typo).await;
+    assert_eq!((reply.status, reply.headers[HEADER].to_str().unwrap()), (200, "temprature, chat_id"));
+    let reply = server.post(TEXT, &json!({"prompt": "x", "max_new_tokens": 3})).await;
+    assert_eq!(reply.headers[HEADER], "max_new_tokens");
+}

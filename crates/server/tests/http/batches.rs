@@ -29,18 +29,18 @@ async fn upload_with(client: Client, headers: &[(&str, &str)], content: &str) ->
     client.send(request("POST", "/v1/files", &[&kind, headers].concat(), &form)).await
 }
 
-async fn upload(client: Client, content: &str) -> Reply {
+pub(crate) async fn upload(client: Client, content: &str) -> Reply {
     upload_with(client, &[], content).await
 }
 
-async fn order(client: Client, file: &Value, extra: Value) -> Reply {
+pub(crate) async fn order(client: Client, file: &Value, extra: Value) -> Reply {
     let mut body = json!({"input_file_id": file["id"], "endpoint": CHAT, "completion_window": "24h"});
     body.as_object_mut().unwrap().extend(extra.as_object().unwrap().clone());
     client.post("/v1/batches", &body).await
 }
 
 /// Asks until the batch is in one of these states.
-async fn wait(client: Client, batch: &Value, states: &[&str]) -> Value {
+pub(crate) async fn wait(client: Client, batch: &Value, states: &[&str]) -> Value {
     let path = format!("/v1/batches/{}", batch["id"].as_str().unwrap());
     loop {
         let batch = client.get(&path).await.json();

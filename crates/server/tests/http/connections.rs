@@ -66,6 +66,30 @@ async fn who_sends_a_body_slowly_is_told_so() {
 }
 
 #[tokio::test]
+async fn who_reads_nothing_is_cut_off_and_its_request_ends() {
+    let dir = tempfile::tempdir().unwrap();
+    let listener = Listener::unix(&dir.path().join("socket"), 0o600).unwrap();
+    let config = ServerConfig { write_timeout: Duration::from_millis(50), ..ServerConfig::default() };
+    let mut server = Setup { config, ..Setup::default() }.start(|_| Plan::Hold).await;
+    let app = Arc::clone(&server.app);
+    let task = tokio::spawn(async move { serve(listener, app, futures::stream::pending()).await.unwrap() });
+
+    let mut client = UnixStream::connect(dir.path().join("socket")).await.unwrap();
+    let body = r#"{"prompt": "x", "stream": true}"#;
+    let head = "POST /v1/completions HTTP/1.1\r\nhost: x\r\ncontent-type: application/json";
+    let text = format!("{head}\r\ncontent-length: {}\r\n\r\n{body}", body.len());
+    client.write_all(text.as_bytes()).await.unwrap();
+    let held = server.engine.submitted().await;
+    // More than the socket's buffers hold.
+    for _ in 0..64 {
+        server.engine.say(held.id, &"x".repeat(16 << 10));
+    }
+    assert_eq!(server.engine.aborted().await, held.id);
+    task.abort();
+    drop(client);
+}
+
+#[tokio::test]
 async fn slow_connections_take_places_only_for_a_while() {
     let config = ServerConfig {
         max_connections: 2,

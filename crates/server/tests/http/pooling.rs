@@ -3,7 +3,10 @@
 use millrace_engine::{EngineInfo, Labels, Matryoshka, PoolingInfo, PoolingTask, ScoreScale};
 use serde_json::{Value, json};
 
-use crate::support::{MODEL, Setup, TestServer, engine::Plan, saying};
+use crate::{
+    batches,
+    support::{MODEL, Setup, TestServer, engine::Plan, saying},
+};
 
 /// Embeddings of four elements: the first tokens of the text.
 async fn embedding(matryoshka: Matryoshka) -> TestServer {
@@ -65,6 +68,38 @@ async fn embeddings_of_every_kind_of_input() {
     assert_eq!(body["data"][0]["embedding"], json!([0.6, 0.8]));
     let body = embed(&server, json!({"input": "a", "encoding_format": "base64", "dimensions": 1})).await;
     assert_eq!(body["data"][0]["embedding"], "AADCQg==");
+}
+
+#[tokio::test]
+async fn fields_that_mean_nothing_are_named() {
+    let server = embedding(Matryoshka::No).await;
+    let body = json!({"input": "a", "user": "u", "dimension": 2});
+    let reply = server.post("/v1/embeddings", &body).await;
+    assert_eq!(
+        (reply.status, &reply.headers["x-millrace-ignored-fields"].as_bytes()),
+        (200, &&b"dimension"[..])
+    );
+}
+
+#[tokio::test]
+async fn batches_write_the_same_text_as_requests() {
+    let third = |request: &millrace_types::Request| Plan::Pool(vec![request.prompt[0] as f32 / 3.0, 1e-8]);
+    let setup = Setup::default();
+    let task = PoolingTask::Embed { normalize: false, matryoshka: Matryoshka::No };
+    let info = EngineInfo { pooling: Some(PoolingInfo { dim: 2, task }), ..setup.info.clone() };
+    let server = Setup { info, template: None, ..setup }.start(third).await;
+    let body = json!({"model": MODEL, "input": "a"});
+    let alone = server.post("/v1/embeddings", &body).await.text;
+    let line = json!({"custom_id": "x", "method": "POST", "url": "/v1/embeddings", "body": body}).to_string();
+    let file = batches::upload(*server, &line).await.json();
+    let batch = batches::order(*server, &file, json!({"endpoint": "/v1/embeddings"})).await.json();
+    let batch = batches::wait(*server, &batch, &["completed"]).await;
+    let path = format!("/v1/files/{}/content", batch["output_file_id"].as_str().unwrap());
+    let together = server.get(&path).await.text;
+    let data =
+        |text: &str| text[text.find(r#""data":"#).unwrap()..text.find(r#""usage":"#).unwrap()].to_owned();
+    assert!(data(&alone).contains("32.333"), "{alone}");
+    assert_eq!(data(&together), data(&alone));
 }
 
 #[tokio::test]
@@ -175,6 +210,45 @@ async fn scores_of_pairs_and_classes() {
     assert_eq!(pooled["data"][0]["data"], body["data"][0]["probs"]);
     // Two labels are no score.
     assert_eq!(server.post("/score", &json!({"text_1": "a", "text_2": "b"})).await.status, 400);
+}
+
+#[tokio::test]
+async fn pairs_are_put_into_the_models_own_words() {
+    // The tokens of a text are its bytes.
+    let template = "{% for m in messages %}<{{ m.role[0] }}>{{ m.content }}{% endfor %}?";
+    let setup = Setup::default();
+    let labels = Labels { names: vec!["x".into()], scale: ScoreScale::Raw };
+    let task = PoolingTask::Classify(labels);
+    let info =
+        EngineInfo { max_model_len: 20, pooling: Some(PoolingInfo { dim: 1, task }), ..setup.info.clone() };
+    let setup = Setup { info, template: None, pair_template: Some(template), ..setup };
+    let mut server = setup.start(|request| Plan::Pool(vec![request.prompt.len() as f32])).await;
+    let score = |more: Value| {
+        let mut body = json!({"text_1": "ab", "text_2": "cdefgh"});
+        body.as_object_mut().unwrap().extend(more.as_object().unwrap().clone());
+        body
+    };
+    let mut asked = async |body: Value| {
+        let reply = server.client.post("/score", &body).await;
+        assert_eq!(reply.status, 200, "{}", reply.text);
+        let prompt = server.engine.submitted().await.prompt.clone();
+        String::from_utf8(prompt.iter().map(|token| u8::try_from(*token).unwrap()).collect()).unwrap()
+    };
+    assert_eq!(asked(score(json!({}))).await, "<q>ab<d>cdefgh?");
+    assert_eq!(asked(score(json!({"instruction": "so"}))).await, "<s>so<q>ab<d>cdefgh?");
+    // Only the document is cut: what follows it has to be there.
+    assert_eq!(asked(score(json!({"truncate_prompt_tokens": 11}))).await, "<q>ab<d>cd?");
+    for (more, words) in [
+        (json!({"truncate_prompt_tokens": 7}), "the query with what the model is told about it is longer"),
+        (json!({"instruction": "so much"}), "maximum context length is 20 tokens"),
+    ] {
+        let reply = server.post("/score", &score(more)).await;
+        assert_eq!(reply.status, 400, "{}", reply.text);
+        assert!(reply.text.contains(words), "{}", reply.text);
+    }
+    let plain = classifying(&["x"], ScoreScale::Raw).await;
+    let reply = plain.post("/score", &score(json!({"instruction": "so"}))).await;
+    assert_eq!(reply.error()["param"], "instruction");
 }
 
 #[tokio::test]

@@ -198,7 +198,10 @@ async fn bad_completion_requests() {
             "Requested sample logprobs of 258, which is greater than max",
         ),
         (json!({"prompt": "x", "suffix": "y"}), "This model can't fill in the middle"),
-        (json!({"prompt": "x", "best_of": 2}), "best_of is not supported other than equal to n=1, got 2."),
+        (json!({"prompt": "x", "n": 3, "best_of": 2}), "best_of must be at least n=3, got 2."),
+        (json!({"prompt": "x", "best_of": 2, "temperature": 0}), "best_of must be n=1 when using greedy"),
+        (json!({"prompt": "x", "best_of": 2, "stream": true}), "Which texts are best is known at their end"),
+        (json!({"prompt": "x", "best_of": 5000}), "best_of must be at most 1024, got 5000."),
     ];
     for (body, message) in cases {
         let reply = server.post(TEXT, &body).await;

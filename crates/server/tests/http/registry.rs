@@ -56,6 +56,7 @@ impl ModelSource for Gated {
             root: "gated".into(),
             tokenizer: tokenizer::tokenizer(),
             template: None,
+            pair_template: None,
             defaults: SamplingDefaults::default(),
             eos_token_ids: vec![tokenizer::EOS],
             families: Families::default(),

@@ -86,6 +86,10 @@ async fn origins() {
     let reply = open.send(request("OPTIONS", TEXT, &origin, "")).await;
     assert_eq!(reply.status, 200);
     assert_eq!(reply.headers["access-control-allow-origin"], "https://a.example");
+    // Browsers don't take `*` for this header.
+    let asks = [&origin[..], &[("access-control-request-headers", "authorization,content-type")]].concat();
+    let reply = open.send(request("OPTIONS", TEXT, &asks, "")).await;
+    assert_eq!(reply.headers["access-control-allow-headers"], "authorization,content-type");
     let other = [("origin", "https://b.example")];
     let reply = open.send(request("GET", "/health", &other, "")).await;
     assert!(!reply.headers.contains_key("access-control-allow-origin"));

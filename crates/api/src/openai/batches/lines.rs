@@ -1,6 +1,6 @@
 //! The lines of a batch: requests, and what comes of them.
 
-use serde_json::{Map, Value, json};
+use serde_json::{Value, json};
 
 use crate::{
     ApiError, Limits,
@@ -79,26 +79,29 @@ impl BatchLine {
     }
 }
 
-/// The line of an answer, or of a refusal with its HTTP status; ends with a line break.
-pub fn result_line(id: &str, custom_id: &str, status: u16, body: &Value) -> Vec<u8> {
-    let response = json!({"status_code": status, "request_id": id, "body": body});
-    line(id, custom_id, response, Value::Null)
+/// The line of an answer, or of a refusal with its HTTP status; ends with a line break. `body` is JSON in one line and stays
+/// as it is: numbers that were written once are the same here as in the answer to a request of its own.
+pub fn result_line(id: &str, custom_id: &str, status: u16, body: &str) -> Vec<u8> {
+    let response = format!(r#"{{"status_code":{status},"request_id":{},"body":{body}}}"#, quoted(id));
+    line(id, custom_id, &response, "null")
 }
 
 /// The line of a request that was never run; ends with a line break.
 pub fn unrun_line(id: &str, custom_id: &str, code: &str, message: &str) -> Vec<u8> {
-    line(id, custom_id, Value::Null, json!({"code": code, "message": message}))
+    line(id, custom_id, "null", &json!({"code": code, "message": message}).to_string())
 }
 
-fn line(id: &str, custom_id: &str, response: Value, error: Value) -> Vec<u8> {
-    let mut line = Map::new();
-    line.insert("id".into(), id.into());
-    line.insert("custom_id".into(), custom_id.into());
-    line.insert("response".into(), response);
-    line.insert("error".into(), error);
-    let mut bytes = Value::Object(line).to_string().into_bytes();
-    bytes.push(b'\n');
-    bytes
+/// `response` and `error` are JSON.
+fn line(id: &str, custom_id: &str, response: &str, error: &str) -> Vec<u8> {
+    let (id, custom_id) = (quoted(id), quoted(custom_id));
+    let line =
+        format!("{{\"id\":{id},\"custom_id\":{custom_id},\"response\":{response},\"error\":{error}}}\n");
+    line.into_bytes()
+}
+
+/// A text as JSON.
+fn quoted(text: &str) -> Value {
+    Value::from(text)
 }
 
 #[cfg(test)]
@@ -137,10 +140,16 @@ mod tests {
 
     #[test]
     fn results_are_one_line_each() {
-        let line = result_line("batch_req_1", "a\nb", 200, &json!({"text": "x\ny"}));
+        let line =
+            result_line("batch_req_1", "a\nb", 200, r#"{"text":"x\ny","number":0.30000000000000004441}"#);
         assert_eq!(line.iter().filter(|byte| **byte == b'\n').count(), 1);
+        assert!(
+            std::str::from_utf8(&line).unwrap().contains("0.30000000000000004441"),
+            "it is written as it came"
+        );
         let value: Value = serde_json::from_slice(&line).unwrap();
-        assert_eq!(value["response"]["status_code"], 200);
+        assert_eq!((&value["response"]["status_code"], &value["id"]), (&json!(200), &json!("batch_req_1")));
+        assert_eq!(value["response"]["body"]["text"], "x\ny");
         assert_eq!((&value["custom_id"], &value["error"]), (&json!("a\nb"), &Value::Null));
         let value: Value = serde_json::from_slice(&unrun_line("i", "c", "batch_expired", "Late.")).unwrap();
         assert_eq!((&value["response"], &value["error"]["code"]), (&Value::Null, &json!("batch_expired")));

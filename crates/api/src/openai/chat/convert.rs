@@ -32,6 +32,7 @@ pub(super) fn to_call(
 ) -> Result<Call, ApiError> {
     let options = GenerationOptions {
         logprobs: own.logprobs(),
+        logprobs_name: "top_logprobs",
         max_tokens_default: MaxTokensDefault::RestOfContext,
         // A conversation's echo is the text that it continues, not the rendered prompt.
         echo: false,
@@ -64,7 +65,7 @@ pub(super) fn to_call(
     }
     let input = Input::Chat(Box::new(chat));
     let request = GenerationRequest { model: common.model.clone(), input, options };
-    Ok(Call { request, encoder: Box::new(encoder), stream: common.streams() })
+    Ok(Call { request, encoder: Box::new(encoder), stream: common.streams(), ignored: Vec::new() })
 }
 
 /// A whole answer.

@@ -44,6 +44,7 @@ impl McpBody {
             approval,
             rules: Vec::new(),
             approved: Vec::new(),
+            choice: None,
         })
     }
 }

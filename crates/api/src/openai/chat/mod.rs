@@ -9,9 +9,16 @@ mod tools;
 mod types;
 mod validate;
 
+use std::sync::LazyLock;
+
 use serde_json::Value;
 
-use super::{Call, body::CommonBody, structure, unsupported::refuse_unsupported};
+use super::{
+    Call,
+    body::CommonBody,
+    structure,
+    unsupported::{Known, ignored, refuse_unsupported},
+};
 use crate::{ApiError, Limits, introspect::field_names, read};
 
 pub use list::{join, parse_list};
@@ -29,6 +36,9 @@ pub fn fields() -> Vec<&'static str> {
     [typed.concat(), structure::FIELDS.to_vec()].concat()
 }
 
+/// The same as a set.
+static FIELDS: LazyLock<Known> = LazyLock::new(|| fields().into_iter().collect());
+
 /// Reads a parsed body.
 ///
 /// # Errors
@@ -44,6 +54,8 @@ pub fn parse(body: &Value, limits: &Limits) -> Result<Call, ApiError> {
     let own: types::ChatBody = read(body)?;
     let template: TemplateBody = read(body)?;
     common.validate()?;
+    common.refuse_best_of()?;
     own.validate()?;
-    convert::to_call(&common, &own, template, structure, limits)
+    let call = convert::to_call(&common, &own, template, structure, limits)?;
+    Ok(Call { ignored: ignored(body, &FIELDS), ..call })
 }

@@ -3,6 +3,7 @@
 use serde_json::{Map, Value, json};
 
 use super::{
+    best_of::BestOf,
     stream::CompletionEncoder,
     types::{Completion, CompletionBody, CompletionChoice, Logprobs},
     validate::validate_prompts,
@@ -28,11 +29,16 @@ pub(super) fn to_call(
     structure: Option<Structure>,
     limits: &Limits,
 ) -> Result<Call, ApiError> {
+    let best = BestOf::read(common, limits)?;
+    let shared = common.options()?;
+    let shows_logprobs = own.logprobs.is_some();
     let options = GenerationOptions {
-        logprobs: own.logprobs.map(|count| count.0),
+        n: best.map_or(shared.n, |best| best.samples),
+        // The texts are compared by them.
+        logprobs: own.logprobs.map(|count| count.0).or(best.map(|_| 0)),
         max_tokens_default: MaxTokensDefault::Fixed(DEFAULT_MAX_TOKENS),
         structure,
-        ..common.options()?
+        ..shared
     };
     options.validate(limits)?;
     let prompts = own.prompt.unwrap_or_default().0;
@@ -44,7 +50,8 @@ pub(super) fn to_call(
     let encoder = CompletionEncoder {
         tokens: common.token_format(),
         usage: UsagePlan::new(common),
-        logprobs: options.logprobs.is_some(),
+        best,
+        logprobs: shows_logprobs,
         prompt_logprobs: options.prompt_logprobs.is_some(),
         start: None,
         opened: Vec::new(),
@@ -52,7 +59,7 @@ pub(super) fn to_call(
     };
     let input = Input::Prompts { prompts, add_special_tokens: own.add_special_tokens.unwrap_or(true) };
     let request = GenerationRequest { model: common.model.clone(), input, options };
-    Ok(Call { request, encoder: Box::new(encoder), stream: common.streams() })
+    Ok(Call { request, encoder: Box::new(encoder), stream: common.streams(), ignored: Vec::new() })
 }
 
 /// Prompts that ask for what stands between each text and the suffix.
@@ -75,6 +82,10 @@ fn gaps(prompts: Vec<Prompt>, suffix: &str, echo: bool, limits: &Limits) -> Resu
 /// A whole answer.
 pub(super) fn to_completion(encoder: &CompletionEncoder, head: &ReplyHead, answer: Collected) -> Value {
     let usage = UsageBody::from(&answer.usage);
+    let answer = match encoder.best {
+        Some(best) => best.choose(answer),
+        None => answer,
+    };
     let (start, tokens) = (answer.start, encoder.tokens);
     let choices = answer.choices.into_iter().enumerate().map(|(index, choice)| CompletionChoice {
         index,

@@ -3,6 +3,7 @@
 use serde_json::Value;
 
 use super::{
+    best_of::BestOf,
     convert::{prompt_token_ids, to_completion, to_logprobs},
     types::{Completion, CompletionChoice},
 };
@@ -20,6 +21,8 @@ use crate::{
 pub(super) struct CompletionEncoder {
     pub(super) tokens: TokenFormat,
     pub(super) usage: UsagePlan,
+    /// Not all that is written is shown.
+    pub(super) best: Option<BestOf>,
     pub(super) logprobs: bool,
     pub(super) prompt_logprobs: bool,
     /// Kept for the prompt's ids.

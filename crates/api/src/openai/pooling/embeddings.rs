@@ -4,11 +4,11 @@ use base64::{Engine, engine::general_purpose::STANDARD};
 use serde::{Deserialize, Serialize};
 use serde_json::Value;
 
-use super::{CommonBody, ListBody, PoolingUsage, check_prompts, to_json};
+use super::{CommonBody, ListBody, PoolingUsage, check_prompts, request, to_json};
 use crate::openai::completions::prompt::PromptBody;
 use crate::{
-    ApiError, Int, Limits, PoolingAnswer, PoolingCall, PoolingRequest, PoolingWork, ReplyHead,
-    error::shorten, introspect::field_names, read,
+    ApiError, Int, Limits, PoolingAnswer, PoolingRequest, PoolingWork, ReplyHead, error::shorten,
+    introspect::field_names, read,
 };
 
 #[derive(Debug, Default, Deserialize)]
@@ -73,7 +73,7 @@ pub fn parse(body: &Value, limits: &Limits) -> Result<PoolingRequest, ApiError> 
     let dimensions = own.dimensions.map(|dimensions| dimensions.0);
     let work = PoolingWork::Embed { prompts, dimensions, normalize: own.normalize };
     let reply = Box::new(move |head: &ReplyHead, answer: &PoolingAnswer| write(head, answer, format));
-    Ok(PoolingRequest { call: PoolingCall { options, work }, reply })
+    Ok(request(body, fields(), (options, work), reply))
 }
 
 fn write(head: &ReplyHead, answer: &PoolingAnswer, format: Format) -> Result<String, ApiError> {

@@ -7,15 +7,20 @@ mod score;
 mod texts;
 
 use serde::{Deserialize, Serialize};
+use serde_json::Value;
 
 pub use embeddings::{fields as embedding_fields, parse as parse_embeddings};
 pub use rerank::{fields as rerank_fields, parse as parse_rerank};
 pub use score::{fields as score_fields, parse as parse_score};
 pub use texts::{classify_fields, parse_classify, parse_pooling, pooling_fields};
 
-use crate::{ApiError, Int, Limits, PoolingOptions, Prompt, options::check_timeout};
+use super::unsupported::ignored;
+use crate::{
+    ApiError, Int, Limits, PoolingCall, PoolingOptions, PoolingReply, PoolingRequest, PoolingWork, Prompt,
+    options::check_timeout,
+};
 
-/// Fields that all of these requests have. Unknown fields are ignored, as in vLLM.
+/// Fields that all of these requests have. Unknown ones are ignored, as in vLLM, and told.
 #[derive(Debug, Default, Deserialize)]
 #[serde(default)]
 struct CommonBody {
@@ -44,6 +49,17 @@ impl CommonBody {
             timeout: self.timeout,
         })
     }
+}
+
+/// A request out of `body`, which may have had more fields than these.
+fn request(
+    body: &Value,
+    fields: Vec<&'static str>,
+    (options, work): (PoolingOptions, PoolingWork),
+    reply: PoolingReply,
+) -> PoolingRequest {
+    let ignored = ignored(body, &fields.into_iter().collect());
+    PoolingRequest { call: PoolingCall { options, work }, reply, ignored }
 }
 
 /// `usage` of answers that hold no text.
@@ -115,6 +131,20 @@ fn check_pairs(name: &str, query: &str, documents: usize, limits: &Limits) -> Re
         query.len()
     );
     Err(ApiError::invalid(name, message))
+}
+
+/// An instruction is read with each document, as a query is; an empty one is none.
+fn check_instruction(
+    instruction: Option<String>,
+    documents: usize,
+    limits: &Limits,
+) -> Result<Option<String>, ApiError> {
+    let instruction = instruction.filter(|text| !text.is_empty());
+    if let Some(text) = &instruction {
+        check_text("instruction", text, limits)?;
+        check_pairs("instruction", text, documents, limits)?;
+    }
+    Ok(instruction)
 }
 
 fn check_text(name: &str, text: &str, limits: &Limits) -> Result<(), ApiError> {

@@ -3,10 +3,12 @@
 use serde::{Deserialize, Serialize};
 use serde_json::Value;
 
-use super::{CommonBody, PoolingUsage, check_count, check_pairs, check_text, to_json};
+use super::{
+    CommonBody, PoolingUsage, check_count, check_instruction, check_pairs, check_text, request, to_json,
+};
 use crate::{
-    ApiError, Int, Limits, PoolingAnswer, PoolingCall, PoolingRequest, PoolingWork, ReplyHead,
-    introspect::field_names, read,
+    ApiError, Int, Limits, PoolingAnswer, PoolingRequest, PoolingWork, ReplyHead, introspect::field_names,
+    read,
 };
 
 #[derive(Debug, Default, Deserialize)]
@@ -17,6 +19,7 @@ struct RerankBody {
     top_n: Option<Int>,
     return_documents: Option<bool>,
     use_activation: Option<bool>,
+    instruction: Option<String>,
 }
 
 /// A text, alone or in an object.
@@ -73,6 +76,7 @@ pub fn parse(body: &Value, limits: &Limits) -> Result<PoolingRequest, ApiError> 
     check_count("documents", documents.len(), limits)?;
     check_pairs("query", &query, documents.len(), limits)?;
     documents.iter().try_for_each(|text| check_text("documents", text, limits))?;
+    let instruction = check_instruction(own.instruction, documents.len(), limits)?;
     // As in vLLM, 0 is all of them.
     let top = match own.top_n.map_or(0, |top| top.0) {
         0 => documents.len(),
@@ -81,10 +85,10 @@ pub fn parse(body: &Value, limits: &Limits) -> Result<PoolingRequest, ApiError> 
     };
     let shown = own.return_documents.unwrap_or(true).then(|| documents.clone());
     let scale = own.use_activation.unwrap_or(true);
-    let work = PoolingWork::Score { queries: vec![query], documents, scale };
+    let work = PoolingWork::Score { queries: vec![query], documents, instruction, scale };
     let reply =
         Box::new(move |head: &ReplyHead, answer: &PoolingAnswer| write(head, answer, top, shown.as_deref()));
-    Ok(PoolingRequest { call: PoolingCall { options, work }, reply })
+    Ok(request(body, fields(), (options, work), reply))
 }
 
 impl Document {
@@ -133,7 +137,8 @@ mod tests {
         let body = json!({"query": "q", "documents": ["a", {"text": "b"}, "c"], "top_n": 2});
         let request = parse(&body, &Limits::default()).unwrap();
         let documents = ["a", "b", "c"].map(String::from).to_vec();
-        let work = PoolingWork::Score { queries: vec!["q".into()], documents, scale: true };
+        let work =
+            PoolingWork::Score { queries: vec!["q".into()], documents, instruction: None, scale: true };
         assert_eq!(request.call.work, work);
         let rows = vec![vec![0.25], vec![0.75], vec![0.5]];
         let answer = PoolingAnswer { model: "m".into(), rows, labels: Vec::new(), prompt_tokens: 3 };

@@ -3,9 +3,12 @@
 use serde::{Deserialize, Serialize};
 use serde_json::Value;
 
-use super::{CommonBody, ListBody, PoolingUsage, check_count, check_pairs, check_text, to_json};
+use super::{
+    CommonBody, ListBody, PoolingUsage, check_count, check_instruction, check_pairs, check_text, request,
+    to_json,
+};
 use crate::{
-    ApiError, Limits, PoolingAnswer, PoolingCall, PoolingRequest, PoolingWork, ReplyHead, StringOrList,
+    ApiError, Limits, PoolingAnswer, PoolingRequest, PoolingWork, ReplyHead, StringOrList,
     introspect::field_names, read,
 };
 
@@ -18,6 +21,7 @@ struct ScoreBody {
     queries: Option<StringOrList>,
     documents: Option<StringOrList>,
     use_activation: Option<bool>,
+    instruction: Option<String>,
 }
 
 #[derive(Debug, Serialize)]
@@ -58,8 +62,10 @@ pub fn parse(body: &Value, limits: &Limits) -> Result<PoolingRequest, ApiError> 
     if let [query] = &*queries {
         check_pairs("text_1", query, documents.len(), limits)?;
     }
-    let work = PoolingWork::Score { queries, documents, scale: own.use_activation.unwrap_or(true) };
-    Ok(PoolingRequest { call: PoolingCall { options, work }, reply: Box::new(write) })
+    let instruction = check_instruction(own.instruction, documents.len(), limits)?;
+    let scale = own.use_activation.unwrap_or(true);
+    let work = PoolingWork::Score { queries, documents, instruction, scale };
+    Ok(request(body, fields(), (options, work), Box::new(write)))
 }
 
 fn write(head: &ReplyHead, answer: &PoolingAnswer) -> Result<String, ApiError> {
@@ -88,7 +94,8 @@ mod tests {
     fn one_to_many_and_pairs_are_read_and_nothing_else() {
         let work = |body: &Value| parse(body, &Limits::default()).map(|request| request.call.work);
         let texts = |texts: &[&str]| texts.iter().map(|text| (*text).to_owned()).collect::<Vec<_>>();
-        let one = PoolingWork::Score { queries: texts(&["a"]), documents: texts(&["b", "c"]), scale: true };
+        let (queries, documents) = (texts(&["a"]), texts(&["b", "c"]));
+        let one = PoolingWork::Score { queries, documents, instruction: None, scale: true };
         assert_eq!(work(&json!({"text_1": "a", "text_2": ["b", "c"]})).unwrap(), one);
         assert_eq!(work(&json!({"queries": ["a"], "documents": ["b", "c"]})).unwrap(), one);
         assert!(work(&json!({"text_1": ["a", "b"], "text_2": ["c", "d"]})).is_ok());

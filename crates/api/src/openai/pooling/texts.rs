@@ -3,11 +3,10 @@
 use serde::{Deserialize, Serialize};
 use serde_json::Value;
 
-use super::{CommonBody, ListBody, PoolingUsage, check_prompts, to_json};
+use super::{CommonBody, ListBody, PoolingUsage, check_prompts, request, to_json};
 use crate::openai::completions::prompt::PromptBody;
 use crate::{
-    ApiError, Limits, PoolingAnswer, PoolingCall, PoolingRequest, PoolingWork, ReplyHead,
-    introspect::field_names, read,
+    ApiError, Limits, PoolingAnswer, PoolingRequest, PoolingWork, ReplyHead, introspect::field_names, read,
 };
 
 #[derive(Debug, Default, Deserialize)]
@@ -67,7 +66,7 @@ pub fn parse_classify(body: &Value, limits: &Limits) -> Result<PoolingRequest, A
         }
         write(head, answer, classes)
     };
-    Ok(PoolingRequest { call: PoolingCall { options, work }, reply: Box::new(reply) })
+    Ok(request(body, classify_fields(), (options, work), Box::new(reply)))
 }
 
 /// Reads a `/pooling` body.
@@ -84,7 +83,7 @@ pub fn parse_pooling(body: &Value, limits: &Limits) -> Result<PoolingRequest, Ap
         write(head, answer, rows.map(|(index, row)| Pooled { index, object: "pooling", data: row }).collect())
     };
     let work = PoolingWork::Pool { prompts };
-    Ok(PoolingRequest { call: PoolingCall { options, work }, reply: Box::new(reply) })
+    Ok(request(body, pooling_fields(), (options, work), Box::new(reply)))
 }
 
 fn best(row: &[f32]) -> Option<usize> {

@@ -117,7 +117,12 @@ impl Conversation {
             strict_tools: offer.strict.clone(),
             tool_choice: offer.choice.clone(),
             parallel_tool_calls: *parallel_tool_calls,
-            server_tools: server_tools(&offer.servers, &self.items, self.prompt.max_calls),
+            server_tools: server_tools(
+                &offer.servers,
+                offer.server_choice.as_ref(),
+                &self.items,
+                self.prompt.max_calls,
+            ),
             add_generation_prompt: true,
             template_kwargs: kwargs.clone(),
             ..ChatInput::default()

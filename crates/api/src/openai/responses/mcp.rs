@@ -9,7 +9,7 @@ use super::{
     types::{Item, ItemStatus, McpApprovalRequest, McpApprovalResponse, McpCall, McpListTools},
 };
 use crate::{
-    ApiError, Approval, ApprovedCall, Ask, ServerRule, ServerTools,
+    ApiError, Approval, ApprovedCall, Ask, RemoteServer, ServerChoice, ServerRule, ServerTools,
     error::shorten,
     fields::{Fields, invalid},
 };
@@ -23,10 +23,17 @@ const MAX_NAMES: usize = 1024;
 /// Bytes of the tools in one `mcp_list_tools` item, which only the client reads.
 const MAX_LIST: usize = 1 << 20;
 
-const NO_URL: &str = "This server reaches the MCP servers of its own configuration and no others. Name one of them in \
-                      `server_label`, and leave this out.";
+/// Headers that a request may give to a server.
+const MAX_HEADERS: usize = 64;
 
-const NO_SECRETS: &str = "What an MCP server gets is in this server's own configuration. Leave it out.";
+/// Bytes of a URL or a header.
+const MAX_TEXT: usize = 8192;
+
+const NO_CONNECTORS: &str = "There are no connectors here. Give the server's `server_url`, or name one of this server's own \
+                             MCP servers in `server_label`.";
+
+const NO_SECRETS: &str = "What an MCP server of this server's own configuration gets stands there. Leave it out, or give the \
+                          server's `server_url`.";
 
 /// Reads a tool of the type `mcp`; gives also what the answer tells of it.
 ///
@@ -35,12 +42,10 @@ const NO_SECRETS: &str = "What an MCP server gets is in this server's own config
 pub(super) fn read_tool(mut fields: Fields<'_>) -> Result<(ServerRule, Value), ApiError> {
     let label = needed(&mut fields, "server_label")?;
     let description = fields.str("server_description")?;
-    for name in ["server_url", "connector_id", "tunnel_id"] {
-        fields.refuse(name, NO_URL)?;
+    for name in ["connector_id", "tunnel_id"] {
+        fields.refuse(name, NO_CONNECTORS)?;
     }
-    for name in ["headers", "authorization"] {
-        fields.refuse(name, NO_SECRETS)?;
-    }
+    let remote = read_remote(&mut fields)?;
     fields
         .refuse("defer_loading", "There is no tool search here, so a deferred tool could never be used.")?;
     let (given_tools, given_approval) = (fields.get("allowed_tools"), fields.get("require_approval"));
@@ -53,11 +58,57 @@ pub(super) fn read_tool(mut fields: Fields<'_>) -> Result<(ServerRule, Value), A
     }
     fields.done()?;
     let echo = json!({
-        "type": "mcp", "server_label": label, "server_description": description, "server_url": null,
+        "type": "mcp", "server_label": label, "server_description": description,
+        "server_url": remote.as_ref().map(|remote| place_of(&remote.url)),
         "allowed_tools": given_tools, "require_approval": given_approval.cloned().unwrap_or_else(|| json!("always")),
         "headers": null,
     });
-    Ok((ServerRule { server: label, tools, ask, list: true }, echo))
+    Ok((ServerRule { server: label, tools, hidden: Vec::new(), ask, list: true, remote }, echo))
+}
+
+/// A server that the request brings: where it is, and what it gets.
+fn read_remote(fields: &mut Fields<'_>) -> Result<Option<RemoteServer>, ApiError> {
+    let Some(url) = fields.str("server_url")? else {
+        for name in ["headers", "authorization"] {
+            fields.refuse(name, NO_SECRETS)?;
+        }
+        return Ok(None);
+    };
+    let url = bounded(&fields.at("server_url"), url)?;
+    let mut headers = Vec::new();
+    let path = fields.at("headers");
+    for (name, value) in fields.object("headers")?.into_iter().flatten() {
+        let value = value.as_str().ok_or_else(|| invalid(&path, "Headers should be strings."))?;
+        headers.push((bounded(&path, name)?, bounded(&path, value)?));
+    }
+    if headers.len() > MAX_HEADERS {
+        return Err(invalid(
+            &path,
+            &format!("At most {MAX_HEADERS} headers are allowed, got {}.", headers.len()),
+        ));
+    }
+    if let Some(token) = fields.str("authorization")? {
+        if headers.iter().any(|(name, _)| name.eq_ignore_ascii_case("authorization")) {
+            let reason = "It is in `headers` too. Leave one of them out.";
+            return Err(invalid(&fields.at("authorization"), reason));
+        }
+        let token = bounded(&fields.at("authorization"), token)?;
+        headers.push(("Authorization".into(), format!("Bearer {token}")));
+    }
+    Ok(Some(RemoteServer { url, headers }))
+}
+
+fn bounded(path: &str, text: &str) -> Result<String, ApiError> {
+    if text.is_empty() || text.len() > MAX_TEXT {
+        return Err(invalid(path, &format!("Texts have 1 to {MAX_TEXT} bytes.")));
+    }
+    Ok(text.to_owned())
+}
+
+/// A URL as far as answers tell it: what follows the host may be a key.
+fn place_of(url: &str) -> &str {
+    let host = url.find("://").map_or(0, |at| at + 3);
+    url[host..].find(['/', '?', '#']).map_or(url, |end| &url[..host + end])
 }
 
 /// A list of names, or an object with one.
@@ -239,6 +290,7 @@ pub(super) fn check_approvals(items: &[Item], rules: &[ServerRule]) -> Result<()
 /// What the request wants of the server's tools; `None` if nothing.
 pub(super) fn server_tools(
     rules: &[ServerRule],
+    choice: Option<&ServerChoice>,
     items: &[Item],
     max_calls: Option<usize>,
 ) -> Option<ServerTools> {
@@ -257,6 +309,7 @@ pub(super) fn server_tools(
         approval: Approval::Never,
         rules: rules.iter().map(rule).collect(),
         approved: Approvals::of(items).approved(items),
+        choice: choice.cloned(),
     })
 }
 
@@ -301,10 +354,34 @@ mod tests {
     }
 
     #[test]
+    fn a_server_comes_with_the_request() {
+        let url = "https://example.org/mcp?key=secret";
+        let given = tool(&json!({"server_url": url, "headers": {"X-A": "b"}, "authorization": "token"}));
+        let mut fields = Fields::new("tools[0]".into(), &given).unwrap();
+        fields.need_str("type").unwrap();
+        let (rule, echo) = read_tool(fields).unwrap();
+        let remote = rule.remote.unwrap();
+        assert_eq!(remote.url, url);
+        let bearer = ("Authorization".to_owned(), "Bearer token".to_owned());
+        assert_eq!(remote.headers, [("X-A".to_owned(), "b".to_owned()), bearer]);
+        assert!(!format!("{remote:?}").contains("secret"));
+        assert_eq!(echo["server_url"], "https://example.org");
+        assert!(!echo.to_string().contains("token"));
+    }
+
+    #[test]
     fn what_is_wrong_is_named() {
         for (tool, path) in [
             (json!({"type": "mcp"}), "tools[0].server_label"),
-            (tool(&json!({"server_url": "https://example.org"})), "tools[0].server_url"),
+            (tool(&json!({"connector_id": "connector_x"})), "tools[0].connector_id"),
+            (tool(&json!({"server_url": ""})), "tools[0].server_url"),
+            (tool(&json!({"server_url": "https://a", "headers": {"a": 1}})), "tools[0].headers"),
+            (
+                tool(
+                    &json!({"server_url": "https://a", "headers": {"authorization": "b"}, "authorization": "c"}),
+                ),
+                "tools[0].authorization",
+            ),
             (tool(&json!({"authorization": "x"})), "tools[0].authorization"),
             (tool(&json!({"allowed_tools": 3})), "tools[0].allowed_tools"),
             (tool(&json!({"allowed_tools": [3]})), "tools[0].allowed_tools"),

@@ -6,7 +6,7 @@ use serde_json::{Map, Value, json};
 
 use super::mcp;
 use crate::{
-    ApiError, Limits, ServerRule, ToolChoice,
+    ApiError, Limits, ServerChoice, ServerRule, ToolChoice,
     error::shorten,
     fields::{Fields, invalid},
     openai::chat::{check_name, check_schema, strict_names},
@@ -24,6 +24,8 @@ pub(super) struct Offer {
     pub(super) namespaces: HashMap<String, (String, String)>,
     /// MCP servers whose tools the server runs itself.
     pub(super) servers: Vec<ServerRule>,
+    /// The tool of one of them that has to be called.
+    pub(super) server_choice: Option<ServerChoice>,
     /// `tools` as it is told again in the answer.
     pub(super) echo: Vec<Value>,
 }
@@ -55,6 +57,8 @@ pub(super) fn read_offer(
         let message = format!("At most {} functions are allowed, got {}.", limits.max_tools, functions.len());
         return Err(invalid("tools", &message));
     }
+    let server_choice = read_server_choice(choice, &servers)?;
+    let choice = choice.filter(|_| server_choice.is_none());
     let (choice, allowed) = read_choice(choice, &names, !servers.is_empty())?;
     if choice == ToolChoice::None {
         servers.clear();
@@ -67,7 +71,7 @@ pub(super) fn read_offer(
     let tools = functions.into_iter().map(|function| json!({"type": "function", "function": function}));
     let tools: Vec<Value> = tools.collect();
     let strict = strict_names(&tools)?;
-    Ok(Offer { tools, strict, choice, namespaces, servers, echo })
+    Ok(Offer { tools, strict, choice, namespaces, servers, server_choice, echo })
 }
 
 /// What was read of a list of tools.
@@ -203,6 +207,25 @@ fn echo(function: &Map<String, Value>) -> Value {
 
 /// The choice, and the names that it is among if those aren't all. Whether the server can honour it is for the pipeline
 /// to say.
+/// A choice of the type `mcp`: a server of `tools`, and perhaps one of its tools.
+fn read_server_choice(
+    choice: Option<&Value>,
+    servers: &[ServerRule],
+) -> Result<Option<ServerChoice>, ApiError> {
+    let Some(choice) = choice.filter(|choice| choice["type"] == "mcp") else { return Ok(None) };
+    let mut fields = Fields::new("tool_choice".into(), choice)?;
+    fields.accept(&["type"]);
+    let server = fields.need_str("server_label")?.to_owned();
+    let tool = fields.str("name")?.map(str::to_owned);
+    if !servers.iter().any(|rule| rule.server == server) {
+        let message = format!("There is no MCP server '{}' in `tools`.", shorten(&server, 60));
+        return Err(invalid(&fields.at("server_label"), &message));
+    }
+    fields.done()?;
+    Ok(Some(ServerChoice { server, tool }))
+}
+
+/// The choice, and the names of the only functions that may be called.
 fn read_choice(
     choice: Option<&Value>,
     names: &HashSet<String>,
@@ -254,8 +277,10 @@ fn read_choice(
             Ok((choice, Some(allowed)))
         }
         other => {
-            let message =
-                format!("A choice of type '{}' is not supported: only functions are.", shorten(other, 60));
+            let message = format!(
+                "A choice of type '{}' is not supported: functions and MCP tools are.",
+                shorten(other, 60)
+            );
             Err(invalid("tool_choice.type", &message))
         }
     }

@@ -7,8 +7,8 @@ use super::super::common::{MAX_LAYERS, MAX_VOCAB, MAX_WIDTH, activation, eps, he
 use super::super::{Dense, Gqa};
 use super::labels::Labels;
 use super::{
-    BlockSpec, EmbeddingSpec, EncoderNames, EncoderSpec, Ffn, HeadStep, NormKind, NormSpec, Norms,
-    PoolingSpec, PoolingTask,
+    BlockSpec, EmbeddingSpec, EncoderNames, EncoderSpec, HeadStep, NormKind, NormSpec, Norms, PoolingSpec,
+    PoolingTask,
 };
 use crate::ModelError;
 
@@ -63,11 +63,12 @@ pub(super) fn body(
             scale: 1.0 / (heads.head_dim as f32).sqrt(),
         },
         attention_norms: Norms { after: norm("attention.output.LayerNorm"), ..Norms::default() },
-        ffn: Ffn::Plain(Dense {
+        ffn: Dense {
             inner: within(config, "intermediate_size", None, MAX_WIDTH)?,
+            gated: false,
             act: activation(config, "hidden_act", "gelu")?,
             bias: true,
-        }),
+        },
         ffn_norms: Norms { after: norm("output.LayerNorm"), ..Norms::default() },
     };
     Ok(EncoderSpec {

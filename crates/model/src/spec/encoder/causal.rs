@@ -6,8 +6,8 @@ use millrace_weights::HfConfig;
 use super::super::{FeedForward, Mixer, ModelSpec};
 use super::labels::Labels;
 use super::{
-    BlockSpec, EmbeddingSpec, EncoderNames, EncoderSpec, Ffn, HeadStep, NormKind, NormSpec, Norms,
-    PoolingSpec, PoolingTask,
+    BlockSpec, EmbeddingSpec, EncoderNames, EncoderSpec, HeadStep, NormKind, NormSpec, Norms, PoolingSpec,
+    PoolingTask,
 };
 use crate::ModelError;
 
@@ -38,7 +38,7 @@ impl EncoderSpec {
             BlockSpec {
                 attention: attention.clone(),
                 attention_norms: before("input_layernorm"),
-                ffn: Ffn::Gated(dense.clone()),
+                ffn: dense.clone(),
                 ffn_norms: before("post_attention_layernorm"),
             }
         });

@@ -7,8 +7,7 @@ use super::super::common::{MAX_LAYERS, MAX_VOCAB, MAX_WIDTH, activation, eps, fl
 use super::super::rope_config::read_kind;
 use super::super::{Dense, Gqa};
 use super::{
-    BlockSpec, EmbeddingSpec, EncoderNames, EncoderSpec, Ffn, NormKind, NormSpec, Norms, PoolingSpec,
-    PoolingTask,
+    BlockSpec, EmbeddingSpec, EncoderNames, EncoderSpec, NormKind, NormSpec, Norms, PoolingSpec, PoolingTask,
 };
 use crate::ModelError;
 
@@ -51,7 +50,7 @@ fn body(config: &HfConfig) -> Result<EncoderSpec, ModelError> {
             scale: 1.0 / (scalar as f32).sqrt(),
         },
         attention_norms: around("input_layernorm", "post_attention_layernorm"),
-        ffn: Ffn::Gated(Dense { inner, act, bias: false }),
+        ffn: Dense { inner, gated: true, act, bias: false },
         ffn_norms: around("pre_feedforward_layernorm", "post_feedforward_layernorm"),
     };
     let slides = super::causal::layer_types(config, layers, |index| (index + 1) % every != 0)?;

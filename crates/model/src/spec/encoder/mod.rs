@@ -8,6 +8,7 @@
 mod bert;
 mod causal;
 mod gemma3;
+mod judge;
 mod labels;
 mod modernbert;
 mod names;
@@ -22,9 +23,10 @@ use millrace_backend::{Activation, Batch, Mask, Pool, SeqSpan, Span};
 use millrace_types::TokenId;
 use millrace_weights::HfConfig;
 
+pub use judge::Judge;
 pub use labels::{Labels, ScoreScale};
 pub use names::EncoderNames;
-pub use registry::{from_config, supported};
+pub use registry::{describe, from_config, supported};
 pub use sentence::{Part, Sentence};
 
 use super::{Dense, Gqa};
@@ -139,7 +141,7 @@ pub struct BlockSpec {
     /// Around the attention.
     pub attention_norms: Norms,
     /// What is computed for each token.
-    pub ffn: Ffn,
+    pub ffn: Dense,
     /// Around the feed-forward.
     pub ffn_norms: Norms,
 }
@@ -155,24 +157,6 @@ pub struct Norms {
     pub after: Option<NormSpec>,
 }
 
-/// Feed-forward blocks.
-#[derive(Debug, Clone, PartialEq)]
-pub enum Ffn {
-    /// `down(act(up(x)))`.
-    Plain(Dense),
-    /// `down(act(gate(x)) * up(x))`.
-    Gated(Dense),
-}
-
-impl Ffn {
-    /// Its measures.
-    pub fn dense(&self) -> &Dense {
-        match self {
-            Self::Plain(dense) | Self::Gated(dense) => dense,
-        }
-    }
-}
-
 /// A step from the pooled row to the result.
 #[derive(Debug, Clone, PartialEq)]
 pub enum HeadStep {
@@ -184,6 +168,15 @@ pub enum HeadStep {
         out: usize,
         /// It has a bias.
         bias: bool,
+    },
+    /// How much likelier the model writes one token next than another: the difference of their logits, one number.
+    Contrast {
+        /// The output head in the checkpoint, `[vocab, hidden]`; the embedding, if they are tied.
+        module: &'static str,
+        /// A token.
+        plus: TokenId,
+        /// The other one.
+        minus: TokenId,
     },
     /// Element by element.
     Activation(Activation),
@@ -201,6 +194,7 @@ impl PoolingSpec {
     pub fn dim(&self) -> usize {
         let out = |step: &HeadStep| match step {
             HeadStep::Linear { out, .. } => Some(*out),
+            HeadStep::Contrast { .. } => Some(1),
             _ => None,
         };
         self.head.iter().rev().find_map(out).unwrap_or(self.body.hidden)
@@ -209,14 +203,18 @@ impl PoolingSpec {
     /// What the files of sentence-transformers say besides: pooling, dense layers, normalisation, greatest length.
     #[must_use]
     pub fn with_sentence(mut self, sentence: Sentence) -> Self {
-        if let Some(length) = sentence.max_length {
-            self.body.max_positions = self.body.max_positions.min(length);
-        }
+        self = self.with_max_length(sentence.max_length);
         if let PoolingTask::Embed { normalize, .. } = &mut self.task {
             *normalize = sentence.normalize;
             self.pool = sentence.pool.unwrap_or(self.pool);
             self.head.extend(sentence.parts.into_iter().flat_map(Part::steps));
         }
+        self
+    }
+
+    /// Texts are no longer than so many tokens, if that is said.
+    fn with_max_length(mut self, length: Option<usize>) -> Self {
+        self.body.max_positions = self.body.max_positions.min(length.unwrap_or(usize::MAX));
         self
     }
 

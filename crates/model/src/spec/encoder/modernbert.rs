@@ -9,8 +9,8 @@ use super::super::{Dense, Gqa};
 use super::bert::embedding;
 use super::labels::Labels;
 use super::{
-    BlockSpec, EmbeddingSpec, EncoderNames, EncoderSpec, Ffn, HeadStep, NormKind, NormSpec, Norms,
-    PoolingSpec, PoolingTask,
+    BlockSpec, EmbeddingSpec, EncoderNames, EncoderSpec, HeadStep, NormKind, NormSpec, Norms, PoolingSpec,
+    PoolingTask,
 };
 use crate::ModelError;
 
@@ -73,7 +73,7 @@ fn body(config: &HfConfig) -> Result<EncoderSpec, ModelError> {
         },
         // The embedding's norm stands right before the first block.
         attention_norms: Norms { before: (index > 0).then_some(attention_norm), ..Norms::default() },
-        ffn: Ffn::Gated(Dense { inner, act, bias: mlp_bias }),
+        ffn: Dense { inner, gated: true, act, bias: mlp_bias },
         ffn_norms: Norms { before: Some(ffn_norm), ..Norms::default() },
     };
     let slides = sliding_layers(config, layers)?;

@@ -2,7 +2,7 @@
 
 use millrace_weights::HfConfig;
 
-use super::{PoolingSpec, bert, gemma3, modernbert, roberta};
+use super::{Judge, PoolingSpec, Sentence, bert, gemma3, modernbert, roberta};
 use crate::ModelError;
 use crate::spec;
 
@@ -42,6 +42,34 @@ pub fn from_config(config: &HfConfig) -> Result<Option<PoolingSpec>, ModelError>
     let named = config.architecture()?;
     let family = FAMILIES.iter().find(|(class, _)| named == *class);
     family.map(|(_, read)| read(config)?.with_matryoshka(config)).transpose()
+}
+
+/// What a configuration and the files of sentence-transformers beside it describe, if it is a model that pools: by its
+/// architecture, by those files, because it judges, or, for any decoder, because the caller says so (`pools`).
+///
+/// # Errors
+/// As for [`from_config`].
+pub fn describe(
+    config: &HfConfig,
+    sentence: Option<Sentence>,
+    judge: Option<Judge>,
+    pools: bool,
+) -> Result<Option<PoolingSpec>, ModelError> {
+    if let Some(judge) = sentence.as_ref().and_then(|sentence| sentence.judge).or(judge) {
+        let spec = PoolingSpec::judging_decoder(&spec::of_model_type(config)?, judge, config)?;
+        return Ok(Some(spec.with_max_length(sentence.and_then(|sentence| sentence.max_length))));
+    }
+    let spec = match from_config(config)? {
+        Some(spec) => spec,
+        None if pools || sentence.is_some() => {
+            PoolingSpec::of_decoder(&spec::from_config(config)?).with_matryoshka(config)?
+        }
+        None => return Ok(None),
+    };
+    Ok(Some(match sentence {
+        Some(sentence) => spec.with_sentence(sentence),
+        None => spec,
+    }))
 }
 
 /// The architectures that [`from_config`] reads.

@@ -1,10 +1,11 @@
 //! The files of sentence-transformers: what is done with the hidden states of the transformer beside them.
 
 use millrace_backend::{Activation, Pool};
+use millrace_types::TokenId;
 use millrace_weights::{HfConfig, ModelFiles, WeightsError};
 use serde_json::Value;
 
-use super::HeadStep;
+use super::{HeadStep, Judge};
 use crate::ModelError;
 
 /// Lists the modules of a model, in order.
@@ -23,6 +24,8 @@ pub struct Sentence {
     pub normalize: bool,
     /// Longest text in tokens.
     pub max_length: Option<usize>,
+    /// The model writes, and its next token is the answer.
+    pub judge: Option<Judge>,
 }
 
 /// A linear layer with weights of its own, in a folder of its own.
@@ -64,7 +67,7 @@ impl Sentence {
         let list = list.as_array().filter(|list| list.len() <= MAX_MODULES);
         let list = list.ok_or_else(|| bad(format!("it is not a list of at most {MAX_MODULES} modules")))?;
         let max_length = max_length(files)?;
-        let mut sentence = Self { pool: None, parts: Vec::new(), normalize: false, max_length };
+        let mut sentence = Self { pool: None, parts: Vec::new(), normalize: false, max_length, judge: None };
         for module in list {
             let text = |key: &str| module.get(key).and_then(Value::as_str);
             let kind = text("type").ok_or_else(|| bad("a module has no type".into()))?;
@@ -78,8 +81,9 @@ impl Sentence {
                 "Pooling" => sentence.pool = Some(pooling(&settings(files, folder)?)?),
                 "Dense" => sentence.parts.push(dense(folder, &settings(files, folder)?)?),
                 "Normalize" => sentence.normalize = true,
+                "LogitScore" => sentence.judge = Some(judge(&settings(files, folder)?)?),
                 other => {
-                    let known = "Transformer, Pooling, Dense and Normalize";
+                    let known = "Transformer, Pooling, Dense, Normalize and LogitScore";
                     return Err(
                         bad(format!("the module {other} is not supported; supported are {known}")).into()
                     );
@@ -136,6 +140,19 @@ fn pooling(config: &HfConfig) -> Result<Pool, ModelError> {
     }
     // sentence-transformers takes the mean where nothing is set.
     Ok(chosen.first().copied().unwrap_or(Pool::Mean))
+}
+
+/// The tokens of a cross-encoder that writes its answer.
+fn judge(config: &HfConfig) -> Result<Judge, ModelError> {
+    let token = |key: &str| {
+        let id = config.opt_usize(key)?.and_then(|id| TokenId::try_from(id).ok());
+        id.ok_or_else(|| {
+            ModelError::from(
+                config.error(key, "must be a token id; scores of one token alone are not supported"),
+            )
+        })
+    };
+    Ok(Judge { yes: token("true_token_id")?, no: token("false_token_id")? })
 }
 
 fn dense(folder: &str, config: &HfConfig) -> Result<Part, ModelError> {

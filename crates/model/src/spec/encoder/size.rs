@@ -3,7 +3,7 @@
 use millrace_backend::{Encoding, WeightFormat};
 
 use super::super::stored_bytes;
-use super::{BlockSpec, EncoderSpec, Ffn, HeadStep, NormKind, NormSpec, Norms, PoolingSpec};
+use super::{BlockSpec, EncoderSpec, HeadStep, NormKind, NormSpec, Norms, PoolingSpec};
 use crate::load::table_format;
 
 impl PoolingSpec {
@@ -25,9 +25,9 @@ impl PoolingSpec {
     pub fn floats_per_token(&self) -> usize {
         let (mut attention, mut ffn, mut widest) = (0, 0, self.body.hidden);
         for block in &self.body.blocks {
-            let (heads, inner) = (block.attention.heads, block.ffn.dense().inner);
+            let (heads, inner) = (block.attention.heads, block.ffn.inner);
             attention = attention.max(heads.fused_cols() + heads.q_cols());
-            ffn = ffn.max(3 * inner);
+            ffn = ffn.max(block.ffn.wide() + inner);
             widest = widest.max(inner).max(heads.q_cols());
         }
         4 * self.body.hidden + attention + ffn + widest
@@ -38,9 +38,16 @@ impl PoolingSpec {
         let mut cols = self.body.hidden;
         let mut params = 0;
         for step in &self.head {
-            if let HeadStep::Linear { out, .. } = step {
-                params += cols * out + out;
-                cols = *out;
+            match step {
+                HeadStep::Linear { out, .. } => {
+                    params += cols * out + out;
+                    cols = *out;
+                }
+                HeadStep::Contrast { .. } => {
+                    params += cols;
+                    cols = 1;
+                }
+                HeadStep::Activation(_) | HeadStep::Norm(_) => {}
             }
         }
         params as u64
@@ -67,9 +74,8 @@ impl EncoderSpec {
 
 impl BlockSpec {
     fn matrix_params(&self, hidden: usize) -> u64 {
-        let matrices = if matches!(self.ffn, Ffn::Gated(_)) { 3 } else { 2 };
         let heads = self.attention.heads;
-        ((heads.fused_cols() + heads.q_cols() + matrices * self.ffn.dense().inner) * hidden) as u64
+        ((heads.fused_cols() + heads.q_cols()) * hidden + self.ffn.matrix_params(hidden)) as u64
     }
 
     fn vector_params(&self, hidden: usize) -> usize {
@@ -78,13 +84,12 @@ impl BlockSpec {
         let ffn = self.ffn_norms;
         let norms = [before, output, after, ffn.before, ffn.output, ffn.after];
         let norms: usize = norms.into_iter().flatten().map(|norm| norm.params(hidden)).sum();
-        let (attention, dense) = (&self.attention, self.ffn.dense());
-        let ups = if matches!(self.ffn, Ffn::Gated(_)) { 2 } else { 1 };
+        let attention = &self.attention;
         norms
             + when(attention.qkv_bias, attention.heads.fused_cols())
             + when(attention.o_bias, hidden)
             + when(attention.qk_norm, 2 * attention.heads.head_dim)
-            + when(dense.bias, ups * dense.inner + hidden)
+            + self.ffn.bias_params(hidden)
     }
 }
 

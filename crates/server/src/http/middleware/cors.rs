@@ -40,8 +40,8 @@ pub(crate) fn cors(config: &ServerConfig) -> Result<CorsLayer, ServerError> {
         Some(methods) => AllowMethods::list(names::<Method>("--allowed-methods", methods)?),
     };
     let headers = match listed(&config.allowed_headers) {
-        None if credentials => AllowHeaders::mirror_request(),
-        None => AllowHeaders::any(),
+        // A `*` would never mean `authorization`, which clients with a key send (Fetch standard, CORS-preflight fetch).
+        None => AllowHeaders::mirror_request(),
         Some(headers) => AllowHeaders::list(names::<HeaderName>("--allowed-headers", headers)?),
     };
     let exposed = if credentials { ExposeHeaders::list(EXPOSED) } else { Any.into() };

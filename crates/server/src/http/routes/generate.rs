@@ -17,7 +17,7 @@ use crate::{
     http::{
         App, body,
         middleware::RequestName,
-        reply::{Failure, failure},
+        reply::{Failure, failure, tell_ignored},
         sse,
     },
     model::unix_time,
@@ -84,14 +84,17 @@ pub(super) async fn generate(
     let call = body::read(app, request, move |body| parse(body, &limits)).await?;
     let id = format!("{prefix}{}", Uuid::new_v4().simple());
     let asked = call.request.model.clone();
+    let ignored = call.ignored;
     let Answer { model, events } = agent::answer(app, call.request, vec![id.clone(), name.0]).await?;
     let model = asked.unwrap_or(model);
     let head = ReplyHead { id, created: unix_time(), model };
-    Ok(if call.stream {
+    let mut response = if call.stream {
         sse::events(app, events, head, call.encoder)
     } else {
         whole(events, &head, call.encoder).await
-    })
+    };
+    tell_ignored(&ignored, &mut response);
+    Ok(response)
 }
 
 /// The collected stream. If the client leaves, this future is dropped, and the answer with it.

@@ -37,6 +37,7 @@ pub(super) use models::{get_model, list_models};
 pub(super) use ollama::{ollama_chat, ollama_generate};
 pub(super) use ollama_embed::{ollama_embed, ollama_embeddings};
 pub(super) use ollama_models::{fixed_models, ollama_version, ps, pull, root, show, tags};
+pub(crate) use pooling::answer as answer_pooling;
 pub(super) use pooling::{classify, embeddings, pool, rerank, score};
 pub(super) use probes::{health, load, metrics, ready, version};
 pub(super) use render::{render_chat, render_completion, tokenizer_info};

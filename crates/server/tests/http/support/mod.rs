@@ -43,6 +43,7 @@ pub(crate) struct Setup {
     pub(crate) info: EngineInfo,
     pub(crate) defaults: SamplingDefaults,
     pub(crate) template: Option<&'static str>,
+    pub(crate) pair_template: Option<&'static str>,
     pub(crate) families: Families,
     pub(crate) tokenizer: Arc<Tokenizer>,
 }
@@ -63,6 +64,7 @@ impl Default for Setup {
             },
             defaults: SamplingDefaults::default(),
             template: Some(tokenizer::TEMPLATE),
+            pair_template: None,
             families: Families::default(),
             tokenizer: tokenizer::tokenizer(),
         }
@@ -85,6 +87,7 @@ impl Setup {
             root: "/models/test".into(),
             tokenizer: self.tokenizer,
             template: self.template.map(tokenizer::template),
+            pair_template: self.pair_template.map(tokenizer::template),
             defaults: self.defaults,
             eos_token_ids: vec![tokenizer::EOS],
             families: self.families,

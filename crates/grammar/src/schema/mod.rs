@@ -1,6 +1,13 @@
-//! What is refused before the compiler sees a schema: what it would skip, and what could keep it busy for ever.
+//! What becomes of a schema before the compiler sees it: it is checked for what would be skipped and for what could keep
+//! the compiler busy for ever, and rewritten if it has keywords that the compiler doesn't know.
 
-use std::collections::HashSet;
+mod apart;
+mod deny;
+mod evaluated;
+mod formats;
+mod lists;
+mod objects;
+mod reduce;
 
 use serde_json::Value;
 
@@ -12,14 +19,17 @@ const MAX_DEPTH: usize = 64;
 /// Ways in which alternatives of one place can be combined: the compiler makes the product of what `allOf` joins.
 const MAX_COMBINATIONS: u64 = 4096;
 
+/// Subschemas that are visited to count the combinations of one place.
+const MAX_VISITS: usize = 20_000;
+
 /// Keywords of drafts that the compiler takes for annotations, although they constrain.
-const SKIPPED: [&str; 2] = ["$dynamicRef", "$recursiveRef"];
+const SKIPPED: [&str; 1] = ["$recursiveRef"];
 
 /// The compiler's own options.
 const OPTIONS: &str = "x-guidance";
 
 /// Keywords whose value is a schema, a list of schemas, or an object of schemas.
-const SCHEMAS: [&str; 14] = [
+const SCHEMAS: [&str; 15] = [
     "additionalItems",
     "additionalProperties",
     "allOf",
@@ -33,10 +43,11 @@ const SCHEMAS: [&str; 14] = [
     "prefixItems",
     "propertyNames",
     "then",
+    "unevaluatedItems",
     "unevaluatedProperties",
 ];
-const SCHEMA_MAPS: [&str; 5] =
-    ["$defs", "definitions", "dependentSchemas", "patternProperties", "properties"];
+const SCHEMA_MAPS: [&str; 6] =
+    ["$defs", "definitions", "dependencies", "dependentSchemas", "patternProperties", "properties"];
 
 /// Checks a schema.
 ///
@@ -52,32 +63,31 @@ pub(crate) fn check(what: &'static str, schema: &Value) -> Result<(), GrammarErr
         let size = MAX_DEPTH + 1;
         return Err(GrammarError::TooLarge { what, size, unit: "levels or more", most: MAX_DEPTH });
     }
-    let identifiers = identifiers(schema);
-    walk(schema, &mut |node| check_node(what, schema, node, &identifiers))
+    walk(schema, &mut |node| check_node(what, schema, node))
 }
 
-fn check_node(
-    what: &'static str,
-    root: &Value,
-    node: &Value,
-    identifiers: &HashSet<&str>,
-) -> Result<(), GrammarError> {
+/// A checked schema with none but the compiler's keywords.
+///
+/// # Errors
+/// It has what can't be said with them, or it becomes too branched.
+pub(crate) fn reduce(what: &'static str, schema: &Value) -> Result<Value, GrammarError> {
+    let reduced = reduce::reduce(what, schema)?;
+    walk(&reduced, &mut |node| check_branches(what, &reduced, node))?;
+    Ok(reduced)
+}
+
+fn check_node(what: &'static str, root: &Value, node: &Value) -> Result<(), GrammarError> {
     if node.get(OPTIONS).is_some() {
         return Err(unusable(what, format!("`{OPTIONS}` is not available")));
     }
     if let Some(keyword) = SKIPPED.iter().find(|keyword| node.get(keyword).is_some()) {
         return Err(unusable(what, format!("`{keyword}` is not supported")));
     }
-    if let Some(target) = node.get("$ref").and_then(Value::as_str)
-        && target.contains("://")
-        && !identifiers.contains(target.split('#').next().unwrap_or(target))
-    {
-        return Err(unusable(
-            what,
-            "`$ref` names another document, and those are never fetched; put it into `$defs`",
-        ));
-    }
-    let ways = combinations(root, node, 0);
+    check_branches(what, root, node)
+}
+
+fn check_branches(what: &'static str, root: &Value, node: &Value) -> Result<(), GrammarError> {
+    let ways = combinations(root, node, 0, &mut { MAX_VISITS });
     if ways > MAX_COMBINATIONS {
         let most = MAX_COMBINATIONS as usize;
         let size = usize::try_from(ways).unwrap_or(usize::MAX);
@@ -91,14 +101,19 @@ fn check_node(
     Ok(())
 }
 
-/// How many alternatives a place has once everything that applies to it is joined; an upper bound.
-fn combinations(root: &Value, node: &Value, level: usize) -> u64 {
+/// How many alternatives a place has once everything that applies to it is joined; an upper bound. What takes more than
+/// `visits` to count has too many.
+fn combinations(root: &Value, node: &Value, level: usize, visits: &mut usize) -> u64 {
     // References may go round in circles; a chain of so many costs nothing more.
     if level > 16 {
         return 1;
     }
+    match visits.checked_sub(1) {
+        Some(left) => *visits = left,
+        None => return u64::MAX,
+    }
     let list = |key: &str| node.get(key).and_then(Value::as_array).into_iter().flatten();
-    let below = |node: &Value| combinations(root, node, level + 1);
+    let mut below = |node: &Value| combinations(root, node, level + 1, visits);
     let mut ways: u64 = 1;
     for key in ["anyOf", "oneOf"] {
         let sum = list(key).fold(0u64, |sum, node| sum.saturating_add(below(node)));
@@ -112,19 +127,6 @@ fn combinations(root: &Value, node: &Value, level: usize) -> u64 {
         Some(target) => ways.saturating_mul(below(target)),
         None => ways,
     }
-}
-
-/// The names that subschemas give themselves.
-fn identifiers(schema: &Value) -> HashSet<&str> {
-    let mut found = HashSet::new();
-    // Nothing fails here.
-    let _ = walk(schema, &mut |node| {
-        found.extend(
-            ["$id", "id"].iter().filter_map(|key| node.get(key)?.as_str()).map(|id| id.trim_end_matches('#')),
-        );
-        Ok(())
-    });
-    found
 }
 
 /// Visits a schema and all schemas in it. Its depth is bounded.
@@ -171,18 +173,18 @@ mod tests {
     fn what_would_be_skipped_is_refused() {
         let inner = |node: Value| json!({"type": "object", "properties": {"a": {"items": node}}});
         for (node, word) in [
-            (json!({"$dynamicRef": "#x"}), "$dynamicRef"),
+            (json!({"$recursiveRef": "#"}), "$recursiveRef"),
             (json!({"x-guidance": {"lenient": true}}), "x-guidance"),
-            (json!({"$ref": "https://example.org/schema.json"}), "never fetched"),
         ] {
             let message = refused(&inner(node));
             assert!(message.contains(word), "{message}");
         }
         // Values are no schemas.
-        check("", &json!({"enum": [{"$dynamicRef": 1}], "properties": {"$dynamicRef": {"type": "null"}}}))
-            .unwrap();
-        let own = json!({"$defs": {"a": {"$id": "https://example.org/a"}}, "$ref": "https://example.org/a"});
-        check("", &own).unwrap();
+        check(
+            "",
+            &json!({"enum": [{"$recursiveRef": 1}], "properties": {"$recursiveRef": {"type": "null"}}}),
+        )
+        .unwrap();
     }
 
     #[test]
@@ -195,6 +197,9 @@ mod tests {
         assert!(refused(&product(30)).contains("combinations"));
         let circle = json!({"$defs": {"a": {"anyOf": [{"$ref": "#/$defs/a"}, {"type": "null"}]}}, "$ref": "#/$defs/a"});
         check("", &circle).unwrap();
+        let branch = json!({"$ref": "#/$defs/a", "title": ""});
+        let spiral = json!({"$defs": {"a": {"anyOf": vec![branch.clone(); 10]}}, "allOf": [branch]});
+        assert!(refused(&spiral).contains("combinations"));
         assert!(refused(&json!(false)).contains("nothing validates"));
         assert!(refused(&json!([])).contains("must be an object"));
     }
