@@ -73,16 +73,7 @@ impl<U: Unit, const FOUR: bool, const AFFINE: bool> Bf16Kernel for Run<'_, U, FO
                 self.unpack(s, panel);
             }
             for band in bands.clone() {
-                if panel + 1 < self.panels.end {
-                    let job = &self.tiles.job;
-                    job.weights.ask_for_groups(
-                        panel + 1,
-                        0..job.weights.groups,
-                        band - bands.start,
-                        bands.len(),
-                    );
-                }
-                self.band(s, band, panel);
+                self.band(s, band, panel, band - bands.start, bands.len());
             }
         }
     }
@@ -106,10 +97,10 @@ impl<U: Unit, const FOUR: bool, const AFFINE: bool> Run<'_, U, FOUR, AFFINE> {
         }
     }
 
-    /// Sixteen rows and sixteen outputs. The tiles work on one run of features while the sums of the one before become
+    /// Sixteen rows and sixteen outputs, one of `passes` over the panel. The tiles work on one run of features while the sums of the one before become
     /// floats.
     #[inline(always)]
-    fn band<S: Bf16Dot>(&mut self, s: S, band: usize, panel: usize) {
+    fn band<S: Bf16Dot>(&mut self, s: S, band: usize, panel: usize, pass: usize, passes: usize) {
         let job = &self.tiles.job;
         let steps = job.weights.groups / GROUPS;
         let x = &self.tiles.x[band * steps..][..steps];
@@ -123,6 +114,11 @@ impl<U: Unit, const FOUR: bool, const AFFINE: bool> Run<'_, U, FOUR, AFFINE> {
         let mut acc = [s.splat(0.0); ROWS];
         for step in 0..=steps {
             if step < steps {
+                if panel + 1 < self.panels.end {
+                    // A few lines at a time: many at once would keep the tiles' own loads waiting.
+                    let (share, shares) = (pass * steps + step, passes * steps);
+                    job.weights.ask_for_groups(panel + 1, 0..job.weights.groups, share, shares);
+                }
                 // SAFETY: configured; activations, weights and sums are tiles of sixteen rows in memory.
                 #[allow(unsafe_code)]
                 unsafe {
