@@ -216,6 +216,7 @@ impl<'a> Making<'a> {
 }
 
 /// A band in a part.
+#[derive(Clone, Copy)]
 struct Block {
     band: usize,
     /// Where its sums wait between passes.
