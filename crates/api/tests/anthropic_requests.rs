@@ -290,7 +290,7 @@ fn fields_are_refused_by_path() {
         (json!({"metadata": {"name": "x"}}), "metadata.name: Extra inputs are not permitted."),
         (json!({"service_tier": "flex"}), "service_tier: Input should be one of 'auto', 'standard_only'"),
         (json!({"container": "c"}), "container: There are no containers"),
-        (json!({"mcp_servers": [{}]}), "mcp_servers: This server calls no MCP servers"),
+        (json!({"mcp_servers": [{}]}), "mcp_servers.0.name: Field required."),
         (
             json!({"output_config": {"format": {"type": "json_schema"}}}),
             "output_config.format.schema: Field required.",

@@ -8,8 +8,8 @@
 //! Two more things decide the speed (measured on Emerald Rapids, `docs/performance.md`):
 //!
 //! * While the other thread of a core works too, there are hardly more tile registers than the eight visible ones.
-//!   With all eight in use, loads wait for products and products for loads: four products take 118 ns instead of 28.
-//!   With four in use (two sums, inputs, weights) they take 55 and 28 ns, although more is loaded (`examples/tiles.rs`).
+//!   With all eight in use, loads wait for products and products for loads: four products take 100 ns instead of 27.
+//!   With four in use (two sums, inputs, weights) they take 53 and 27 ns, although more is loaded.
 //! * Vector instructions that stand between products cost next to nothing. So the next pair's weights are made and the
 //!   last block's results are stored piece by piece while the tiles work on this block.
 
