@@ -56,7 +56,7 @@ pub(crate) struct BandGroup {
 #[derive(Default)]
 pub(crate) struct Activations {
     f32: Region<f32>,
-    pub(crate) bf16: Region<u16>,
+    bf16: Region<u16>,
     /// Activated features of a feed-forward, as [`Activations::bf16_tiles`].
     pub(crate) gated: Region<u16>,
     groups: Region<QuantGroup>,

@@ -16,7 +16,7 @@ use crate::kv::{KvCache, LayerKv};
 use crate::layer_norm::LayerNorm;
 use crate::level::{Isa, Level};
 #[cfg(target_arch = "x86_64")]
-use crate::linear::amx::TiledMlp;
+use crate::linear::amx::{FEW_ROWS, TiledMlp};
 use crate::linear::{Linear, Output};
 use crate::pack::{self, Packed};
 use crate::pool::{Pool, TaskPanicked};
@@ -26,10 +26,6 @@ use crate::rope::{QkNormRope, RopeTables};
 use crate::sample::Sampling;
 use crate::shared::SharedMut;
 use crate::threads::default_threads;
-
-/// Up to so many rows, layers read their weights once and straight through.
-#[cfg(target_arch = "x86_64")]
-const FEW_ROWS: usize = 32;
 
 /// Executes operations on the CPU, each one on all threads.
 pub struct CpuBackend {

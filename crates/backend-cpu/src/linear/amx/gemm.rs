@@ -25,6 +25,8 @@ use crate::tile::{Config, ROW, ROWS, Tile, Unit};
 
 /// Input features of a pass.
 const K_BLOCK: usize = 256;
+/// Up to so many rows, weights that lie in memory as tiles are read once and straight through.
+pub(crate) const FEW_ROWS: usize = 2 * ROWS;
 /// Rows and pairs of panels of a task at most: what [`Room`] has room for.
 pub(crate) const MAX_ROWS: usize = 512;
 pub(crate) const MAX_PAIRS: usize = 8;
@@ -80,7 +82,7 @@ pub(crate) struct Gemm<'a, W, F> {
 impl<W: Weights, F: Finish> Gemm<'_, W, F> {
     /// Whether so many rows go through all input features at once, as they read the weights once, straight through.
     pub(crate) fn one_pass(&self, rows: usize) -> bool {
-        W::IN_PLACE && rows <= 2 * ROWS
+        W::IN_PLACE && rows <= FEW_ROWS
     }
 
     /// Computes, unless in one pass, at most [`MAX_ROWS`] rows (starting at a multiple of 16) for at most

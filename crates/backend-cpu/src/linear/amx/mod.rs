@@ -14,5 +14,6 @@ mod tasks;
 mod tests;
 mod weights;
 
+pub(crate) use gemm::FEW_ROWS;
 pub(crate) use mlp::TiledMlp;
 pub(crate) use weights::Bf16Weights;
