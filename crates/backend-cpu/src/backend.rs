@@ -291,6 +291,10 @@ impl Backend for CpuBackend {
         Ok(())
     }
 
+    fn commit_kv(&mut self) -> Result<(), BackendError> {
+        self.kv.as_ref().map_or(Ok(()), |kv| kv.commit(&self.pool))
+    }
+
     fn begin(&mut self, batch: &Batch) {
         copy_batch(batch, &mut self.batch);
         self.result.clear();

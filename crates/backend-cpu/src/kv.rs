@@ -151,6 +151,16 @@ impl KvCache {
         });
         Ok(Self { layers: layers.collect::<Result<_, _>>()? })
     }
+
+    /// Takes all memory, with all threads.
+    pub(crate) fn commit(&self, pool: &Pool) -> Result<(), BackendError> {
+        pool.run(self.layers.len(), &|layer, _| match &self.layers[layer] {
+            LayerKv::F32(layer) => layer.data.commit(),
+            LayerKv::Bf16(layer) => layer.data.commit(),
+            LayerKv::Int8(layer) => layer.data.commit(),
+        })?;
+        Ok(())
+    }
 }
 
 /// Sixteen tokens of a head.

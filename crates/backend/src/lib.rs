@@ -223,6 +223,10 @@ pub trait Backend: Send {
     ) -> Result<Matrix, BackendError>;
     /// The KV cache, zeroed. Called once.
     fn alloc_kv(&mut self, spec: &KvSpec) -> Result<(), BackendError>;
+    /// Takes the memory of the KV cache now, if [`Backend::alloc_kv`] left that to the first use: no step waits for it.
+    fn commit_kv(&mut self) -> Result<(), BackendError> {
+        Ok(())
+    }
 
     // -- one step --
 

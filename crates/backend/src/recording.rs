@@ -86,6 +86,10 @@ impl<B: Backend> Backend for Recorder<B> {
         self.assert_idle("an allocation");
         self.inner.alloc_kv(spec)
     }
+    fn commit_kv(&mut self) -> Result<(), BackendError> {
+        self.assert_idle("an allocation");
+        self.inner.commit_kv()
+    }
     fn begin(&mut self, batch: &Batch) {
         self.assert_idle("a second begin");
         self.state = State::Recording;

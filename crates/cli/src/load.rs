@@ -90,8 +90,13 @@ pub(crate) fn files(name: &str, revision: Option<&str>, format: LoadFormat) -> R
     Ok(ModelFiles::Folder(millrace_weights::resolve(name, revision, &HubOptions::from_env()?)?))
 }
 
-/// Loads a model's weights and starts its engine.
-pub(crate) fn start(model: &Model, args: &ModelArgs, engine: &EngineArgs) -> Result<Running> {
+/// Loads a model's weights and starts its engine, with so many bytes of KV cache if that was planned.
+pub(crate) fn start(
+    model: &Model,
+    args: &ModelArgs,
+    engine: &EngineArgs,
+    planned_kv: Option<u64>,
+) -> Result<Running> {
     let mut backend = match engine.device {
         Device::Auto | Device::Cpu => CpuBackend::new(engine.threads)?,
     };
@@ -99,7 +104,7 @@ pub(crate) fn start(model: &Model, args: &ModelArgs, engine: &EngineArgs) -> Res
     for warning in report.warnings() {
         tracing::warn!("{warning}");
     }
-    let config = engine_config(engine, &model.spec);
+    let config = engine_config(engine, &model.spec, planned_kv);
     let engine = millrace_engine::start(Box::new(backend), decoder, &model.spec, &config)?;
     Ok(Running { engine, report })
 }
@@ -144,15 +149,17 @@ pub(crate) fn options(spec: &ModelSpec, args: &ModelArgs, engine: &EngineArgs) -
     }
 }
 
-fn engine_config(args: &EngineArgs, spec: &ModelSpec) -> EngineConfig {
+fn engine_config(args: &EngineArgs, spec: &ModelSpec, planned_kv: Option<u64>) -> EngineConfig {
     let kv_dtype = kv_dtype(args);
-    let kv_cache_memory = kv_cache_memory(args, spec, memory::available);
+    let kv_cache_memory = planned_kv.unwrap_or_else(|| kv_cache_memory(args, spec, memory::available));
     EngineConfig {
         max_model_len: args.max_model_len,
         max_num_seqs: args.max_num_seqs,
         max_num_batched_tokens: args.max_num_batched_tokens,
         block_size: args.block_size,
         kv_cache_memory,
+        // What the user set aside is there when requests come; a default only grows as far as they need it.
+        commit_kv: args.kv_cache_memory.is_some(),
         kv_dtype,
         prefix_caching: !args.no_enable_prefix_caching,
         policy: policy(args),

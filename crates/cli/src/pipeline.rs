@@ -34,7 +34,7 @@ impl InProcess {
     pub(crate) fn start(model: &Model, args: &TalkArgs) -> Result<Self> {
         let parts = parts(model, Vec::new(), &args.model_args, &args.parsers)?;
         let has_template = parts.template.is_some();
-        let running = load::start(model, &args.model_args, &args.engine)?;
+        let running = load::start(model, &args.model_args, &args.engine, None)?;
         let served = ServedModel::new(parts, running.engine.handle.clone());
         let service = Service::new(Registry::new(vec![Arc::new(served)]), Limits::default(), None);
         Ok(Self { service, has_template, engine: running.engine })

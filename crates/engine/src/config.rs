@@ -16,6 +16,8 @@ pub struct EngineConfig {
     pub block_size: usize,
     /// Bytes for the KV cache.
     pub kv_cache_memory: u64,
+    /// Take that memory at the start; otherwise, where the system allows, as it is needed.
+    pub commit_kv: bool,
     /// Element type of the KV cache.
     pub kv_dtype: KvDtype,
     /// Reuse the KV blocks of common prefixes.
@@ -36,6 +38,7 @@ impl Default for EngineConfig {
             max_num_batched_tokens: 512,
             block_size: 16,
             kv_cache_memory: 1 << 30,
+            commit_kv: false,
             kv_dtype: KvDtype::Bf16,
             prefix_caching: true,
             policy: Policy::Fcfs,

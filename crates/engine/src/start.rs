@@ -47,6 +47,9 @@ pub fn start(
 ) -> Result<Engine, EngineError> {
     let kv = plan_kv(&*backend, spec, config)?;
     backend.alloc_kv(&kv.spec)?;
+    if config.commit_kv {
+        backend.commit_kv()?;
+    }
     let info = EngineInfo {
         max_model_len: kv.max_model_len,
         vocab_size: spec.vocab,

@@ -21,7 +21,8 @@ pub(crate) struct EngineArgs {
     /// Tokens per KV block
     #[arg(long, value_name = "TOKENS", default_value = "16", value_parser = units::count)]
     pub(crate) block_size: usize,
-    /// Memory for the KV cache, such as 512M or 4G [default: up to 40 % of what is free and 4G]
+    /// Memory for the KV cache, such as 512M or 4G, taken at the start [default: up to 40 % of what is free and 4G,
+    /// taken as it is needed]
     #[arg(long, value_name = "BYTES", alias = "kv-cache-memory-bytes", value_parser = units::bytes)]
     pub(crate) kv_cache_memory: Option<u64>,
     /// Number format of the KV cache; `auto` is bf16

@@ -83,7 +83,7 @@ impl Bench {
             ..args.engine.clone()
         };
         let ceilings = if args.no_ceilings { None } else { Some(measure_ceilings(&model, args)?) };
-        let running = load::start(&model, &args.model_args, &engine)?;
+        let running = load::start(&model, &args.model_args, &engine, None)?;
         let cost = Cost::new(&model.spec, &running.report, &engine);
         let workload = Workload::new(running.engine.handle.clone(), args.engine.seed.unwrap_or(0))?;
         Ok(Self { model, running, workload, cost, ceilings, num_warmups: args.num_warmups, num_iters })

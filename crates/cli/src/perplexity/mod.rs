@@ -40,7 +40,7 @@ pub(crate) fn run(args: &PerplexityArgs) -> Result<()> {
         no_enable_prefix_caching: true,
         ..args.engine.clone()
     };
-    let running = load::start(&model, &args.model_args, &engine)?;
+    let running = load::start(&model, &args.model_args, &engine, None)?;
     let score = pipeline::runtime()?.block_on(score(&running.engine.handle, &windows, at_once))?;
     let device = running.engine.handle.info().device.clone();
     output::print(&(report(args, &model, &windows, &score, &device) + "\n"))?;

@@ -132,8 +132,7 @@ impl Source {
         };
         let running = match &model {
             Kind::Writes(model) => {
-                let engine = EngineArgs { kv_cache_memory: Some(plan.memory.kv), ..self.engine.clone() };
-                load::start(model, &self.args, &engine)?.engine
+                load::start(model, &self.args, &self.engine, Some(plan.memory.kv))?.engine
             }
             Kind::Pools(model) => pooling::start(model, &self.args, &self.engine)?,
         };
