@@ -220,12 +220,19 @@ fn mlp(threads: usize) -> Result<(), Error> {
 fn attention(threads: usize, bandwidth: f64) -> Result<(), Error> {
     println!("\nattention over bf16 keys, 16 query heads, 8 KV heads of 128");
     // Sequences, query rows each, context.
-    for (seqs, query, context) in
-        [(1, 1, 512), (1, 1, 4096), (16, 1, 512), (16, 1, 4096), (1, 512, 512), (1, 512, 4096)]
-    {
+    for (seqs, query, context) in [
+        (1, 1, 128),
+        (1, 1, 4096),
+        (4, 1, 160),
+        (16, 1, 160),
+        (16, 1, 320),
+        (32, 1, 160),
+        (1, 512, 512),
+        (1, 512, 2048),
+    ] {
         let mut backend = CpuBackend::new(Some(threads))?;
         let blocks = context / 16;
-        let layers = (64 << 20) / (seqs * context * 2048) + 1;
+        let layers = (256 << 20) / (seqs * context * 2048) + 1;
         backend.alloc_kv(&KvSpec {
             layers: vec![(HEADS.kv_heads, HEADS.head_dim); layers],
             num_blocks: seqs * blocks + 1,

@@ -5,7 +5,6 @@ use std::ops::Range;
 
 use millrace_backend::{AttentionSpec, Batch, SeqSpan};
 
-use super::units::Number;
 use super::{CHUNK, Simd, State};
 use crate::kv::Layer;
 use crate::shared::SharedMut;
@@ -67,12 +66,17 @@ pub(super) struct Job<'a, E> {
     /// Parts that a KV head's group of query heads is cut into, and heads in a part.
     pub(super) parts: usize,
     pub(super) part_heads: usize,
+    /// Items of a tile that one task does one after another.
+    pub(super) run: usize,
+    pub(super) threads: usize,
 }
 
 /// A query tile for one KV head and part of its group.
 #[derive(Clone, Copy)]
 pub(super) struct Item {
     pub(super) tile: usize,
+    /// Among the tile's items.
+    index: usize,
     pub(super) kv_head: usize,
     first_head: usize,
     /// Query heads; rows are positions × heads.
@@ -86,7 +90,34 @@ impl<E> Job<'_, E> {
         let group = heads.q_heads / heads.kv_heads;
         let first = part * self.part_heads;
         let count = self.part_heads.min(group.saturating_sub(first));
-        Item { tile, kv_head, first_head: kv_head * group + first, heads: count }
+        Item { tile, index, kv_head, first_head: kv_head * group + first, heads: count }
+    }
+
+    /// Items of a tile.
+    pub(super) fn per_tile(&self) -> usize {
+        self.spec.heads.kv_heads * self.parts
+    }
+
+    /// Tasks that do all items of a tile.
+    pub(super) fn runs_per_tile(&self) -> usize {
+        self.per_tile().div_ceil(self.run)
+    }
+
+    /// The items of a task.
+    pub(super) fn run_of(&self, task: usize) -> impl Iterator<Item = Item> {
+        let (tile, first) = (task / self.runs_per_tile(), task % self.runs_per_tile() * self.run);
+        (first..(first + self.run).min(self.per_tile())).map(move |index| self.item(tile, index))
+    }
+
+    /// What a thread probably does after an item: the next of the run, or a run as many tasks later as there are
+    /// threads.
+    pub(super) fn next_of(&self, item: Item) -> Option<Item> {
+        let next = item.index + 1;
+        if next < self.per_tile() && !next.is_multiple_of(self.run) {
+            return Some(self.item(item.tile, next));
+        }
+        let task = item.tile * self.runs_per_tile() + item.index / self.run + self.threads;
+        if task < self.tiles.len() * self.runs_per_tile() { self.run_of(task).next() } else { None }
     }
 
     /// The tile that the n-th chunk of all tiles belongs to, and the chunk.
@@ -115,19 +146,16 @@ impl<E> Job<'_, E> {
         self.tiles[item.tile].rows as usize * item.heads
     }
 
-    /// Copies the item's queries, scaled, to `[rows][padded dim]`, padded with zeros. Scores become exponents of two.
+    /// An item's query, `[head dim]`.
     #[inline(always)]
-    pub(super) fn load_queries<N: Number>(&self, item: Item, q: &mut [N], padded: usize) {
-        let dim = self.spec.heads.head_dim;
-        let scale = self.spec.scale * LOG2_E;
-        for (index, out) in q.chunks_exact_mut(padded).take(self.rows(item)).enumerate() {
-            let (row, head) = self.place(item, index);
-            let from = &self.qkv[row * self.spec.heads.fused_cols() + head * dim..][..dim];
-            for (out, x) in out.iter_mut().zip(from) {
-                *out = N::from_f32(x * scale);
-            }
-            out[dim..].fill(N::from_f32(0.0));
-        }
+    pub(super) fn query(&self, item: Item, row: usize) -> &[f32] {
+        let ((row, head), dim) = (self.place(item, row), self.spec.heads.head_dim);
+        &self.qkv[row * self.spec.heads.fused_cols() + head * dim..][..dim]
+    }
+
+    /// What makes scores exponents of two.
+    pub(super) fn query_scale(&self) -> f32 {
+        self.spec.scale * LOG2_E
     }
 
     /// Batch row and query head of an item's row.

@@ -19,23 +19,26 @@ mod state;
 mod task;
 #[cfg(all(test, target_arch = "x86_64"))]
 mod tests;
+#[cfg(target_arch = "x86_64")]
+mod tiled;
 mod units;
+mod walk;
 
 use half::bf16;
 use millrace_backend::{AttentionSpec, BackendError, Batch};
 
-use crate::kv::{Bf16Element, DIM_STEP, Element, Layer, LayerKv};
+use crate::kv::{Bf16Element, Element, Layer, LayerKv};
 use crate::level::Isa;
 #[cfg(target_arch = "x86_64")]
 use crate::level::Level;
 use crate::pool::Pool;
 use crate::region::Region;
 use crate::shared::SharedMut;
-use crate::simd::{LANES, Simd};
-use item::{Job, QueryTile, make_tiles};
+use crate::simd::Simd;
+use item::{Item, Job, QueryTile, make_tiles};
 use state::State;
 use task::{Task, Work};
-use units::{Number, Pairs, Runs, Wide};
+use units::{FEW_ROWS, Pairs, Runs, Wide};
 
 /// Rows of an item that meet a span together.
 const BAND: usize = 16;
@@ -43,12 +46,14 @@ const BAND: usize = 16;
 const SPAN: usize = 64;
 /// Positions that are summed apart from the rest; a multiple of [`SPAN`].
 const CHUNK: usize = 512;
+/// Tasks for each thread, if there is enough to do.
+const TASKS_PER_THREAD: usize = 8;
 
 /// Memory that is kept from call to call.
 #[derive(Default)]
 pub(crate) struct Scratch {
     tiles: Vec<QueryTile>,
-    /// Per thread: queries, scores, weights, K and V of a span, and two states.
+    /// Per thread: queries, scores, weights, and two states.
     threads: Region<f32>,
     /// Split work: a state per piece.
     pieces: Region<f32>,
@@ -79,7 +84,7 @@ impl Attention<'_> {
     fn over_bf16<E: Bf16Element>(self, kv: &Layer<E>, scratch: &mut Scratch) -> Result<(), BackendError> {
         #[cfg(target_arch = "x86_64")]
         if self.isa.level() == Level::Amx {
-            return self.over::<E, units::Tiles<crate::tile::Hardware>>(kv, scratch);
+            return self.over::<E, tiled::OnTiles<crate::tile::Hardware>>(kv, scratch);
         }
         if self.isa.has_bf16_dot() {
             self.over::<E, Pairs>(kv, scratch)
@@ -96,11 +101,14 @@ impl Attention<'_> {
         let chunks = make_tiles(self.batch, self.spec.window, U::ROWS / part_heads, &mut scratch.tiles);
         let rows = scratch.tiles.iter().map(|tile| tile.rows as usize).max().unwrap_or(0) * part_heads;
         let per_tile = heads.kv_heads * parts;
-        let layout = Layout::new::<U::Number>(heads.head_dim, rows);
+        let layout = Layout::new(U::room(heads.head_dim, rows), heads.head_dim, rows);
         scratch.threads.reserve(self.pool.threads() * layout.total, "attention scratch")?;
         let split = scratch.tiles.len() * per_tile < 2 * self.pool.threads() && chunks > scratch.tiles.len();
         let pieces = if split { chunks * per_tile * layout.state } else { 0 };
         scratch.pieces.reserve(pieces, "attention scratch")?;
+        // Few rows wait for memory: what comes next should be known.
+        let run =
+            if rows > FEW_ROWS { 1 } else { run_length(scratch.tiles.len(), per_tile, self.pool.threads()) };
         let job = Job {
             kv,
             batch: self.batch,
@@ -110,19 +118,22 @@ impl Attention<'_> {
             tiles: &scratch.tiles,
             parts,
             part_heads,
+            run,
+            threads: self.pool.threads(),
         };
         let (threads, isa) = (SharedMut::new(&mut scratch.threads), self.isa);
-        let run = |index: usize, thread: usize, work: Work<'_>| {
+        let compute = |item: Item, thread: usize, work: Work<'_>| {
             // SAFETY: each thread uses its own part, one task at a time.
             #[allow(unsafe_code)]
             let memory = unsafe { threads.slice(thread * layout.total, layout.total) };
-            let item = job.item(index / per_tile, index % per_tile);
             if item.heads > 0 {
                 U::run(isa, Task { job: &job, item, memory: layout.cut(memory), work });
             }
         };
         if !split {
-            self.pool.run(job.tiles.len() * per_tile, &|index, thread| run(index, thread, Work::Whole))?;
+            self.pool.run(job.tiles.len() * job.runs_per_tile(), &|task, thread| {
+                job.run_of(task).for_each(|item| compute(item, thread, Work::Whole));
+            })?;
             return Ok(());
         }
         let shared = SharedMut::new(&mut scratch.pieces);
@@ -131,26 +142,32 @@ impl Attention<'_> {
             // SAFETY: each piece is computed by one task.
             #[allow(unsafe_code)]
             let state = unsafe { shared.slice(index * layout.state, layout.state) };
-            run(tile * per_tile + index % per_tile, thread, Work::Piece { chunk, state });
+            compute(job.item(tile, index % per_tile), thread, Work::Piece { chunk, state });
         })?;
         let pieces = &scratch.pieces[..];
         self.pool.run(job.tiles.len() * per_tile, &|index, thread| {
             let first = job.tiles[index / per_tile].chunks_before as usize * per_tile + index % per_tile;
             let work =
                 Work::Merge { pieces: &pieces[first * layout.state..], stride: per_tile * layout.state };
-            run(index, thread, work);
+            compute(job.item(index / per_tile, index % per_tile), thread, work);
         })?;
         Ok(())
     }
 }
 
+/// Items of a tile that a task does: many, but so few that threads find enough tasks to end together.
+fn run_length(tiles: usize, per_tile: usize, threads: usize) -> usize {
+    let mut run = per_tile;
+    while run > 1 && tiles * per_tile.div_ceil(run) < TASKS_PER_THREAD * threads {
+        run /= 2;
+    }
+    run
+}
+
 /// How a thread's memory is cut up, in floats.
 #[derive(Clone, Copy)]
 struct Layout {
-    queries: usize,
-    scores: usize,
-    weights: usize,
-    span: usize,
+    room: usize,
     state: usize,
     total: usize,
     rows: usize,
@@ -158,14 +175,8 @@ struct Layout {
 
 /// A thread's memory.
 struct Memory<'a> {
-    /// `[rows][padded dim]` numbers.
-    queries: &'a mut [f32],
-    /// `[16][64]` floats.
-    scores: &'a mut [f32],
-    /// `[16][64]` numbers.
-    weights: &'a mut [f32],
-    /// Room for K and V of a span in bf16.
-    span: &'a mut [f32],
+    /// For queries, scores and weights, see [`Runs::room`].
+    room: &'a mut [f32],
     /// Two states.
     total: &'a mut [f32],
     part: &'a mut [f32],
@@ -174,23 +185,14 @@ struct Memory<'a> {
 }
 
 impl Layout {
-    fn new<N: Number>(dim: usize, rows: usize) -> Self {
-        let per_float = size_of::<f32>() / size_of::<N>();
-        let padded = dim.next_multiple_of(DIM_STEP);
-        let queries = (rows * padded / per_float).next_multiple_of(LANES);
-        let (scores, weights) = (BAND * SPAN, BAND * SPAN / per_float);
-        let span = SPAN * padded;
+    fn new(room: usize, dim: usize, rows: usize) -> Self {
         let state = State::size(dim, rows);
-        let total = queries + scores + weights + span + 2 * state;
-        Self { queries, scores, weights, span, state, total, rows }
+        Self { room, state, total: room + 2 * state, rows }
     }
 
     fn cut<'a>(&self, memory: &'a mut [f32]) -> Memory<'a> {
-        let (queries, memory) = memory.split_at_mut(self.queries);
-        let (scores, memory) = memory.split_at_mut(self.scores);
-        let (weights, memory) = memory.split_at_mut(self.weights);
-        let (span, memory) = memory.split_at_mut(self.span);
+        let (room, memory) = memory.split_at_mut(self.room);
         let (total, part) = memory.split_at_mut(self.state);
-        Memory { queries, scores, weights, span, total, part, rows: self.rows }
+        Memory { room, total, part, rows: self.rows }
     }
 }

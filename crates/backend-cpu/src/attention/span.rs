@@ -1,115 +1,83 @@
-//! A chunk of keys, span by span: scores, weights, values.
+//! A chunk of keys, span by span and row by row: scores, weights, values.
 
 use std::ops::Range;
 
-use millrace_types::BlockId;
-
-use super::item::{Item, Job, first_visible, visible};
+use super::item::{Item, Job, first_visible};
 use super::state::State;
+use super::task::Chunks;
 use super::units::{Band, FEW_ROWS, Number, Unit};
-use super::{BAND, CHUNK, SPAN};
-use crate::kv::{DIM_STEP, Element, TILE, TileView};
+use super::walk::{TILES, Walk};
+use super::{BAND, SPAN};
+use crate::kv::{DIM_STEP, Element, TILE};
 use crate::simd::{LANES, Simd, math::exp2, prefetch_share};
-
-/// Key tiles of a span.
-pub(super) const TILES: usize = SPAN / TILE;
 
 /// A band's scores or weights: `[row][position]`.
 pub(super) type Table<T> = [[T; SPAN]; BAND];
 
 /// A row's maximum follows its scores only when they exceed it by more than this, so that its values are seldom
 /// rescaled: weights are at most 2⁸ instead of 1, which floats hold as precisely.
-const SLACK: f32 = 8.0;
+pub(super) const SLACK: f32 = 8.0;
 
-/// An item on its way through the keys.
-pub(super) struct Spans<'a, E, N> {
+/// An item on its way through the keys, row by row.
+pub(super) struct Spans<'a, E, U, N> {
     job: &'a Job<'a, E>,
     item: Item,
+    unit: U,
     /// `[rows][padded dim]`.
     queries: &'a [N],
     scores: &'a mut Table<f32>,
     weights: &'a mut Table<N>,
-    /// The unit's own room, for K and V of a span in bf16.
-    room: &'a mut [f32],
 }
 
-impl<'a, E: Element, N: Number> Spans<'a, E, N> {
-    pub(super) fn new(
-        job: &'a Job<'a, E>,
-        item: Item,
-        queries: &'a [N],
-        scores: &'a mut [f32],
-        weights: &'a mut [f32],
-        room: &'a mut [f32],
-    ) -> Self {
+impl<'a, E: Element, U, N: Number> Spans<'a, E, U, N> {
+    /// Floats of room that an item of so many rows takes.
+    pub(super) fn room(dim: usize, rows: usize) -> usize {
+        let per_float = size_of::<f32>() / size_of::<N>();
+        let queries = (rows * dim.next_multiple_of(DIM_STEP) / per_float).next_multiple_of(LANES);
+        queries + BAND * SPAN + BAND * SPAN / per_float
+    }
+
+    /// Takes the item's queries, scaled so that scores become exponents of two. `room`: as much as
+    /// [`Spans::room`] says.
+    #[inline(always)]
+    pub(super) fn new(job: &'a Job<'a, E>, item: Item, unit: U, room: &'a mut [f32]) -> Self {
+        let (scores, room) = room.split_at_mut(BAND * SPAN);
+        let (weights, queries) = room.split_at_mut(BAND * SPAN * size_of::<N>() / size_of::<f32>());
         let scores = bytemuck::from_bytes_mut(bytemuck::cast_slice_mut(scores));
         let weights = bytemuck::from_bytes_mut(bytemuck::cast_slice_mut(weights));
-        Self { job, item, queries, scores, weights, room }
-    }
-
-    /// Attends to one chunk.
-    #[inline(always)]
-    pub(super) fn chunk<S: Simd, U: Unit<S, E, Number = N>>(
-        &mut self,
-        s: S,
-        unit: &mut U,
-        chunk: usize,
-        state: &mut State<'_>,
-    ) {
-        let (job, item) = (self.job, self.item);
-        state.clear();
-        let (tile, seq) = (&job.tiles[item.tile], job.seq(item.tile));
-        let seen = visible(seq, tile, job.spec.window);
-        let keys = seen.start.max(chunk * CHUNK)..seen.end.min((chunk + 1) * CHUNK);
-        let blocks = seq.blocks.of(&job.batch.block_tables);
-        let head = item.kv_head;
-        let mut span = keys.start / SPAN * SPAN;
-        let mut next = self.tiles_at(blocks, head, span, &keys);
-        while span < keys.end {
-            let tiles = next;
-            next = if span + SPAN < seen.end || head + 1 == job.spec.heads.kv_heads {
-                self.tiles_at(blocks, head, span + SPAN, &keys)
-            } else {
-                // What comes after this item: the next head of the same tokens.
-                self.tiles_at(blocks, head + 1, seen.start / SPAN * SPAN, &seen)
-            };
-            unit.prepare(s, &tiles, self.room);
-            self.span(s, unit, span, &tiles, &next, state);
-            span += SPAN;
-        }
-    }
-
-    /// The tiles of a span that hold any of `keys`.
-    #[inline(always)]
-    fn tiles_at(
-        &self,
-        blocks: &[BlockId],
-        kv_head: usize,
-        span: usize,
-        keys: &Range<usize>,
-    ) -> [TileView<'a, E>; TILES] {
-        let (kv, mut tiles) = (self.job.kv, [TileView::absent(); TILES]);
-        for (index, tile) in tiles.iter_mut().enumerate() {
-            let position = span + index * TILE;
-            if position < keys.end && position + TILE > keys.start {
-                let (block, offset) = (position / kv.block_size(), position % kv.block_size());
-                *tile = kv.tile(blocks[block].0 as usize, kv_head, offset);
+        let queries: &mut [N] = bytemuck::cast_slice_mut(queries);
+        let (padded, scale) = (job.spec.heads.head_dim.next_multiple_of(DIM_STEP), job.query_scale());
+        for (row, out) in queries.chunks_exact_mut(padded).take(job.rows(item)).enumerate() {
+            let from = job.query(item, row);
+            for (out, x) in out.iter_mut().zip(from) {
+                *out = N::from_f32(x * scale);
             }
+            out[from.len()..].fill(N::from_f32(0.0));
         }
-        tiles
+        Self { job, item, unit, queries, scores, weights }
     }
+}
 
+impl<S: Simd, E: Element, U: Unit<S, E, Number = N>, N: Number> Chunks<S> for Spans<'_, E, U, N> {
+    #[inline(always)]
+    fn chunk(&mut self, s: S, chunk: usize, state: &mut State<'_>) {
+        state.clear();
+        let mut walk = Walk::new(self.job, self.item, chunk);
+        while walk.step() {
+            self.span(s, &walk, state);
+        }
+    }
+}
+
+impl<E: Element, U, N: Number> Spans<'_, E, U, N> {
     /// All bands that see anything of a span.
     #[inline(always)]
-    fn span<S: Simd, U: Unit<S, E, Number = N>>(
-        &mut self,
-        s: S,
-        unit: &mut U,
-        span: usize,
-        tiles: &[TileView<'a, E>; TILES],
-        next: &[TileView<'a, E>; TILES],
-        state: &mut State<'_>,
-    ) {
+    fn span<S: Simd>(&mut self, s: S, walk: &Walk<'_, E>, state: &mut State<'_>)
+    where
+        U: Unit<S, E, Number = N>,
+    {
+        let Walk { start: span, tiles, next, .. } = walk;
+        let span = *span;
         let (job, item) = (self.job, self.item);
         let (rows, dim) = (job.rows(item), job.spec.heads.head_dim);
         let (stride, vectors) = (dim.next_multiple_of(DIM_STEP), dim.div_ceil(LANES));
@@ -131,13 +99,19 @@ impl<'a, E: Element, N: Number> Spans<'a, E, N> {
                 // Tiles with a key that any row sees.
                 here: (seen.start - span) / TILE..(seen.end - span).div_ceil(TILE),
             };
-            unit.score(s, &band, self.room, self.scores);
+            self.unit.score(s, &band, self.scores);
             if count > FEW_ROWS {
                 // Each band asks for a part of the keys that come next.
                 let bands = rows.div_ceil(BAND);
                 for tile in next {
                     prefetch_share(tile.keys, first / BAND, bands);
                     prefetch_share(tile.values, first / BAND, bands);
+                }
+            } else if band.here.len() < TILES {
+                // Few rows ask for what stands where they read; this is the rest.
+                for (_, tile) in next.iter().enumerate().filter(|(t, _)| !band.here.contains(t)) {
+                    prefetch_share(tile.keys, 0, 1);
+                    prefetch_share(tile.values, 0, 1);
                 }
             }
             let values = &mut state.values[first * vectors..][..count * vectors];
@@ -146,18 +120,11 @@ impl<'a, E: Element, N: Number> Spans<'a, E, N> {
             for row in 0..count {
                 let (max, sum) = (&mut state.max[first + row], &mut state.sum[first + row]);
                 let factor = if all {
-                    self.weigh::<S, true>(s, &band, row, |_, score| score, max, sum)
+                    self.weigh::<S, true>(s, &band, row, (span, &(0..0)), max, sum)
                 } else {
                     let position = position(first + row);
                     let bounds = first_visible(position, job.spec.window)..position + 1;
-                    self.weigh::<S, false>(
-                        s,
-                        &band,
-                        row,
-                        |t, v| mask(s, v, span + t * TILE, &bounds),
-                        max,
-                        sum,
-                    )
+                    self.weigh::<S, false>(s, &band, row, (span, &bounds), max, sum)
                 };
                 if factor != 1.0 {
                     let factor = s.splat(factor);
@@ -166,20 +133,20 @@ impl<'a, E: Element, N: Number> Spans<'a, E, N> {
                     }
                 }
             }
-            unit.accumulate(s, &band, self.room, self.weights, values);
+            self.unit.accumulate(s, &band, self.weights, values);
         }
     }
 
     /// Turns a row's scores into weights 2^(score − max), updates maximum and sum, and returns the factor that the
-    /// values so far have to be multiplied by. `hide` takes a tile and its scores; what it makes −∞ gets no weight.
-    /// `ALL`: all tiles are there.
+    /// values so far have to be multiplied by. `ALL`: the row sees all keys; otherwise those within the bounds, given
+    /// with the span's start, and the others get no weight.
     #[inline(always)]
     fn weigh<S: Simd, const ALL: bool>(
         &mut self,
         s: S,
         band: &Band<'_, E, N>,
         row: usize,
-        hide: impl Fn(usize, S::V) -> S::V,
+        (span, bounds): (usize, &Range<usize>),
         max: &mut f32,
         sum: &mut f32,
     ) -> f32 {
@@ -194,7 +161,9 @@ impl<'a, E: Element, N: Number> Spans<'a, E, N> {
                 if let Some([keys, _]) = scales(t) {
                     *score = s.mul(*score, s.load(keys));
                 }
-                *score = hide(t, *score);
+                if !ALL {
+                    *score = mask(s, *score, span + t * TILE, bounds);
+                }
                 highest = s.max(*score, highest);
             }
         }
@@ -224,7 +193,7 @@ impl<'a, E: Element, N: Number> Spans<'a, E, N> {
 
 /// Hides the positions of a tile that lie outside of `bounds`.
 #[inline(always)]
-fn mask<S: Simd>(s: S, mut score: S::V, start: usize, bounds: &Range<usize>) -> S::V {
+pub(super) fn mask<S: Simd>(s: S, mut score: S::V, start: usize, bounds: &Range<usize>) -> S::V {
     if start + TILE <= bounds.end && start >= bounds.start {
         return score;
     }

@@ -3,7 +3,7 @@
 use crate::simd::{LANES, Simd, math::exp2};
 
 /// A maximum that no score is below; finite, so that differences are never NaN.
-const LOWEST: f32 = f32::MIN;
+pub(super) const LOWEST: f32 = f32::MIN;
 
 /// Views into one array.
 pub(super) struct State<'a> {

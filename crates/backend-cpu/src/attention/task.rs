@@ -1,10 +1,7 @@
 //! One item's work, from queries to results.
 
 use super::item::{Item, Job};
-use super::span::Spans;
-use super::units::Unit;
 use super::{Memory, State};
-use crate::kv::{DIM_STEP, Element};
 use crate::simd::Simd;
 
 /// What is done with an item.
@@ -25,12 +22,23 @@ pub(super) struct Task<'a, E> {
     pub(super) work: Work<'a>,
 }
 
-impl<E: Element> Task<'_, E> {
+/// Goes through the keys of an item.
+pub(super) trait Chunks<S: Simd> {
+    /// Makes `state` that of one chunk.
+    fn chunk(&mut self, s: S, chunk: usize, state: &mut State<'_>);
+}
+
+impl<'a, E> Task<'a, E> {
+    /// Does the work; `chunks` makes what goes through the keys, in the room that it has.
     #[inline(always)]
-    pub(super) fn go<S: Simd, U: Unit<S, E>>(self, s: S, unit: &mut U) {
+    pub(super) fn go<S: Simd, C: Chunks<S>>(
+        self,
+        s: S,
+        chunks: impl FnOnce(&'a Job<'a, E>, Item, &'a mut [f32]) -> C,
+    ) {
         let Self { job, item, memory, work } = self;
-        let (dim, rows) = (job.spec.heads.head_dim, job.rows(item));
-        let Memory { queries, scores, weights, span, total, part, rows: capacity } = memory;
+        let rows = job.rows(item);
+        let Memory { room, total, part, rows: capacity } = memory;
         if let Work::Merge { pieces, stride } = work {
             let size = total.len();
             total.copy_from_slice(&pieces[..size]);
@@ -40,18 +48,16 @@ impl<E: Element> Task<'_, E> {
             }
             return job.finish(s, item, &total);
         }
-        let queries = bytemuck::cast_slice_mut(queries);
-        job.load_queries(item, queries, dim.next_multiple_of(DIM_STEP));
-        let mut spans = Spans::new(job, item, queries, scores, weights, span);
+        let mut way = chunks(job, item, room);
         match work {
-            Work::Piece { chunk, state } => spans.chunk(s, unit, chunk, &mut State::new(state, capacity)),
+            Work::Piece { chunk, state } => way.chunk(s, chunk, &mut State::new(state, capacity)),
             _ => {
                 let (mut total, mut part) = (State::new(total, capacity), State::new(part, capacity));
                 let chunks = job.chunks(item);
                 // Merging into nothing would change nothing: the first chunk is the total.
-                spans.chunk(s, unit, chunks.start, &mut total);
+                way.chunk(s, chunks.start, &mut total);
                 for chunk in chunks.start + 1..chunks.end {
-                    spans.chunk(s, unit, chunk, &mut part);
+                    way.chunk(s, chunk, &mut part);
                     total.merge(s, &part, rows);
                 }
                 job.finish(s, item, &total);

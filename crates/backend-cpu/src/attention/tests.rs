@@ -6,17 +6,20 @@
 use millrace_backend::{HeadLayout, KvDtype, KvSpec, SeqSpan, Span};
 use millrace_types::BlockId;
 
-use super::units::{OnLevel, Tiles};
+use super::tiled::OnLevel;
 use super::*;
 use crate::kv::KvCache;
-use crate::tile::model::Model;
+use crate::tile::{Hardware, model::Model};
 
 struct Modelled;
 
 impl<E: Bf16Element> Runs<E> for Modelled {
-    type Number = u16;
+    const ROWS: usize = <tiled::OnTiles<Hardware> as Runs<E>>::ROWS;
+    fn room(dim: usize, rows: usize) -> usize {
+        <tiled::OnTiles<Hardware> as Runs<E>>::room(dim, rows)
+    }
     fn run(isa: Isa, task: Task<'_, E>) {
-        isa.run_bf16(OnLevel(task, Tiles::new(Model::new())));
+        isa.run_bf16(OnLevel(task, Model::new()));
     }
 }
 

@@ -1,26 +1,21 @@
 //! The ways in which a band of query rows meets a span of keys.
 
 mod pairs;
-#[cfg(target_arch = "x86_64")]
-mod tiles;
 mod wide;
 
 use std::ops::Range;
 
 use bytemuck::Pod;
 
-use super::span::{TILES, Table};
+use super::span::Table;
 use super::task::Task;
+use super::walk::TILES;
 use crate::activations::bf16_bits;
 use crate::kv::{Element, TileView};
 use crate::level::Isa;
 use crate::simd::{LANES, Simd, prefetch};
 
 pub(super) use pairs::Pairs;
-#[cfg(all(test, target_arch = "x86_64"))]
-pub(super) use tiles::OnLevel;
-#[cfg(target_arch = "x86_64")]
-pub(super) use tiles::Tiles;
 pub(super) use wide::Wide;
 
 /// What queries and softmax weights are held in.
@@ -70,28 +65,25 @@ pub(super) struct Band<'a, E, N> {
 pub(super) trait Unit<S: Simd, E: Element> {
     type Number: Number;
 
-    /// Gets a span ready, in `room` if it needs any.
-    fn prepare(&mut self, s: S, tiles: &[TileView<'_, E>; TILES], room: &mut [f32]);
-
     /// scores = queries · keys, for the tiles `here`.
-    fn score(&mut self, s: S, band: &Band<'_, E, Self::Number>, room: &[f32], scores: &mut Table<f32>);
+    fn score(&mut self, s: S, band: &Band<'_, E, Self::Number>, scores: &mut Table<f32>);
 
     /// values `[rows][⌈dim / 16⌉]` += weights · V. Weights of tiles that are not `here` are zero.
     fn accumulate(
         &mut self,
         s: S,
         band: &Band<'_, E, Self::Number>,
-        room: &[f32],
         weights: &Table<Self::Number>,
         values: &mut [[f32; LANES]],
     );
 }
 
-/// A unit with the level that it runs on.
+/// A way to compute items, with the level that it runs on.
 pub(super) trait Runs<E: Element> {
-    type Number: Number;
     /// Rows of an item at most: keys and values come from memory once for all of them.
     const ROWS: usize = 64;
+    /// Floats of room that an item of so many rows takes; a multiple of 16.
+    fn room(dim: usize, rows: usize) -> usize;
     fn run(isa: Isa, task: Task<'_, E>);
 }
 

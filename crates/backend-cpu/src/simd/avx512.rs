@@ -317,6 +317,24 @@ impl Bf16Dot for Avx512Bf16 {
         })
     }
     #[inline(always)]
+    fn store_bf16_twice(self, first: __m512, second: __m512, to: &mut [u16; 2 * LANES]) {
+        proven!({
+            let rounded = std::mem::transmute::<__m512bh, __m512i>(_mm512_cvtne2ps_pbh(second, first));
+            _mm512_storeu_si512(to.as_mut_ptr().cast(), rounded);
+        });
+    }
+    #[inline(always)]
+    fn scale_exp2_bits(self, v: __m512, n: __m512) -> __m512 {
+        proven!({
+            let n = _mm512_slli_epi32::<23>(_mm512_castps_si512(n));
+            _mm512_castsi512_ps(_mm512_add_epi32(_mm512_castps_si512(v), n))
+        })
+    }
+    #[inline(always)]
+    fn any_above(self, x: __m512, y: __m512) -> bool {
+        proven!(_mm512_cmp_ps_mask::<_CMP_GT_OQ>(x, y) != 0)
+    }
+    #[inline(always)]
     fn store_bytes(self, b: __m512i, to: &mut [u8; 64]) {
         proven!(_mm512_storeu_si512(to.as_mut_ptr().cast(), b));
     }

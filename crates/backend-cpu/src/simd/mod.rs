@@ -18,8 +18,7 @@ use crate::level::{Isa, Level};
 /// Lanes of a vector.
 pub(crate) const LANES: usize = 16;
 /// Bytes of a cache line.
-#[cfg(target_arch = "x86_64")]
-const LINE: usize = 64;
+pub(crate) const LINE: usize = 64;
 
 /// Sixteen float32 lanes and sixteen int32 lanes. A value of an implementing type proves that its features work.
 ///
@@ -124,6 +123,12 @@ pub(crate) trait Bf16Dot: Simd<N = <Self as Simd>::B> {
     fn join_bf16(self, first: Self::V, second: Self::V) -> Self::B;
     /// Bytes 0 and 1, and bytes 2 and 3, of each lane as pairs of bf16 numbers scale · byte + bias.
     fn dequantize(self, bytes: Self::B, scale: Self::V, bias: Self::V) -> (Self::B, Self::B);
+    /// Two vectors, one after the other, rounded to bf16, ties to even (denormals may become zero).
+    fn store_bf16_twice(self, first: Self::V, second: Self::V, to: &mut [u16; 2 * LANES]);
+    /// Per lane: adds the low bits of `n`, as a whole number, to the exponent of `v`.
+    fn scale_exp2_bits(self, v: Self::V, n: Self::V) -> Self::V;
+    /// Whether x > y in any lane.
+    fn any_above(self, x: Self::V, y: Self::V) -> bool;
     /// The 64 bytes of a register.
     fn store_bytes(self, b: Self::B, to: &mut [u8; 64]);
 }
@@ -142,24 +147,27 @@ pub(crate) fn prefetch<T>(from: *const T, distance: usize) {
     let _ = (from, distance);
 }
 
+/// The same, into the second-level cache.
+#[inline(always)]
+pub(crate) fn prefetch_far<T>(from: *const T, distance: usize) {
+    #[cfg(target_arch = "x86_64")]
+    #[allow(unsafe_code)]
+    // SAFETY: as above.
+    unsafe {
+        use std::arch::x86_64::{_MM_HINT_T1, _mm_prefetch};
+        _mm_prefetch::<_MM_HINT_T1>(from.cast::<i8>().wrapping_add(distance));
+    }
+    #[cfg(not(target_arch = "x86_64"))]
+    let _ = (from, distance);
+}
+
 /// Asks for share number `share` of `shares` of what lies in `from`, into the second-level cache.
 #[inline(always)]
 pub(crate) fn prefetch_share<T>(from: &[T], share: usize, shares: usize) {
-    #[cfg(target_arch = "x86_64")]
-    {
-        use std::arch::x86_64::{_MM_HINT_T1, _mm_prefetch};
-        let lines = size_of_val(from).div_ceil(LINE);
-        let start = from.as_ptr().cast::<i8>();
-        for line in lines * share / shares..lines * (share + 1) / shares {
-            #[allow(unsafe_code)]
-            // SAFETY: as above.
-            unsafe {
-                _mm_prefetch::<_MM_HINT_T1>(start.wrapping_add(line * LINE));
-            }
-        }
+    let lines = size_of_val(from).div_ceil(LINE);
+    for line in lines * share / shares..lines * (share + 1) / shares {
+        prefetch_far(from.as_ptr(), line * LINE);
     }
-    #[cfg(not(target_arch = "x86_64"))]
-    let _ = (from, share, shares);
 }
 
 /// Something that can be compiled for every level. `run` and everything it calls must be `#[inline(always)]`.

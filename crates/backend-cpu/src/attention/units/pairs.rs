@@ -1,8 +1,8 @@
 //! Two products at a time with `vdpbf16ps`: queries and weights in bf16, sums in float32.
 
-use super::super::span::Table;
-use super::{Band, Runs, TILES, Task, Unit, ask_for, by_rows, last};
-use crate::kv::{Bf16Element, TILE, TileView};
+use super::super::span::{Spans, Table};
+use super::{Band, Runs, Task, Unit, ask_for, by_rows, last};
+use crate::kv::{Bf16Element, TILE};
 use crate::level::Isa;
 use crate::simd::{Bf16Dot, Bf16Kernel, LANES};
 
@@ -10,7 +10,9 @@ use crate::simd::{Bf16Dot, Bf16Kernel, LANES};
 pub(in super::super) struct Pairs;
 
 impl<E: Bf16Element> Runs<E> for Pairs {
-    type Number = u16;
+    fn room(dim: usize, rows: usize) -> usize {
+        Spans::<E, Self, u16>::room(dim, rows)
+    }
     fn run(isa: Isa, task: Task<'_, E>) {
         isa.run_bf16(OnLevel(task));
     }
@@ -22,7 +24,7 @@ impl<E: Bf16Element> Bf16Kernel for OnLevel<'_, E> {
     type Out = ();
     #[inline(always)]
     fn run<S: Bf16Dot>(self, s: S) {
-        self.0.go(s, &mut Pairs);
+        self.0.go(s, |job, item, room| Spans::new(job, item, Pairs, room));
     }
 }
 
@@ -30,10 +32,7 @@ impl<S: Bf16Dot, E: Bf16Element> Unit<S, E> for Pairs {
     type Number = u16;
 
     #[inline(always)]
-    fn prepare(&mut self, _: S, _: &[TileView<'_, E>; TILES], _: &mut [f32]) {}
-
-    #[inline(always)]
-    fn score(&mut self, s: S, band: &Band<'_, E, u16>, _: &[f32], scores: &mut Table<f32>) {
+    fn score(&mut self, s: S, band: &Band<'_, E, u16>, scores: &mut Table<f32>) {
         by_rows!(band.rows, |first, R| {
             let (mut tile, end) = (band.here.start, band.here.end);
             // Several tiles at a time hide the latency of the accumulation.
@@ -56,7 +55,6 @@ impl<S: Bf16Dot, E: Bf16Element> Unit<S, E> for Pairs {
         &mut self,
         s: S,
         band: &Band<'_, E, u16>,
-        _: &[f32],
         weights: &Table<u16>,
         values: &mut [[f32; LANES]],
     ) {

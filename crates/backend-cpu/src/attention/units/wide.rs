@@ -1,8 +1,8 @@
 //! Everything widened to float32, one multiply-add per product: any element type, any level.
 
-use super::super::span::Table;
-use super::{Band, Runs, TILES, Task, Unit, ask_for, by_rows, last};
-use crate::kv::{Element, TILE, TileView};
+use super::super::span::{Spans, Table};
+use super::{Band, Runs, Task, Unit, ask_for, by_rows, last};
+use crate::kv::{Element, TILE};
 use crate::level::Isa;
 use crate::simd::{Kernel, LANES, Simd};
 
@@ -10,7 +10,9 @@ use crate::simd::{Kernel, LANES, Simd};
 pub(in super::super) struct Wide;
 
 impl<E: Element> Runs<E> for Wide {
-    type Number = f32;
+    fn room(dim: usize, rows: usize) -> usize {
+        Spans::<E, Self, f32>::room(dim, rows)
+    }
     fn run(isa: Isa, task: Task<'_, E>) {
         isa.run(OnLevel(task));
     }
@@ -22,7 +24,7 @@ impl<E: Element> Kernel for OnLevel<'_, E> {
     type Out = ();
     #[inline(always)]
     fn run<S: Simd>(self, s: S) {
-        self.0.go(s, &mut Wide);
+        self.0.go(s, |job, item, room| Spans::new(job, item, Wide, room));
     }
 }
 
@@ -30,10 +32,7 @@ impl<S: Simd, E: Element> Unit<S, E> for Wide {
     type Number = f32;
 
     #[inline(always)]
-    fn prepare(&mut self, _: S, _: &[TileView<'_, E>; TILES], _: &mut [f32]) {}
-
-    #[inline(always)]
-    fn score(&mut self, s: S, band: &Band<'_, E, f32>, _: &[f32], scores: &mut Table<f32>) {
+    fn score(&mut self, s: S, band: &Band<'_, E, f32>, scores: &mut Table<f32>) {
         by_rows!(band.rows, |first, R| {
             let (mut tile, end) = (band.here.start, band.here.end);
             // With few rows, several tiles at a time hide the latency of the accumulation.
@@ -57,7 +56,6 @@ impl<S: Simd, E: Element> Unit<S, E> for Wide {
         &mut self,
         s: S,
         band: &Band<'_, E, f32>,
-        _: &[f32],
         weights: &Table<f32>,
         values: &mut [[f32; LANES]],
     ) {
