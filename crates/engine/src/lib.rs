@@ -18,6 +18,7 @@ mod runner;
 mod sampling;
 mod start;
 mod stats;
+mod thinking;
 mod work;
 
 pub use config::{EngineConfig, EngineError};

@@ -6,6 +6,11 @@
 //! it samples: meanwhile it plans, and the device computes the logits that the mask is for. The engine thread takes part
 //! wherever it would have to wait, and what it waits for is bounded by the constraints' own limits; a panic or an error
 //! is one request's end.
+//!
+//! A greedy sequence may do without a mask, where computing it would keep the model waiting: its most likely token is
+//! shown to the constraint, which takes most tokens of a model that knows the format. Only if it doesn't, its mask is
+//! computed and the row sampled once more. That gives the same token: where the most likely one of all is allowed, it is
+//! the most likely one of those that are.
 
 use std::{
     collections::VecDeque,
@@ -30,22 +35,44 @@ const JOBS_PER_THREAD: usize = 4;
 #[derive(Debug)]
 pub(crate) struct Constrained {
     constraint: Box<dyn Constraint>,
-    /// Valid if `ready`; ⌈vocabulary / 32⌉ words.
+    /// Valid if [`State::Masked`]; ⌈vocabulary / 32⌉ words.
     mask: Vec<u32>,
-    ready: bool,
+    state: State,
+    trust: Trust,
     /// Time spent on the next token so far.
     took: Duration,
+}
+
+/// How the next token comes about.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+enum State {
+    /// With a mask, which isn't there yet.
+    Unknown,
+    /// With the mask that is there.
+    Masked,
+    /// Without one.
+    Tried,
 }
 
 impl Constrained {
     pub(crate) fn new(constraint: Box<dyn Constraint>, vocab_size: usize) -> Self {
         let mask = vec![0; vocab_size.div_ceil(32)];
-        Self { constraint, mask, ready: false, took: Duration::ZERO }
+        Self { constraint, mask, state: State::Unknown, trust: Trust::new(), took: Duration::ZERO }
     }
 
-    /// Whether the mask of the next token is known.
+    /// Whether it is known how the next token is sampled.
     pub(crate) fn is_ready(&self) -> bool {
-        self.ready
+        self.state != State::Unknown
+    }
+
+    /// Whether the next token is sampled without a mask.
+    pub(crate) fn is_tried(&self) -> bool {
+        self.state == State::Tried
+    }
+
+    /// Decides whether the next token is sampled without a mask, if that `may` be.
+    pub(crate) fn choose(&mut self, may: bool) {
+        self.state = if may && self.trust.next() { State::Tried } else { State::Unknown };
     }
 
     /// Which tokens may come next.
@@ -53,33 +80,97 @@ impl Constrained {
         &self.mask
     }
 
-    /// How long it took to the mask, since this was asked before.
+    /// How long it took to the mask, or to do without, since this was asked before.
     pub(crate) fn take_time(&mut self) -> Duration {
         std::mem::take(&mut self.took)
     }
 
-    fn advance(&mut self, after: After) -> Result<Vec<TokenId>, ConstraintError> {
-        self.ready = false;
+    /// Takes a token and says which ones follow; `None` if it may not come, and then the mask is there.
+    fn advance(&mut self, after: After) -> Result<Option<Vec<TokenId>>, ConstraintError> {
+        if self.state == State::Tried {
+            if !self.admit(after.token)? {
+                return Ok(None);
+            }
+        } else {
+            self.constraint.commit(after.token)?;
+        }
+        self.choose(after.may_try);
         let mut forced = Vec::new();
-        self.constraint.commit(after.token)?;
         if after.most_forced > 0 {
             self.constraint.fast_forward(after.most_forced, &mut forced)?;
         }
-        Ok(forced)
+        Ok(Some(forced))
+    }
+
+    /// Takes a token that was sampled without a mask, if the mask would have allowed it.
+    fn admit(&mut self, token: TokenId) -> Result<bool, ConstraintError> {
+        let mut admitted = self.constraint.admit(token)?;
+        if admitted != Some(true) {
+            self.renew_mask()?;
+        }
+        if admitted.is_none()
+            && self.mask.get(token as usize / 32).is_some_and(|word| word >> (token % 32) & 1 == 1)
+        {
+            self.constraint.commit(token)?;
+            admitted = Some(true);
+        }
+        let admitted = admitted == Some(true);
+        self.trust.note(admitted);
+        Ok(admitted)
     }
 
     fn renew_mask(&mut self) -> Result<(), ConstraintError> {
         self.constraint.mask(&mut self.mask)?;
-        self.ready = true;
+        self.state = State::Masked;
         Ok(())
     }
 }
 
-/// A sampled token, and how many may follow it without being sampled.
+/// Whether it is worth a try to sample without a mask: a token that is refused costs more than its mask.
+#[derive(Debug)]
+struct Trust {
+    /// Tokens that get a mask before the next try.
+    pause: u8,
+    /// The pause behind the next refusal.
+    next_pause: u8,
+}
+
+impl Trust {
+    /// One try in so many tokens at least.
+    const MOST: u8 = 64;
+
+    fn new() -> Self {
+        Self { pause: 0, next_pause: 2 }
+    }
+
+    /// Whether the next token is tried.
+    fn next(&mut self) -> bool {
+        let tried = self.pause == 0;
+        self.pause = self.pause.saturating_sub(1);
+        tried
+    }
+
+    /// What became of a try.
+    fn note(&mut self, admitted: bool) {
+        if admitted {
+            self.next_pause = (self.next_pause - 1).max(1);
+        } else {
+            self.pause = self.next_pause;
+            self.next_pause = (2 * self.next_pause).min(Self::MOST);
+        }
+    }
+}
+
+/// A sampled token, and what is to be known behind it.
 #[derive(Debug, Clone, Copy)]
 pub(crate) struct After {
     pub(crate) token: TokenId,
+    /// How many tokens may follow it without being sampled.
     pub(crate) most_forced: usize,
+    /// Whether the next one may be sampled without a mask.
+    pub(crate) may_try: bool,
+    /// It ends the sequence: nothing comes next.
+    pub(crate) ends: bool,
 }
 
 /// A constraint on its way.
@@ -101,10 +192,29 @@ pub(crate) struct News {
 /// Errors are sentences for the client, and the end of the job.
 #[derive(Debug)]
 pub(crate) enum What {
-    /// It has taken its token, and these follow without a choice. The mask behind them is on its way.
-    Advanced(Result<Vec<TokenId>, String>),
+    /// It has taken its token, and these follow without a choice. The mask behind them is on its way, unless the constraint
+    /// is back because none is wanted.
+    Advanced(Vec<TokenId>, Option<Box<Constrained>>),
+    /// Its token may not come. It is back, with the mask of those that may.
+    Refused(Box<Constrained>),
     /// It has its mask and is back.
-    Masked(Result<Box<Constrained>, String>),
+    Masked(Box<Constrained>),
+    /// Its first stage failed.
+    Failed(String),
+    /// Its second stage failed.
+    MaskFailed(String),
+}
+
+impl What {
+    /// Whether it is the end of a first stage.
+    fn is_advance(&self) -> bool {
+        matches!(self, Self::Advanced(..) | Self::Refused(_) | Self::Failed(_))
+    }
+
+    /// Whether more is to come.
+    fn is_halfway(&self) -> bool {
+        matches!(self, Self::Advanced(_, None))
+    }
 }
 
 /// Threads that help with a step's jobs; parked when there are none, and started with the first step that has many.
@@ -180,8 +290,8 @@ impl MaskPool {
         // Every stage that a thread takes on is answered: it catches panics, and we hold a sender ourselves.
         let next = job.map(|job| self.shared.work(job)).or_else(|| self.results.recv().ok());
         if let Some(next) = next {
-            self.advancing -= usize::from(matches!(next.what, What::Advanced(_)));
-            self.open -= usize::from(!matches!(next.what, What::Advanced(Ok(_))));
+            self.advancing -= usize::from(next.what.is_advance());
+            self.open -= usize::from(!next.what.is_halfway());
             news.push(next);
         }
     }
@@ -208,13 +318,13 @@ impl Drop for MaskPool {
 }
 
 impl Shared {
-    /// The next stage of a job. Behind the first one it waits again, for its mask.
+    /// The next stage of a job. Behind the first one it waits again, if a mask is wanted.
     fn work(&self, mut job: Job) -> News {
         let (id, after) = (job.id, job.after.take());
         let start = Instant::now();
         let outcome = catch_unwind(AssertUnwindSafe(|| match after {
             Some(after) => job.constrained.advance(after),
-            None => job.constrained.renew_mask().map(|()| Vec::new()),
+            None => job.constrained.renew_mask().map(|()| None),
         }));
         job.constrained.took += start.elapsed();
         let outcome = match outcome {
@@ -225,11 +335,16 @@ impl Shared {
             }
         };
         let what = match (after, outcome) {
-            (None, outcome) => What::Masked(outcome.map(|_| job.constrained)),
-            (Some(_), Err(error)) => What::Advanced(Err(error)),
-            (Some(_), Ok(forced)) => {
+            (None, Ok(_)) => What::Masked(job.constrained),
+            (None, Err(error)) => What::MaskFailed(error),
+            (Some(_), Err(error)) => What::Failed(error),
+            (Some(_), Ok(None)) => What::Refused(job.constrained),
+            (Some(after), Ok(Some(forced))) if after.ends || job.constrained.is_tried() => {
+                What::Advanced(forced, Some(job.constrained))
+            }
+            (Some(_), Ok(Some(forced))) => {
                 self.lock().masks.push_back(job);
-                What::Advanced(Ok(forced))
+                What::Advanced(forced, None)
             }
         };
         News { id, what }
@@ -302,7 +417,7 @@ mod tests {
 
     fn job(token: TokenId, after: bool) -> Job {
         let constrained = Box::new(Constrained::new(Box::new(Chain(token)), 64));
-        let after = after.then_some(After { token, most_forced: 2 });
+        let after = after.then_some(After { token, most_forced: 2, may_try: false, ends: false });
         Job { id: RequestId(u64::from(token)), constrained, after }
     }
 
@@ -317,10 +432,15 @@ mod tests {
         for News { id, what } in news {
             let told = told.entry(id.0).or_default();
             match what {
-                What::Advanced(forced) => {
-                    assert!(told.masked.is_none() && told.forced.replace(forced).is_none());
+                What::Advanced(forced, None) => {
+                    assert!(told.masked.is_none() && told.forced.replace(Ok(forced)).is_none());
                 }
-                What::Masked(masked) => assert!(told.masked.replace(masked).is_none()),
+                What::Failed(error) => {
+                    assert!(told.masked.is_none() && told.forced.replace(Err(error)).is_none());
+                }
+                What::Masked(back) => assert!(told.masked.replace(Ok(back)).is_none()),
+                What::MaskFailed(error) => assert!(told.masked.replace(Err(error)).is_none()),
+                What::Advanced(_, Some(_)) | What::Refused(_) => panic!("nothing was tried"),
             }
         }
     }
@@ -365,6 +485,90 @@ mod tests {
                 }
             }
         }
+    }
+
+    /// Allows the even tokens; what it can't tell without a mask are those above 40.
+    #[derive(Debug, Clone)]
+    struct Even(Vec<TokenId>);
+
+    impl Constraint for Even {
+        fn commit(&mut self, token: TokenId) -> Result<(), ConstraintError> {
+            assert!(token.is_multiple_of(2));
+            self.0.push(token);
+            Ok(())
+        }
+        fn admit(&mut self, token: TokenId) -> Result<Option<bool>, ConstraintError> {
+            match token {
+                40.. => Ok(None),
+                token if token.is_multiple_of(2) => self.commit(token).map(|()| Some(true)),
+                _ => Ok(Some(false)),
+            }
+        }
+        fn fast_forward(&mut self, _: usize, out: &mut Vec<TokenId>) -> Result<(), ConstraintError> {
+            out.extend(self.0.last());
+            Ok(())
+        }
+        fn mask(&mut self, mask: &mut [u32]) -> Result<(), ConstraintError> {
+            mask.fill(0x5555_5555);
+            Ok(())
+        }
+        fn fork(&self) -> Box<dyn Constraint> {
+            Box::new(self.clone())
+        }
+    }
+
+    #[test]
+    fn tried_tokens_are_taken_or_refused_with_a_mask() {
+        let mut pool = MaskPool::new();
+        for (token, ends, taken) in [
+            (2, false, true),
+            (3, false, false),
+            (44, false, true),
+            (45, false, false),
+            (8, true, true),
+            (9, true, false),
+        ] {
+            let mut constrained = Box::new(Constrained::new(Box::new(Even(Vec::new())), 64));
+            constrained.choose(true);
+            assert!(constrained.is_tried());
+            let most_forced = usize::from(!ends);
+            let after = Some(After { token, most_forced, may_try: true, ends });
+            let mut news = Vec::new();
+            pool.start(&mut vec![Job { id: RequestId(1), constrained, after }]);
+            pool.advance(&mut news);
+            match news.pop().unwrap().what {
+                What::Advanced(forced, Some(back)) => {
+                    assert!(taken && back.is_tried());
+                    assert_eq!(forced.len(), most_forced);
+                }
+                What::Refused(back) => {
+                    assert!(!taken && back.is_ready() && !back.is_tried());
+                    assert_eq!(back.mask(), [0x5555_5555; 2]);
+                }
+                other => panic!("{other:?}"),
+            }
+            pool.finish(&mut news);
+            assert!(news.is_empty());
+        }
+    }
+
+    #[test]
+    fn refusals_make_tries_rare_and_successes_frequent() {
+        let mut trust = Trust::new();
+        let mut tries = |admitted: bool, tokens: usize| {
+            let tried = |_: &usize| {
+                let tried = trust.next();
+                if tried {
+                    trust.note(admitted);
+                }
+                tried
+            };
+            (0..tokens).filter(tried).count()
+        };
+        assert!(tries(false, 640) <= 16);
+        assert!(tries(true, 640) >= 640 - 64);
+        assert_eq!(tries(true, 100), 100);
+        assert_eq!(tries(false, 4), 2);
     }
 
     #[test]

@@ -4,7 +4,9 @@ use serde_json::{Value, json};
 
 use super::{
     apart,
-    reduce::{Node, Reducer, any, other_than, size},
+    node::{Node, size},
+    reduce::Reducer,
+    terms::{any, other_than},
 };
 use crate::GrammarError;
 
