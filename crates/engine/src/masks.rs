@@ -88,7 +88,7 @@ impl Constrained {
     /// Takes a token and says which ones follow; `None` if it may not come, and then the mask is there.
     fn advance(&mut self, after: After) -> Result<Option<Vec<TokenId>>, ConstraintError> {
         if self.state == State::Tried {
-            if !self.admit(after.token)? {
+            if !self.admit(after)? {
                 return Ok(None);
             }
         } else {
@@ -103,7 +103,8 @@ impl Constrained {
     }
 
     /// Takes a token that was sampled without a mask, if the mask would have allowed it.
-    fn admit(&mut self, token: TokenId) -> Result<bool, ConstraintError> {
+    fn admit(&mut self, after: After) -> Result<bool, ConstraintError> {
+        let token = after.token;
         let mut admitted = self.constraint.admit(token)?;
         if admitted != Some(true) {
             self.renew_mask()?;
@@ -111,7 +112,9 @@ impl Constrained {
         if admitted.is_none()
             && self.mask.get(token as usize / 32).is_some_and(|word| word >> (token % 32) & 1 == 1)
         {
-            self.constraint.commit(token)?;
+            if !after.ends {
+                self.constraint.commit(token)?;
+            }
             admitted = Some(true);
         }
         let admitted = admitted == Some(true);
@@ -549,6 +552,43 @@ mod tests {
             }
             pool.finish(&mut news);
             assert!(news.is_empty());
+        }
+    }
+
+    /// Must end with token 5, and knows no token any more.
+    #[derive(Debug)]
+    struct Over;
+
+    impl Constraint for Over {
+        fn commit(&mut self, _: TokenId) -> Result<(), ConstraintError> {
+            Err(ConstraintError("It is over.".into()))
+        }
+        fn fast_forward(&mut self, _: usize, _: &mut Vec<TokenId>) -> Result<(), ConstraintError> {
+            Ok(())
+        }
+        fn mask(&mut self, mask: &mut [u32]) -> Result<(), ConstraintError> {
+            mask.fill(0);
+            mask[0] = 1 << 5;
+            Ok(())
+        }
+        fn fork(&self) -> Box<dyn Constraint> {
+            Box::new(Self)
+        }
+    }
+
+    #[test]
+    fn an_end_is_not_committed() {
+        let mut pool = MaskPool::new();
+        for (token, allowed) in [(5, true), (6, false)] {
+            let mut constrained = Box::new(Constrained::new(Box::new(Over), 64));
+            constrained.choose(true);
+            let after = Some(After { token, most_forced: 0, may_try: true, ends: true });
+            let mut news = Vec::new();
+            pool.start(&mut vec![Job { id: RequestId(1), constrained, after }]);
+            pool.advance(&mut news);
+            let what = news.pop().unwrap().what;
+            assert_eq!(matches!(what, What::Advanced(_, Some(_))), allowed, "{what:?}");
+            assert_eq!(matches!(what, What::Refused(_)), !allowed);
         }
     }
 

@@ -171,7 +171,9 @@ mod tests {
         for name in names {
             assert!(tool(Some(name)).unwrap().unwrap().names.contains(&name), "{name}");
         }
-        for name in ["qwen3.5", "QWEN3-Coder", "qwen3_xml", "glm-4.5", "glm47", "Phi-4", "gemma-3", "step-3.5"] {
+        for name in
+            ["qwen3.5", "QWEN3-Coder", "qwen3_xml", "glm-4.5", "glm47", "Phi-4", "gemma-3", "step-3.5"]
+        {
             assert!(tool(Some(name)).unwrap().is_some(), "{name}");
         }
         assert!(reasoning(Some("gemma-4")).unwrap().is_some());
