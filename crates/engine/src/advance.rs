@@ -4,8 +4,9 @@ use millrace_backend::BackendError;
 use millrace_types::{FinishReason, RequestId};
 
 use crate::{
+    constrained::{After, Constrained},
     generation::Generation,
-    masks::{After, Constrained, Job, News, What},
+    masks::{Job, News, What},
     work::{Desk, Work},
 };
 

@@ -7,7 +7,8 @@ use tokio::sync::mpsc::UnboundedSender;
 
 use crate::{
     EngineStats, Inspection,
-    masks::{Constrained, Job, MaskPool, News},
+    constrained::Constrained,
+    masks::{Job, MaskPool, News},
     runner::{Row, Runner},
     sampling::{SamplingState, mix},
     work::{Desk, Work},

@@ -10,7 +10,7 @@ use millrace_types::{
 };
 use tokio::sync::mpsc::UnboundedSender;
 
-use crate::{RequestState, masks::Constrained, sampling::SamplingState};
+use crate::{RequestState, constrained::Constrained, sampling::SamplingState};
 
 /// Said to a request that was never started.
 const WAITED: &str = "The request waited too long for its turn. Please try again later.";

@@ -7,6 +7,7 @@
 
 mod advance;
 mod config;
+mod constrained;
 mod generation;
 mod handle;
 mod inbox;

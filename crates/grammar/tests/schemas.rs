@@ -209,6 +209,14 @@ fn lists_contain_and_repeat_nothing() {
         &[json!(["a"]), json!(["c", "a", "b"])],
         &[json!([]), json!(["a", "a"]), json!(["a", "b", "a"])],
     );
+    // Too many in every order.
+    let letters: Vec<String> = ('a'..='j').map(String::from).collect();
+    let large = json!({"type": "array", "items": {"enum": letters}, "uniqueItems": true, "minItems": 2});
+    holds(
+        large,
+        &[json!(["a", "b"]), json!(["b", "e", "j"]), json!(letters)],
+        &[json!(["a"]), json!(["a", "a"]), json!(["a", "b", "b"]), json!(["j", "j", "j"])],
+    );
     let loose = json!({"type": "array", "uniqueItems": false});
     holds(loose, &[json!([1, 1])], &[json!(1)]);
 }
