@@ -210,12 +210,12 @@ fn lists_contain_and_repeat_nothing() {
         &[json!([]), json!(["a", "a"]), json!(["a", "b", "a"])],
     );
     // Too many in every order.
-    let letters: Vec<String> = ('a'..='j').map(String::from).collect();
+    let letters: Vec<String> = ('a'..='i').map(String::from).collect();
     let large = json!({"type": "array", "items": {"enum": letters}, "uniqueItems": true, "minItems": 2});
     holds(
         large,
-        &[json!(["a", "b"]), json!(["b", "e", "j"]), json!(letters)],
-        &[json!(["a"]), json!(["a", "a"]), json!(["a", "b", "b"]), json!(["j", "j", "j"])],
+        &[json!(["a", "b"]), json!(["b", "e", "i"]), json!(letters)],
+        &[json!(["a"]), json!(["a", "a"]), json!(["a", "b", "b"]), json!(["i", "i", "i"])],
     );
     let loose = json!({"type": "array", "uniqueItems": false});
     holds(loose, &[json!([1, 1])], &[json!(1)]);

@@ -22,9 +22,6 @@ const PLACES_OF_FAILURE: usize = 4;
 /// Lists of different values that are written out.
 const MAX_LISTS: usize = 512;
 
-/// The same if they have their values in order: all lists of ten values.
-const MAX_ORDERED: usize = 1024;
-
 /// Size of the values that these lists are made of.
 const MAX_WEIGHT: usize = 2000;
 
@@ -126,7 +123,7 @@ pub(super) fn unique<'r>(reducer: &mut Reducer<'r>, node: &Node<'r>) -> Result<O
     let Some(found) = found else {
         return Err(reducer.fail(format!(
             "`uniqueItems` is only supported for lists of at most one item, or whose items have few values (`enum`), \
-             so that there are at most {MAX_ORDERED} such lists in the order of these values"
+             so that there are at most {MAX_LISTS} such lists in the order of these values"
         )));
     };
     reducer.spend(found.iter().map(size).sum())?;
@@ -192,7 +189,7 @@ impl Lists {
             let longer: Vec<_> =
                 shorter.map(|list| [list.as_slice(), std::slice::from_ref(value)].concat()).collect();
             lists.extend(longer);
-            if lists.len() > MAX_ORDERED {
+            if lists.len() > MAX_LISTS {
                 return None;
             }
         }
