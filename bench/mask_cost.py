@@ -3,17 +3,20 @@
 
     cargo build --release
     target/release/millrace serve --max-num-seqs 32 &
-    bench/mask_cost.py [--url http://127.0.0.1:8000] [--pairs 9] [--batch 32] [--tokens 128] [--json FILE]
+    bench/mask_cost.py --pid $! [--url http://127.0.0.1:8000] [--pairs 9] [--batch 32] [--tokens 128] [--json FILE]
 
 A pair is two batches, one after the other, that differ only in the format; which of them comes first alternates. The ratio of
 their speeds doesn't know how busy the machine is from one pair to the next. Told are the median of the ratios and their
 quartiles, for greedy answers (most of which need no masks on a CPU) and for random ones, the times of masks from the
 server's histogram, and the share of tokens that the format forced, which come for less. No answer ends before its time.
-The server should have nothing else to do.
+The server should have nothing else to do. Where the machine has, the processor time that the server took (with its --pid, on
+Linux) says more than the speed.
 """
 import argparse
 import asyncio
 import json
+import os
+import pathlib
 import statistics
 import time
 
@@ -44,23 +47,32 @@ FORMATS = {
 class Batch:
     """Answers that are generated together."""
 
-    def __init__(self, server: Server, size: int, tokens: int) -> None:
-        self.server, self.size, self.tokens = server, size, tokens
+    def __init__(self, server: Server, size: int, tokens: int, pid: int | None) -> None:
+        self.server, self.size, self.tokens, self.pid = server, size, tokens, pid
 
-    async def speed(self, number: int, temperature: float, extra: dict) -> float:
-        """Tokens per second. Every batch of a number has the same prompts, which no other number has."""
+    def processor_time(self) -> float:
+        """Seconds of all cores that the server has taken so far, if it is known."""
+        if self.pid is None:
+            return 0.0
+        # Behind the name, which may have spaces: fields 14 and 15 of proc(5), in clock ticks.
+        fields = pathlib.Path(f"/proc/{self.pid}/stat").read_text(encoding="utf-8").rpartition(")")[2].split()
+        return sum(map(int, fields[11:13])) / os.sysconf("SC_CLK_TCK")
+
+    async def run(self, number: int, temperature: float, extra: dict) -> tuple[float, float]:
+        """Tokens per second, and tokens per second of processor time. Every batch of a number has the same prompts, which no
+        other number has."""
         bodies = [
             {"prompt": f"Once upon a time {number} {index}", "min_tokens": self.tokens, "max_tokens": self.tokens,
              "temperature": temperature, "top_p": 1, "top_k": 0, "seed": index, "ignore_eos": True} | extra
             for index in range(self.size)
         ]
-        start = time.monotonic()
+        start, taken = time.monotonic(), self.processor_time()
         answers = await asyncio.gather(*(self.server.post("/v1/completions", body) for body in bodies))
-        seconds = time.monotonic() - start
+        seconds, taken = time.monotonic() - start, self.processor_time() - taken
         assert all(status == 200 for status, _ in answers), answers[0]
         generated = sum(answer["usage"]["completion_tokens"] for _, answer in answers)
         assert generated == self.size * self.tokens, f"{generated} tokens instead of {self.size * self.tokens}"
-        return generated / seconds
+        return generated / seconds, generated / taken if taken else float("nan")
 
 
 class Masks:
@@ -92,22 +104,32 @@ async def measure(batch: Batch, name: str, temperature: float, pairs: int) -> di
             extra = {"structured_outputs": FORMATS[name]} if with_format else {}
             if with_format and number:
                 await masks.add(-1)
-            speed = await batch.speed(number, temperature, extra)
+            speed = await batch.run(number, temperature, extra)
             if with_format and number:
                 await masks.add(1)
             # The first pair warms up.
             (held if with_format else free).extend([speed] if number else [])
-    ratios = [one / other for one, other in zip(held, free, strict=True)]
-    low, middle, high = statistics.quantiles(ratios, n=4, method="inclusive")
+    by_clock, by_processor = (
+        statistics.quantiles([one[way] / other[way] for one, other in zip(held, free, strict=True)], n=4, method="inclusive")
+        for way in (0, 1)
+    )
     return {
-        "format": name, "temperature": temperature, "ratio": round(middle, 4), "quartiles": [round(low, 4), round(high, 4)],
-        "free_tokens_per_s": round(statistics.median(free)), "held_tokens_per_s": round(statistics.median(held)), **masks.report(),
+        "format": name, "temperature": temperature, "ratio_quartiles": [round(ratio, 4) for ratio in by_clock],
+        **({"processor_ratio_quartiles": [round(ratio, 4) for ratio in by_processor]} if batch.pid else {}),
+        "free_tokens_per_s": round(statistics.median(speed for speed, _ in free)),
+        "held_tokens_per_s": round(statistics.median(speed for speed, _ in held)), **masks.report(),
     }
+
+
+def quartiles(found: list[float]) -> str:
+    low, middle, high = (ratio - 1 for ratio in found)
+    return f"{middle:+6.1%} ({low:+.1%} to {high:+.1%})"
 
 
 async def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("--url", default="http://127.0.0.1:8000")
+    parser.add_argument("--pid", type=int, help="the server's process, if it is on this machine")
     parser.add_argument("--pairs", type=int, default=9)
     parser.add_argument("--batch", type=int, default=32)
     parser.add_argument("--tokens", type=int, default=128)
@@ -118,15 +140,15 @@ async def main() -> None:
         parser.error("quartiles need three pairs")
     timeout = aiohttp.ClientTimeout(total=None)
     async with aiohttp.ClientSession(timeout=timeout, connector=aiohttp.TCPConnector(limit=0)) as session:
-        batch = Batch(Server(session, args.url, args.batch), args.batch, args.tokens)
+        batch = Batch(Server(session, args.url, args.batch), args.batch, args.tokens, args.pid)
         print(f"batch {args.batch}, {args.tokens} tokens each, {args.pairs} pairs")
         found = []
         for temperature in args.temperatures:
             for name in FORMATS:
                 one = await measure(batch, name, temperature, args.pairs)
                 found.append(one)
-                low, high = one["quartiles"]
-                print(f"  temperature {temperature:g}, {name:18} {one['ratio'] - 1:+6.1%}  ({low - 1:+.1%} to {high - 1:+.1%}); "
+                processor = f"; by processor time {quartiles(one['processor_ratio_quartiles'])}" if args.pid else ""
+                print(f"  temperature {temperature:g}, {name:18} {quartiles(one['ratio_quartiles'])}{processor}; "
                       f"{one['held_tokens_per_s']} instead of {one['free_tokens_per_s']} tokens/s; {one['mean_us']} µs a mask "
                       f"(p50 ≤ {one['p50_us_at_most']:.0f}, p99 ≤ {one['p99_us_at_most']:.0f}), {one['forced']:.0%} forced")
     if args.json:

@@ -107,7 +107,8 @@ impl Constrained {
     }
 }
 
-/// Whether it is worth a try to sample without a mask: a token that is refused costs more than its mask.
+/// Whether it is worth a try to sample without a mask: a token that is refused costs about two masks, so that tries are worth
+/// it where two in three succeed. Pauses come of refusals that follow each other.
 #[derive(Debug)]
 struct Trust {
     /// Tokens that get a mask before the next try.
@@ -121,7 +122,7 @@ impl Trust {
     const MOST: u8 = 64;
 
     fn new() -> Self {
-        Self { pause: 0, next_pause: 2 }
+        Self { pause: 0, next_pause: 0 }
     }
 
     /// Whether the next token is tried.
@@ -134,10 +135,10 @@ impl Trust {
     /// What became of a try.
     fn note(&mut self, admitted: bool) {
         if admitted {
-            self.next_pause = (self.next_pause - 1).max(1);
+            self.next_pause /= 2;
         } else {
             self.pause = self.next_pause;
-            self.next_pause = (2 * self.next_pause).min(Self::MOST);
+            self.next_pause = (2 * self.next_pause + 1).min(Self::MOST);
         }
     }
 }
@@ -174,6 +175,6 @@ mod tests {
         assert!(tries(false, 640) <= 16);
         assert!(tries(true, 640) >= 640 - 64);
         assert_eq!(tries(true, 100), 100);
-        assert_eq!(tries(false, 4), 2);
+        assert_eq!(tries(false, 4), 3);
     }
 }
