@@ -17,13 +17,14 @@ import sys
 import jsonschema
 
 KEYS = ["a", "b", "c"]
-TEXTS = ["", "x", "xy", "y", "ab", 'é"']
+TEXTS = ["", "x", "xy", "y", "ab", 'é"', "2024-02-29", "2023-02-29", "1x", "x\n"]
 SIMPLE = [
     True, *({"type": name} for name in ("string", "integer", "number", "boolean", "null", "object", "array")),
     {"type": ["string", "null"]}, {"const": "x"}, {"const": ""}, {"const": 1}, {"const": None}, {"const": [1, "x"]},
     {"const": {"a": 1}}, {"enum": ["x", "xy", ""]}, {"enum": [1, 2, "x"]}, {"enum": [1, 3, -1]}, {"minimum": 1}, {"maximum": 2},
     {"exclusiveMinimum": 1}, {"minLength": 1}, {"maxLength": 1}, {"type": "string", "enum": ["x", "y"]},
-    {"$ref": "#/$defs/d"}, {"$ref": "#/$defs/e"},
+    {"$ref": "#/$defs/d"}, {"$ref": "#/$defs/e"}, {"pattern": "^x"}, {"pattern": "[xy]$"}, {"type": "string", "pattern": "^\\d.*$"},
+    {"format": "date"}, {"type": "string", "format": "date"},
 ]
 DEFINITIONS = {
     "d": {"type": "object", "properties": {"b": {"const": "x"}}, "required": ["b"]},
@@ -46,7 +47,7 @@ def main() -> None:
     cases = [made.case() for _ in range(args.schemas)]
     lines = "\n".join(map(json.dumps, cases))
     done = subprocess.run([args.check], input=lines, capture_output=True, text=True, check=True, timeout=3600)
-    sys.exit(judge(cases, [json.loads(line) for line in done.stdout.splitlines()], args.show))
+    sys.exit(judge(cases, [json.loads(line) for line in done.stdout.split("\n") if line], args.show))
 
 
 class Maker:
@@ -81,6 +82,8 @@ class Maker:
         schema = {"properties": {key: self.schema(0) for key in KEYS if self.maybe(0.6)}}
         schema |= {"type": "object"} if self.maybe(0.6) else {}
         schema |= {"required": self.chance.sample(KEYS, self.chance.randint(1, 2))} if self.maybe(0.5) else {}
+        patterns = self.chance.sample(["^a", "^[ab]$", "b", "^c?$"], self.chance.randint(1, 2))
+        schema |= {"patternProperties": {pattern: self.schema(0) for pattern in patterns}} if self.maybe(0.2) else {}
         schema |= {"additionalProperties": self.chance.choice([False, {"type": "integer"}])} if self.maybe(0.3) else {}
         return schema
 
@@ -110,7 +113,8 @@ class Maker:
             case "dependentSchemas":
                 return {keyword: {self.chance.choice(KEYS): self.schema(below)}}
             case "propertyNames":
-                return {keyword: self.chance.choice([{"enum": ["a", "b"]}, {"pattern": "^[ab]"}, {"maxLength": 1}, {"const": "a"}])}
+                return {keyword: self.chance.choice([{"enum": ["a", "b"]}, {"pattern": "^[ab]"}, {"maxLength": 1}, {"const": "a"},
+                                                       {"pattern": "[ab]", "not": {"pattern": "^a"}}])}
             case "unevaluatedProperties" | "unevaluatedItems":
                 return {keyword: self.chance.choice([False, False, {"type": "integer"}, True])}
         return {keyword: self.schema(below)}
@@ -123,7 +127,7 @@ def judge(cases: list[dict], reports: list[dict], show: int) -> int:
     assert len(cases) == len(reports)
     counts, reasons, mistakes = collections.Counter(), collections.Counter(), []
     for case, report in zip(cases, reports):
-        validator = jsonschema.Draft202012Validator(case["schema"])
+        validator = jsonschema.Draft202012Validator(case["schema"], format_checker=jsonschema.FormatChecker(["date"]))
         valid = [validator.is_valid(value) for value in case["instances"]]
         if "error" in report:
             reasons[report["error"]] += 1

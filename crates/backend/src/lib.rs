@@ -203,7 +203,8 @@ pub trait Backend: Send {
     }
 
     /// Whether operations are computed by the caller's own processor. What the caller could do meanwhile would only take
-    /// that from them, so it is better done before.
+    /// that from them, so it is better done before. Tensors of such a backend keep what a step left in them, so that some
+    /// of its rows can be sampled again in a step that computes nothing else.
     fn is_host(&self) -> bool {
         false
     }

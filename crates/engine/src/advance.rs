@@ -1,10 +1,12 @@
 //! The part of a step that concerns constraints.
 
+use millrace_backend::BackendError;
 use millrace_types::{FinishReason, RequestId};
 
 use crate::{
+    constrained::{After, Constrained},
     generation::Generation,
-    masks::{After, Job, News, What},
+    masks::{Job, News, What},
     work::{Desk, Work},
 };
 
@@ -15,28 +17,53 @@ impl Generation {
     /// Has the masks computed of those sequences of the plan that sample for the first time. Later ones come with each
     /// token.
     pub(crate) fn start_first_masks(&mut self, desk: &mut Desk) {
+        let is_host = self.runner.is_host();
         for seq in self.sched.planned().seqs.iter().filter(|seq| seq.samples) {
-            let entry = desk.ledger.get_mut(seq.id);
-            let waiting = entry.and_then(|entry| entry.constrained.take_if(|c| !c.is_ready()));
+            let Some(entry) = desk.ledger.get_mut(seq.id) else { continue };
+            let may_try = is_host && entry.sampling.may_try();
+            let missing = |constrained: &mut Box<Constrained>| {
+                if !constrained.is_ready() {
+                    constrained.choose(may_try);
+                }
+                !constrained.is_ready()
+            };
+            let waiting = entry.constrained.take_if(missing);
             self.jobs.extend(waiting.map(|constrained| Job { id: seq.id, constrained, after: None }));
         }
         self.masks.start(&mut self.jobs);
     }
 
-    /// Shows the step's tokens to the constraints of their sequences, unless the sequences end with them. Afterwards the
-    /// ledger knows what they force, and the masks of the next step are being computed.
-    pub(crate) fn advance_constraints(&mut self, desk: &mut Desk) {
+    /// Shows the step's tokens to the constraints of their sequences, and samples those anew that are refused. Afterwards
+    /// the ledger knows what they force, and the masks of the next step are being computed.
+    ///
+    /// # Errors
+    /// The device failed.
+    pub(crate) fn advance_constraints(&mut self, desk: &mut Desk) -> Result<(), BackendError> {
+        self.advance(desk, &|_| true);
+        let refused = std::mem::take(&mut self.refused);
+        if !refused.is_empty() {
+            self.runner.retry(&refused, &desk.ledger)?;
+            self.close_stuck(desk);
+            self.advance(desk, &|id| refused.contains(&id));
+        }
+        Ok(())
+    }
+
+    /// The same for some of the sequences, without a second try.
+    fn advance(&mut self, desk: &mut Desk, chosen: &dyn Fn(RequestId) -> bool) {
         let max_model_len = self.sched.config().max_model_len;
-        for (id, token) in self.runner.sampled() {
+        let is_host = self.runner.is_host();
+        for (id, token) in self.runner.sampled().filter(|(id, _)| chosen(*id)) {
             let Some(entry) = desk.ledger.get_mut(id) else { continue };
             let count = entry.output.len() + 1;
-            if entry.constrained.is_none() || entry.finish_at(token, count, max_model_len).is_some() {
-                continue;
-            }
-            let room = entry.most_tokens(max_model_len) - count;
-            let most_forced = if entry.sampling.may_force() { room.min(MAX_FORCED) } else { 0 };
-            let after = Some(After { token, most_forced });
-            self.jobs.extend(entry.constrained.take().map(|constrained| Job { id, constrained, after }));
+            let ends = entry.finish_at(token, count, max_model_len).is_some();
+            let room = entry.most_tokens(max_model_len).saturating_sub(count);
+            let most_forced = if entry.sampling.may_force() && !ends { room.min(MAX_FORCED) } else { 0 };
+            let may_try = is_host && entry.sampling.may_try();
+            // The last token of a sequence concerns its constraint only if it was sampled without its mask.
+            let concerned = entry.constrained.take_if(|constrained| !ends || constrained.is_tried());
+            let after = Some(After { token, most_forced, may_try, ends });
+            self.jobs.extend(concerned.map(|constrained| Job { id, constrained, after }));
         }
         self.masks.start(&mut self.jobs);
         self.masks.advance(&mut self.news);
@@ -64,21 +91,28 @@ impl Generation {
             // Whoever has ended meanwhile is unknown.
             let entry = desk.ledger.get_mut(id);
             match what {
-                What::Advanced(Ok(forced)) => {
+                What::Advanced(forced, back) => {
                     if let Some(entry) = entry {
                         entry.forced = forced;
                     }
+                    back.into_iter().for_each(|back| self.put_back(desk, id, back));
                 }
-                What::Masked(Ok(mut constrained)) => {
-                    desk.stats.note_mask(constrained.take_time());
-                    if let Some(entry) = entry {
-                        entry.constrained = Some(constrained);
-                    }
+                What::Refused(back) => {
+                    self.put_back(desk, id, back);
+                    self.refused.push(id);
                 }
-                What::Advanced(Err(error)) | What::Masked(Err(error)) => {
+                What::Masked(back) => self.put_back(desk, id, back),
+                What::Failed(error) | What::MaskFailed(error) => {
                     self.close(desk, id, FinishReason::Error, Some(error));
                 }
             }
+        }
+    }
+
+    fn put_back(&mut self, desk: &mut Desk, id: RequestId, mut constrained: Box<Constrained>) {
+        desk.stats.note_mask(constrained.take_time());
+        if let Some(entry) = desk.ledger.get_mut(id) {
+            entry.constrained = Some(constrained);
         }
     }
 }

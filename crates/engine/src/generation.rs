@@ -1,12 +1,14 @@
 //! The steps of models that generate text: scheduler, device and constraints.
 
+use millrace_backend::BackendError;
 use millrace_sched::{PrefixKeys, Scheduler, SeqInit};
 use millrace_types::{Finish, FinishReason, Request, RequestId, RequestOutput, TokenId};
 use tokio::sync::mpsc::UnboundedSender;
 
 use crate::{
     EngineStats, Inspection,
-    masks::{Constrained, Job, MaskPool, News},
+    constrained::Constrained,
+    masks::{Job, MaskPool, News},
     runner::{Row, Runner},
     sampling::{SamplingState, mix},
     work::{Desk, Work},
@@ -22,6 +24,7 @@ pub(crate) struct Generation {
     /// Reused from step to step.
     pub(crate) jobs: Vec<Job>,
     pub(crate) news: Vec<News>,
+    pub(crate) refused: Vec<RequestId>,
     taken: Vec<TokenId>,
 }
 
@@ -70,7 +73,7 @@ impl Work for Generation {
         }
         self.runner.launch(&self.sched, &desk.ledger);
         self.finish_masks(desk);
-        match self.runner.finish(&desk.ledger) {
+        match self.runner.finish(&desk.ledger).and_then(|()| self.settle(desk)) {
             Ok(()) => self.commit(desk),
             Err(error) => {
                 let ids = self.sched.planned().seqs.iter().map(|seq| seq.id).collect();
@@ -109,8 +112,8 @@ impl Work for Generation {
 
 impl Generation {
     pub(crate) fn new(sched: Scheduler, runner: Runner, vocab_size: usize, seed: u64) -> Self {
-        let (jobs, news, taken) = (Vec::new(), Vec::new(), Vec::new());
-        Self { sched, runner, vocab_size, seed, masks: MaskPool::new(), jobs, news, taken }
+        let (jobs, news, refused, taken) = (Vec::new(), Vec::new(), Vec::new(), Vec::new());
+        Self { sched, runner, vocab_size, seed, masks: MaskPool::new(), jobs, news, refused, taken }
     }
 
     fn note_plan(&self, desk: &mut Desk) {
@@ -123,10 +126,14 @@ impl Generation {
         }
     }
 
+    /// Ends the sequences that got no token, and has constraints see to the others' tokens.
+    fn settle(&mut self, desk: &mut Desk) -> Result<(), BackendError> {
+        self.close_stuck(desk);
+        self.advance_constraints(desk)
+    }
+
     /// Hands the step's results to scheduler and ledger. The only place where a request gets tokens.
     fn commit(&mut self, desk: &mut Desk) {
-        self.close_stuck(desk);
-        self.advance_constraints(desk);
         let max_model_len = self.sched.config().max_model_len;
         for (id, row) in self.runner.rows() {
             let Some(entry) = desk.ledger.get_mut(id) else { continue };

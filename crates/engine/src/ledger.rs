@@ -10,7 +10,7 @@ use millrace_types::{
 };
 use tokio::sync::mpsc::UnboundedSender;
 
-use crate::{RequestState, masks::Constrained, sampling::SamplingState};
+use crate::{RequestState, constrained::Constrained, sampling::SamplingState};
 
 /// Said to a request that was never started.
 const WAITED: &str = "The request waited too long for its turn. Please try again later.";
@@ -20,7 +20,7 @@ const WAITED: &str = "The request waited too long for its turn. Please try again
 pub(crate) struct Entry {
     pub(crate) sampling: SamplingState,
     /// Whether there is a constraint, here or away.
-    pub(crate) is_constrained: bool,
+    is_constrained: bool,
     /// Away from a sampled token until the mask of the next one is known.
     pub(crate) constrained: Option<Box<Constrained>>,
     /// Tokens that the constraint puts behind the last sampled one.
@@ -43,6 +43,11 @@ impl Entry {
     /// Sampled rows of a prompt-scoring request are never drawn: `max_tokens` 0 only asks for the prompt.
     pub(crate) fn scores_only(&self) -> bool {
         self.sampling.params().max_tokens == 0
+    }
+
+    /// Whether the next token needs the mask of a constraint.
+    pub(crate) fn is_masked(&self) -> bool {
+        self.is_constrained && !self.constrained.as_ref().is_some_and(|constrained| constrained.is_tried())
     }
 
     /// Whether, and why, the output ends with `token` as its token number `count` (the order of checks is vLLM's).

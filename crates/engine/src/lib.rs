@@ -7,6 +7,7 @@
 
 mod advance;
 mod config;
+mod constrained;
 mod generation;
 mod handle;
 mod inbox;
@@ -18,6 +19,7 @@ mod runner;
 mod sampling;
 mod start;
 mod stats;
+mod thinking;
 mod work;
 
 pub use config::{EngineConfig, EngineError};

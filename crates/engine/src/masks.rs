@@ -15,72 +15,18 @@ use std::{
         mpsc::{Receiver, Sender, channel},
     },
     thread::available_parallelism,
-    time::{Duration, Instant},
+    time::Instant,
 };
 
-use millrace_types::{Constraint, ConstraintError, RequestId, TokenId};
+use millrace_types::{RequestId, TokenId};
+
+use crate::constrained::{After, Constrained};
 
 /// Threads that share a step's jobs, the engine's own included. More threads than these would wait for each other's jobs.
 const MAX_THREADS: usize = 16;
 
 /// Waking a thread takes about as long as this many masks.
 const JOBS_PER_THREAD: usize = 4;
-
-/// A sequence's constraint and what it says about the next token.
-#[derive(Debug)]
-pub(crate) struct Constrained {
-    constraint: Box<dyn Constraint>,
-    /// Valid if `ready`; ⌈vocabulary / 32⌉ words.
-    mask: Vec<u32>,
-    ready: bool,
-    /// Time spent on the next token so far.
-    took: Duration,
-}
-
-impl Constrained {
-    pub(crate) fn new(constraint: Box<dyn Constraint>, vocab_size: usize) -> Self {
-        let mask = vec![0; vocab_size.div_ceil(32)];
-        Self { constraint, mask, ready: false, took: Duration::ZERO }
-    }
-
-    /// Whether the mask of the next token is known.
-    pub(crate) fn is_ready(&self) -> bool {
-        self.ready
-    }
-
-    /// Which tokens may come next.
-    pub(crate) fn mask(&self) -> &[u32] {
-        &self.mask
-    }
-
-    /// How long it took to the mask, since this was asked before.
-    pub(crate) fn take_time(&mut self) -> Duration {
-        std::mem::take(&mut self.took)
-    }
-
-    fn advance(&mut self, after: After) -> Result<Vec<TokenId>, ConstraintError> {
-        self.ready = false;
-        let mut forced = Vec::new();
-        self.constraint.commit(after.token)?;
-        if after.most_forced > 0 {
-            self.constraint.fast_forward(after.most_forced, &mut forced)?;
-        }
-        Ok(forced)
-    }
-
-    fn renew_mask(&mut self) -> Result<(), ConstraintError> {
-        self.constraint.mask(&mut self.mask)?;
-        self.ready = true;
-        Ok(())
-    }
-}
-
-/// A sampled token, and how many may follow it without being sampled.
-#[derive(Debug, Clone, Copy)]
-pub(crate) struct After {
-    pub(crate) token: TokenId,
-    pub(crate) most_forced: usize,
-}
 
 /// A constraint on its way.
 #[derive(Debug)]
@@ -101,10 +47,29 @@ pub(crate) struct News {
 /// Errors are sentences for the client, and the end of the job.
 #[derive(Debug)]
 pub(crate) enum What {
-    /// It has taken its token, and these follow without a choice. The mask behind them is on its way.
-    Advanced(Result<Vec<TokenId>, String>),
+    /// It has taken its token, and these follow without a choice. The mask behind them is on its way, unless the constraint
+    /// is back because none is wanted.
+    Advanced(Vec<TokenId>, Option<Box<Constrained>>),
+    /// Its token may not come. It is back, with the mask of those that may.
+    Refused(Box<Constrained>),
     /// It has its mask and is back.
-    Masked(Result<Box<Constrained>, String>),
+    Masked(Box<Constrained>),
+    /// Its first stage failed.
+    Failed(String),
+    /// Its second stage failed.
+    MaskFailed(String),
+}
+
+impl What {
+    /// Whether it is the end of a first stage.
+    fn is_advance(&self) -> bool {
+        matches!(self, Self::Advanced(..) | Self::Refused(_) | Self::Failed(_))
+    }
+
+    /// Whether more is to come.
+    fn is_halfway(&self) -> bool {
+        matches!(self, Self::Advanced(_, None))
+    }
 }
 
 /// Threads that help with a step's jobs; parked when there are none, and started with the first step that has many.
@@ -180,8 +145,8 @@ impl MaskPool {
         // Every stage that a thread takes on is answered: it catches panics, and we hold a sender ourselves.
         let next = job.map(|job| self.shared.work(job)).or_else(|| self.results.recv().ok());
         if let Some(next) = next {
-            self.advancing -= usize::from(matches!(next.what, What::Advanced(_)));
-            self.open -= usize::from(!matches!(next.what, What::Advanced(Ok(_))));
+            self.advancing -= usize::from(next.what.is_advance());
+            self.open -= usize::from(!next.what.is_halfway());
             news.push(next);
         }
     }
@@ -208,13 +173,13 @@ impl Drop for MaskPool {
 }
 
 impl Shared {
-    /// The next stage of a job. Behind the first one it waits again, for its mask.
+    /// The next stage of a job. Behind the first one it waits again, if a mask is wanted.
     fn work(&self, mut job: Job) -> News {
         let (id, after) = (job.id, job.after.take());
         let start = Instant::now();
         let outcome = catch_unwind(AssertUnwindSafe(|| match after {
             Some(after) => job.constrained.advance(after),
-            None => job.constrained.renew_mask().map(|()| Vec::new()),
+            None => job.constrained.renew_mask().map(|()| None),
         }));
         job.constrained.took += start.elapsed();
         let outcome = match outcome {
@@ -225,11 +190,16 @@ impl Shared {
             }
         };
         let what = match (after, outcome) {
-            (None, outcome) => What::Masked(outcome.map(|_| job.constrained)),
-            (Some(_), Err(error)) => What::Advanced(Err(error)),
-            (Some(_), Ok(forced)) => {
+            (None, Ok(_)) => What::Masked(job.constrained),
+            (None, Err(error)) => What::MaskFailed(error),
+            (Some(_), Err(error)) => What::Failed(error),
+            (Some(_), Ok(None)) => What::Refused(job.constrained),
+            (Some(after), Ok(Some(forced))) if after.ends || job.constrained.is_tried() => {
+                What::Advanced(forced, Some(job.constrained))
+            }
+            (Some(_), Ok(Some(forced))) => {
                 self.lock().masks.push_back(job);
-                What::Advanced(Ok(forced))
+                What::Advanced(forced, None)
             }
         };
         News { id, what }
@@ -269,110 +239,5 @@ fn help(shared: &Shared, results: &Sender<News>) {
 }
 
 #[cfg(test)]
-mod tests {
-    use std::collections::HashMap;
-
-    use super::*;
-
-    /// Allows one token after the other. Some tokens make it fail, some when they come and some at the mask behind them.
-    #[derive(Debug)]
-    struct Chain(TokenId);
-
-    impl Constraint for Chain {
-        fn commit(&mut self, token: TokenId) -> Result<(), ConstraintError> {
-            assert_ne!(token, 13);
-            self.0 = token + 1;
-            if token == 12 { Err(ConstraintError("twelve".into())) } else { Ok(()) }
-        }
-        fn fast_forward(&mut self, most: usize, out: &mut Vec<TokenId>) -> Result<(), ConstraintError> {
-            out.extend((0..most as u32).map(|i| self.0 + i));
-            self.0 += most as u32;
-            Ok(())
-        }
-        fn mask(&mut self, mask: &mut [u32]) -> Result<(), ConstraintError> {
-            assert_ne!(self.0, 15 + 3);
-            mask.fill(0);
-            mask[self.0 as usize / 32] = 1 << (self.0 % 32);
-            if self.0 == 14 + 3 { Err(ConstraintError("fourteen".into())) } else { Ok(()) }
-        }
-        fn fork(&self) -> Box<dyn Constraint> {
-            Box::new(Self(self.0))
-        }
-    }
-
-    fn job(token: TokenId, after: bool) -> Job {
-        let constrained = Box::new(Constrained::new(Box::new(Chain(token)), 64));
-        let after = after.then_some(After { token, most_forced: 2 });
-        Job { id: RequestId(u64::from(token)), constrained, after }
-    }
-
-    /// What is told of each job: the tokens that follow or an error, and then the mask or an error.
-    #[derive(Default)]
-    struct Told {
-        forced: Option<Result<Vec<TokenId>, String>>,
-        masked: Option<Result<Box<Constrained>, String>>,
-    }
-
-    fn tell(news: Vec<News>, told: &mut HashMap<u64, Told>) {
-        for News { id, what } in news {
-            let told = told.entry(id.0).or_default();
-            match what {
-                What::Advanced(forced) => {
-                    assert!(told.masked.is_none() && told.forced.replace(forced).is_none());
-                }
-                What::Masked(masked) => assert!(told.masked.replace(masked).is_none()),
-            }
-        }
-    }
-
-    fn allowed(constrained: &Constrained) -> TokenId {
-        assert!(constrained.is_ready());
-        (0..64).find(|token| constrained.mask()[*token as usize / 32] >> (token % 32) & 1 == 1).unwrap()
-    }
-
-    #[test]
-    fn every_job_comes_back_and_failures_stay_alone() {
-        let mut pool = MaskPool::new();
-        for count in [1, 4, 5, 40] {
-            let (mut told, mut news) = (HashMap::new(), Vec::new());
-            let mut jobs: Vec<Job> = (0..count).map(|token| job(token, true)).collect();
-            pool.start(&mut jobs);
-            pool.advance(&mut news);
-            tell(std::mem::take(&mut news), &mut told);
-            assert!(jobs.is_empty() && told.len() == count as usize);
-            assert!(told.values().all(|told| told.forced.is_some()));
-            // Others join those that are on their way.
-            jobs.push(job(50, false));
-            pool.start(&mut jobs);
-            pool.finish(&mut news);
-            tell(news, &mut told);
-            let first = told.remove(&50).unwrap();
-            assert!(first.forced.is_none() && allowed(&first.masked.unwrap().unwrap()) == 50);
-            for (token, told) in told {
-                let forced = told.forced.unwrap();
-                match (token as TokenId, told.masked) {
-                    (12, masked) => assert!(forced.unwrap_err() == "twelve" && masked.is_none()),
-                    (13, masked) => assert!(forced.unwrap_err().contains("fault") && masked.is_none()),
-                    (14, masked) => assert_eq!(masked.unwrap().unwrap_err(), "fourteen"),
-                    (15, masked) => assert!(masked.unwrap().unwrap_err().contains("fault")),
-                    (token, masked) => {
-                        assert_eq!(forced.unwrap(), [token + 1, token + 2]);
-                        let mut constrained = masked.unwrap().unwrap();
-                        assert_eq!(allowed(&constrained), token + 3);
-                        assert!(constrained.take_time() > Duration::ZERO);
-                        assert_eq!(constrained.take_time(), Duration::ZERO);
-                    }
-                }
-            }
-        }
-    }
-
-    #[test]
-    fn nothing_to_do_is_done_at_once() {
-        let (mut pool, mut news) = (MaskPool::new(), Vec::new());
-        pool.start(&mut Vec::new());
-        pool.advance(&mut news);
-        pool.finish(&mut news);
-        assert!(news.is_empty());
-    }
-}
+#[path = "masks_tests.rs"]
+mod tests;

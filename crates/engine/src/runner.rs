@@ -1,6 +1,6 @@
 //! The runner: lays out a planned step as one ragged batch and executes it.
 
-use millrace_backend::{Backend, BackendError, Batch, SampleKind, SeqSpan, Span, StepResult};
+use millrace_backend::{Backend, BackendError, Batch, SampleKind, SampleSpec, SeqSpan, Span, StepResult};
 use millrace_model::Decoder;
 use millrace_sched::{ScheduledSeq, Scheduler};
 use millrace_types::{BlockId, RequestId, TokenId, TokenLogprobs};
@@ -17,6 +17,9 @@ pub(crate) struct Runner {
     block_size: usize,
     batch: Batch,
     result: StepResult,
+    /// The same for rows that are sampled again.
+    again: Batch,
+    again_result: StepResult,
     /// Whose each sampled row is, parallel to `batch.samples`.
     owners: Vec<RequestId>,
     /// The samples whose masks come from constraints.
@@ -36,9 +39,18 @@ pub(crate) enum Row {
 
 impl Runner {
     pub(crate) fn new(backend: Box<dyn Backend>, decoder: Decoder, block_size: usize) -> Self {
-        let (batch, result) = (Batch::default(), StepResult::default());
-        let (owners, constrained, stuck) = (Vec::new(), Vec::new(), Vec::new());
-        Self { backend, decoder, block_size, batch, result, owners, constrained, stuck }
+        Self {
+            backend,
+            decoder,
+            block_size,
+            batch: Batch::default(),
+            result: StepResult::default(),
+            again: Batch::default(),
+            again_result: StepResult::default(),
+            owners: Vec::new(),
+            constrained: Vec::new(),
+            stuck: Vec::new(),
+        }
     }
 
     /// Whether the model runs on the engine's own cores.
@@ -73,6 +85,37 @@ impl Runner {
         }
         let ticket = self.decoder.sample(&mut *self.backend, &self.batch);
         self.backend.wait(ticket, &mut self.result)
+    }
+
+    /// Samples once more for sequences whose token was refused, now by their masks. For backends that are hosts.
+    pub(crate) fn retry(&mut self, refused: &[RequestId], ledger: &Ledger) -> Result<(), BackendError> {
+        self.again.clone_from(&self.batch);
+        self.again.samples.clear();
+        self.again.masks.clear();
+        self.stuck.clear();
+        let mut rows = Vec::with_capacity(refused.len());
+        for (index, id) in self.owners.iter().enumerate().filter(|(_, id)| refused.contains(id)) {
+            let spec = self.batch.samples[index];
+            let Some(entry) = ledger.get(*id).filter(|_| spec.kind == SampleKind::Sample) else { continue };
+            let Some(constrained) = entry.constrained.as_deref() else { continue };
+            let spec = SampleSpec { mask: entry.sampling.room(&mut self.again), ..spec };
+            if entry.sampling.constrain(&spec, constrained.mask(), &mut self.again) {
+                self.again.samples.push(spec);
+                rows.push(index);
+            } else {
+                self.stuck.push(*id);
+            }
+        }
+        if rows.is_empty() {
+            return Ok(());
+        }
+        self.backend.begin(&self.again);
+        let ticket = self.decoder.sample(&mut *self.backend, &self.again);
+        self.backend.wait(ticket, &mut self.again_result)?;
+        for (index, row) in rows.into_iter().zip(&self.again_result.rows) {
+            self.result.rows[index].token = row.token;
+        }
+        Ok(())
     }
 
     /// Sequences of the last step that got no token because their options allow none.
@@ -144,9 +187,10 @@ impl Runner {
             }
         }
         if seq.samples && !entry.scores_only() {
-            match entry.sampling.sample(row_of(seq.end - 1), &entry.output, entry.is_constrained, batch) {
+            let masked = entry.is_masked();
+            match entry.sampling.sample(row_of(seq.end - 1), &entry.output, masked, batch) {
                 Some(spec) => {
-                    self.constrained.extend(entry.is_constrained.then_some(batch.samples.len()));
+                    self.constrained.extend(masked.then_some(batch.samples.len()));
                     batch.samples.push(spec);
                     self.owners.push(seq.id);
                 }

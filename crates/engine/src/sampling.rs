@@ -1,9 +1,14 @@
 //! A sequence's sampling state: turns its parameters and history into one [`SampleSpec`] per step.
 
-use std::collections::{HashMap, HashSet};
+use std::{
+    borrow::Cow,
+    collections::{HashMap, HashSet},
+};
 
 use millrace_backend::{Batch, Penalties, SampleKind, SampleSpec, Span, TokenCount};
 use millrace_types::{SamplingParams, TokenId};
+
+use crate::thinking::{Next, Thinking};
 
 /// What sampling remembers about one sequence.
 #[derive(Debug)]
@@ -20,16 +25,6 @@ pub(crate) struct SamplingState {
     thinking: Option<Thinking>,
 }
 
-/// Where a sequence with a limit on its reasoning is.
-#[derive(Debug)]
-struct Thinking {
-    inside: bool,
-    /// Tokens that reasoning may still have.
-    left: usize,
-    /// Allows the closing token and nothing else, as a bit mask over the vocabulary.
-    closing: Vec<u32>,
-}
-
 impl SamplingState {
     /// `fallback_seed` is used if the request brings none.
     pub(crate) fn new(
@@ -39,11 +34,7 @@ impl SamplingState {
         fallback_seed: u64,
     ) -> Self {
         let mask = params.allowed_token_ids.as_deref().map(|allowed| bit_mask(allowed, vocab_size));
-        let thinking = params.thinking.map(|limit| Thinking {
-            inside: limit.inside,
-            left: limit.budget,
-            closing: bit_mask(&[limit.close], vocab_size),
-        });
+        let thinking = params.thinking.clone().map(Thinking::new);
         let seed = params.seed.unwrap_or(fallback_seed);
         let mut state = Self {
             params,
@@ -72,20 +63,22 @@ impl SamplingState {
         if p.repetition_penalty != 1.0 || p.frequency_penalty != 0.0 || p.presence_penalty != 0.0 {
             self.note(token, 1);
         }
-        if let (Some(limit), Some(state)) = (self.params.thinking, &mut self.thinking) {
-            if token == limit.close {
-                state.inside = false;
-            } else if token == limit.open {
-                state.inside = true;
-            } else if state.inside {
-                state.left = state.left.saturating_sub(1);
-            }
+        if let Some(thinking) = &mut self.thinking {
+            thinking.append(token);
         }
     }
 
-    /// The mask that ends reasoning now, if its budget is used up.
-    fn closing(&self) -> Option<&[u32]> {
-        self.thinking.as_ref().filter(|state| state.inside && state.left == 0).map(|state| &*state.closing)
+    /// What the limit on reasoning says about the next token.
+    fn next(&self) -> Next<'_> {
+        self.thinking.as_ref().map_or(Next::Free, Thinking::next)
+    }
+
+    /// The tokens that the request allows; empty allows everything.
+    fn own_mask(&self) -> Cow<'_, [u32]> {
+        match self.next() {
+            Next::OneOf(tokens) => bit_mask(tokens, self.vocab_size).into(),
+            Next::Free | Next::Only(_) => Cow::Borrowed(&self.mask),
+        }
     }
 
     fn note(&mut self, token: TokenId, generated: u32) {
@@ -106,18 +99,18 @@ impl SamplingState {
         batch: &mut Batch,
     ) -> Option<SampleSpec> {
         let p = &self.params;
-        if let Some(closing) = self.closing() {
+        if let Next::Only(token) = self.next() {
             // Nothing else counts: no ban and no bias may stand in the way of the only token that is allowed.
             return Some(SampleSpec {
-                mask: append(&mut batch.masks, closing),
+                mask: append(&mut batch.masks, &bit_mask(&[token], self.vocab_size)),
                 logprobs: p.logprobs.map(|n| n as u32),
                 ..SampleSpec::greedy(row)
             });
         }
         let banned = self.ban(output, &mut batch.banned);
         let mask = match constrained {
-            true => reserve(&mut batch.masks, self.vocab_size.div_ceil(32)),
-            false => append(&mut batch.masks, &self.mask),
+            true => self.room(batch),
+            false => append(&mut batch.masks, &self.own_mask()),
         };
         if !constrained && !self.is_possible(mask.of(&batch.masks), banned.of(&batch.banned)) {
             return None;
@@ -143,10 +136,20 @@ impl SamplingState {
         })
     }
 
+    /// Room for the mask of a spec.
+    pub(crate) fn room(&self, batch: &mut Batch) -> Span {
+        let (start, words) = (batch.masks.len(), self.vocab_size.div_ceil(32));
+        batch.masks.resize(start + words, 0);
+        Span { start: start as u32, len: words as u32 }
+    }
+
     /// Adds the tokens that must not come next.
     fn ban(&self, output: &[TokenId], banned: &mut Vec<TokenId>) -> Span {
         let p = &self.params;
         let start = banned.len();
+        if self.next() != Next::Free {
+            return Span { start: start as u32, len: 0 };
+        }
         if output.len() < p.min_tokens {
             banned.extend(p.eos_token_ids.iter().chain(&p.stop_token_ids));
         }
@@ -160,12 +163,18 @@ impl SamplingState {
     /// Fills in the mask of a spec that [`sample`](Self::sample) left empty: what both the parameters and the constraint
     /// allow. False if no token is left.
     pub(crate) fn constrain(&self, spec: &SampleSpec, constraint: &[u32], batch: &mut Batch) -> bool {
-        if self.closing().is_some() {
+        let next = self.next();
+        if matches!(next, Next::Only(_)) {
             return true;
         }
         let mask = &mut batch.masks[spec.mask.start as usize..][..spec.mask.len as usize];
         mask.copy_from_slice(constraint);
-        mask.iter_mut().zip(&self.mask).for_each(|(word, own)| *word &= own);
+        let own = self.own_mask();
+        let both = || constraint.iter().zip(&*own).map(|(word, own)| word & own);
+        // The format has the last word on how the answer goes on behind reasoning.
+        if next == Next::Free || both().any(|word| word != 0) {
+            mask.iter_mut().zip(both()).for_each(|(word, both)| *word = both);
+        }
         self.is_possible(mask, spec.banned.of(&batch.banned))
     }
 
@@ -192,6 +201,12 @@ impl SamplingState {
         let p = &self.params;
         p.logprobs.is_none() && p.bad_words.is_empty() && self.mask.is_empty()
     }
+
+    /// Whether a token may be sampled before its constraint has had its say, because sampling again gives what sampling
+    /// later would have given.
+    pub(crate) fn may_try(&self) -> bool {
+        self.params.is_greedy() && self.params.logprobs.is_none() && self.thinking.is_none()
+    }
 }
 
 /// The spec that reports the log-probability of a prompt token from the row before it.
@@ -206,12 +221,6 @@ fn bit_mask(tokens: &[TokenId], vocab_size: usize) -> Vec<u32> {
         mask[*token as usize / 32] |= 1 << (token % 32);
     }
     mask
-}
-
-fn reserve(masks: &mut Vec<u32>, words: usize) -> Span {
-    let start = masks.len();
-    masks.resize(start + words, 0);
-    Span { start: start as u32, len: words as u32 }
 }
 
 fn append<T: Clone>(array: &mut Vec<T>, part: &[T]) -> Span {
@@ -292,29 +301,53 @@ mod tests {
         assert_eq!(output.seen, [TokenCount { token: 2, generated: 1 }]);
     }
 
-    #[test]
-    fn reasoning_is_closed_when_its_budget_is_used_up() {
-        let limit = |budget, inside| ThinkingLimit { budget, open: 3, close: 33, inside };
-        let forced = |limit, output: &[TokenId]| {
-            let bans = vec![vec![33]];
-            let params =
-                SamplingParams { thinking: Some(limit), bad_words: bans, ..SamplingParams::default() };
-            let mut state = state(params, &[1]);
-            output.iter().for_each(|token| state.append(*token));
-            let mut batch = Batch::default();
-            let spec = state.sample(0, output, false, &mut batch).unwrap();
-            if spec.mask.len == 0 {
-                return false;
-            }
-            assert_eq!((batch.masks.as_slice(), spec.banned.len), (&[0, 2][..], 0));
-            true
+    /// A limit that is used up, with bans of all that it asks for.
+    fn closing() -> SamplingState {
+        let limit = ThinkingLimit {
+            open: 30,
+            close: vec![33],
+            then: vec![5, 34],
+            inside: true,
+            ..ThinkingLimit::default()
         };
-        // Opened by the model, opened by the prompt, not at all, closed in time, and opened again.
-        assert!(!forced(limit(2, false), &[3, 8]) && forced(limit(2, false), &[3, 8, 8]));
-        assert!(!forced(limit(1, true), &[]) && forced(limit(1, true), &[8]) && forced(limit(0, true), &[]));
-        assert!(!forced(limit(0, false), &[8, 8]) && forced(limit(0, false), &[8, 3]));
-        assert!(!forced(limit(2, false), &[3, 8, 33, 8, 8, 8]));
-        assert!(forced(limit(2, false), &[3, 8, 33, 3, 8]));
+        let bad_words = vec![vec![33], vec![5]];
+        let allowed_token_ids = Some(vec![1]);
+        state(
+            SamplingParams {
+                thinking: Some(limit),
+                bad_words,
+                allowed_token_ids,
+                ..SamplingParams::default()
+            },
+            &[1],
+        )
+    }
+
+    #[test]
+    fn no_ban_stands_in_the_way_out_of_reasoning() {
+        let mut state = closing();
+        for (token, masks) in [(33, [0, 1 << 1]), (5, [1 << 5, 1 << 2]), (1, [1 << 1, 0])] {
+            let mut batch = Batch::default();
+            let spec = state.sample(0, &[], false, &mut batch).unwrap();
+            assert_eq!(batch.masks, masks);
+            assert_eq!(spec.banned.len, if token == 1 { 2 } else { 0 });
+            state.append(token);
+        }
+    }
+
+    #[test]
+    fn behind_reasoning_a_format_counts() {
+        let masks = |state: &SamplingState, constraint: [u32; 2]| {
+            let mut batch = Batch::default();
+            let spec = state.sample(0, &[], true, &mut batch).unwrap();
+            assert!(state.constrain(&spec, &constraint, &mut batch));
+            [batch.masks[0], batch.masks[1]]
+        };
+        let mut state = closing();
+        assert_eq!(masks(&state, [1 << 5, 0]), [0, 1 << 1]);
+        state.append(33);
+        assert_eq!(masks(&state, [1 << 5 | 1 << 6, 0]), [1 << 5, 0]);
+        assert_eq!(masks(&state, [1 << 7, 0]), [1 << 7, 0]);
     }
 
     #[test]

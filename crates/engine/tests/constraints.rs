@@ -25,6 +25,8 @@ struct Pattern {
     refuses_at: Option<usize>,
     panics_at: Option<usize>,
     allows_none_at: Option<usize>,
+    /// Tells without a mask what may come.
+    admits: bool,
 }
 
 impl Pattern {
@@ -53,6 +55,14 @@ impl Constraint for Pattern {
         match self.refuses_at == Some(self.place) {
             true => Err(ConstraintError("No further.".into())),
             false => Ok(()),
+        }
+    }
+
+    fn admit(&mut self, token: TokenId) -> Result<Option<bool>, ConstraintError> {
+        match (self.admits, self.choices().contains(&token)) {
+            (false, _) => Ok(None),
+            (true, false) => Ok(Some(false)),
+            (true, true) => self.commit(token).map(|()| Some(true)),
         }
     }
 
@@ -176,18 +186,68 @@ fn company_chunks_and_preemption_change_no_token() {
 }
 
 #[test]
+fn greedy_answers_are_the_same_where_masks_are_spared() {
+    let sampling = |i: u32| match i % 5 {
+        // Tokens that are never, always and sometimes what the model would say.
+        0 => SamplingParams { logit_bias: vec![(END, 100.0)], ..greedy(60) },
+        1 => SamplingParams {
+            logit_bias: (0..200).map(|token| (token, 60.0 - token as f32)).collect(),
+            ..greedy(60)
+        },
+        2 => SamplingParams { frequency_penalty: 1.5, repetition_penalty: 1.2, ..greedy(60) },
+        3 => SamplingParams { stop_token_ids: vec![40], ..greedy(17) },
+        _ => SamplingParams { min_tokens: 60, ..greedy(80) },
+    };
+    let run = |engine: Engine, admits: bool| -> Vec<RequestOutput> {
+        let pattern = |i: u32| Pattern { admits, ..Pattern::of(20 + i as usize) };
+        let streams: Vec<_> = (0..15).map(|i| submit_held(&engine, i, sampling(i), &pattern(i))).collect();
+        let outputs = streams.into_iter().map(collect).collect();
+        assert_idle(&engine, 15);
+        outputs
+    };
+    let masked = run(engine(&config()), true);
+    let host = || engine_on(ReferenceBackend::new(), &config()).unwrap();
+    let cramped = EngineConfig { kv_cache_memory: kv_bytes(12), max_num_batched_tokens: 16, ..config() };
+    let cramped = engine_on(ReferenceBackend::new(), &cramped).unwrap();
+    for others in [run(host(), true), run(host(), false), run(cramped, true)] {
+        for (i, (one, other)) in masked.iter().zip(&others).enumerate() {
+            assert_eq!(
+                (&one.tokens, one.finish, &one.error),
+                (&other.tokens, other.finish, &other.error),
+                "{i}"
+            );
+        }
+    }
+    for (i, output) in masked.iter().enumerate().filter(|(i, _)| i % 5 < 3) {
+        assert!(fits(&output.tokens, 20 + i), "{i}: {:?}", output.tokens);
+    }
+    for output in masked.iter().skip(4).step_by(5) {
+        assert!(output.error.as_ref().unwrap().contains("No token is left"));
+    }
+}
+
+#[test]
 fn a_constraint_that_fails_ends_its_request_only() {
-    let engine = engine(&config());
+    for host in [false, true] {
+        let engine = match host {
+            true => engine_on(ReferenceBackend::new(), &config()).unwrap(),
+            false => engine(&config()),
+        };
+        broken_constraints_end_alone(&engine);
+    }
+}
+
+fn broken_constraints_end_alone(engine: &Engine) {
     let broken = [
         (Pattern { refuses_at: Some(7), ..Pattern::of(20) }, "No further."),
         (Pattern { panics_at: Some(6), ..Pattern::of(20) }, "fault of the server"),
         (Pattern { allows_none_at: Some(6), ..Pattern::of(20) }, "No token is left"),
         (Pattern { allows_none_at: Some(0), ..Pattern::of(20) }, "No token is left"),
     ];
-    let healthy = submit_held(&engine, 1, greedy(50), &Pattern::of(30));
-    let free = submit(&engine, prompt(9, 2), greedy(40));
+    let healthy = submit_held(engine, 1, greedy(50), &Pattern::of(30));
+    let free = submit(engine, prompt(9, 2), greedy(40));
     let streams: Vec<ResponseStream> =
-        broken.iter().map(|(pattern, _)| submit_held(&engine, 3, greedy(50), pattern)).collect();
+        broken.iter().map(|(pattern, _)| submit_held(engine, 3, greedy(50), pattern)).collect();
     for (stream, (_, message)) in streams.into_iter().zip(&broken) {
         let output = collect(stream);
         assert_eq!(output.finish.unwrap().reason, FinishReason::Error);
@@ -196,7 +256,7 @@ fn a_constraint_that_fails_ends_its_request_only() {
     }
     assert!(fits(&collect(healthy).tokens, 30));
     assert_eq!(collect(free).tokens.len(), 40);
-    assert_eq!(assert_idle(&engine, 6).finished[FinishReason::Error as usize], 4);
+    assert_eq!(assert_idle(engine, 6).finished[FinishReason::Error as usize], 4);
 }
 
 #[test]

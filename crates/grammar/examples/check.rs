@@ -3,21 +3,17 @@
 //! of their text; `respelled` says whether the same value is accepted in any order of its fields, with `1` for `1.0`.
 #![allow(clippy::print_stdout)] // its output is its purpose
 
+mod bytes;
+
 use std::io::{BufRead, Error};
 
-use millrace_grammar::{GrammarError, Grammars, Source, Vocabulary, Whitespace};
+use bytes::{END, grammars, has, mask};
+use millrace_grammar::{GrammarError, Grammars, Source, Whitespace};
 use millrace_types::{Constraint, ConstraintError, TokenId};
 use serde_json::{Value, json};
 
-/// Tokens are bytes; this one ends an answer.
-const END: TokenId = 256;
-
 fn main() -> Result<(), Error> {
-    let grammars = Grammars::new(|| {
-        let bytes = (0..=u8::MAX).map(|byte| vec![byte]).chain([Vec::new()]).collect();
-        let encode = |text: &str| text.bytes().map(TokenId::from).collect();
-        Vocabulary::new(bytes, Vec::new(), vec![END], encode)
-    });
+    let grammars = grammars();
     for line in std::io::stdin().lock().lines() {
         let case: Value = serde_json::from_str(&line?)?;
         let report = match check(&grammars, &case) {
@@ -95,16 +91,10 @@ fn spellings(value: &Value) -> Vec<Value> {
 
 fn accepts(constraint: &mut dyn Constraint, text: &str) -> Result<bool, ConstraintError> {
     for token in text.bytes().map(TokenId::from) {
-        if !is_allowed(constraint, token)? {
+        if !has(mask(constraint)?, token) {
             return Ok(false);
         }
         constraint.commit(token)?;
     }
-    is_allowed(constraint, END)
-}
-
-fn is_allowed(constraint: &mut dyn Constraint, token: TokenId) -> Result<bool, ConstraintError> {
-    let mut mask = [0u32; 9];
-    constraint.mask(&mut mask)?;
-    Ok(mask[token as usize / 32] >> (token % 32) & 1 == 1)
+    Ok(has(mask(constraint)?, END))
 }

@@ -40,6 +40,6 @@ pub use cache::{Found, Grammars};
 pub use compile::Grammar;
 pub use error::GrammarError;
 pub use reasoning::AfterReasoning;
-pub use schema::is_deeper;
+pub use schema::{format_pattern, is_deeper};
 pub use source::{Expr, Source, Tag, Whitespace};
 pub use vocabulary::Vocabulary;

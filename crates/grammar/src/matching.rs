@@ -23,6 +23,15 @@ impl Constraint for Matching {
         self.matcher.consume_token(token).map_err(|error| cannot_go_on(&error.to_string()))
     }
 
+    fn admit(&mut self, token: TokenId) -> Result<Option<bool>, ConstraintError> {
+        // Where text is forced, a mask wants it in the model's own tokens; other tokens may spell it too.
+        if self.matcher.is_stopped() || !self.matcher.compute_ff_bytes().is_empty() {
+            return Ok(None);
+        }
+        let taken = self.matcher.try_consume_tokens(&[token]);
+        taken.map(|count| Some(count == 1)).map_err(|error| cannot_go_on(&error.to_string()))
+    }
+
     fn fast_forward(&mut self, most: usize, out: &mut Vec<TokenId>) -> Result<(), ConstraintError> {
         if self.matcher.is_stopped() {
             return Ok(());

@@ -57,6 +57,15 @@ impl Constraint for AfterReasoning {
         Ok(())
     }
 
+    fn admit(&mut self, token: TokenId) -> Result<Option<bool>, ConstraintError> {
+        match self.place {
+            Place::After => self.inner.admit(token),
+            Place::Inside if self.ends.contains(&token) => Ok(Some(false)),
+            Place::Inside => self.commit(token).map(|()| Some(true)),
+            Place::Before | Place::Gap(_) => Ok(None),
+        }
+    }
+
     fn fast_forward(&mut self, most: usize, out: &mut Vec<TokenId>) -> Result<(), ConstraintError> {
         if self.place == Place::After { self.inner.fast_forward(most, out) } else { Ok(()) }
     }

@@ -4,6 +4,7 @@
 mod common;
 
 use common::*;
+use millrace_types::TokenId;
 use proptest::prelude::*;
 use serde_json::{Map, Value, json};
 
@@ -89,6 +90,22 @@ proptest! {
             let value: Value = serde_json::from_str(&answer).map_err(|e| TestCaseError::fail(format!("{answer}: {e}")))?;
             prop_assert!(validates(&schema_value, &value), "{} by {}", answer, schema_value);
             prop_assert!(accepts_tokens(&source, &tokens), "{} by {}", answer, schema_value);
+        }
+    }
+
+    /// What is admitted without a mask is what the mask allows.
+    #[test]
+    fn admitted_is_what_the_mask_allows(seed in any::<u64>()) {
+        let source = schema(random_schema(&mut Random(seed), 2));
+        let answer = random_answer(&source, seed ^ 1, 30, 60).unwrap_or_default();
+        let mut constraint = start(&source).unwrap();
+        for token in answer {
+            let mask = mask(&mut *constraint);
+            for other in 0..SIZE as TokenId {
+                let admitted = constraint.fork().admit(other).unwrap();
+                prop_assert!(admitted.is_none_or(|admitted| admitted == is_set(&mask, other)), "{} by {:?}", other, source);
+            }
+            constraint.commit(token).unwrap();
         }
     }
 

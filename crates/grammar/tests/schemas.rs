@@ -126,6 +126,74 @@ fn names_of_properties_are_held() {
 }
 
 #[test]
+fn patterns_and_formats_have_opposites() {
+    let no_id = json!({"type": "string", "not": {"pattern": "^id-[0-9]+$"}});
+    holds(
+        no_id,
+        &[json!(""), json!("id-"), json!("id-1x"), json!("é")],
+        &[json!("id-1"), json!("id-12"), json!(1)],
+    );
+    let no_date = json!({"type": "string", "not": {"format": "date"}});
+    holds(no_date, &[json!("x"), json!("2024-1-1")], &[json!("2024-01-01"), json!("0000-02-29")]);
+    let either = json!({"oneOf": [{"type": "string", "pattern": "a"}, {"type": "string", "pattern": "b"}]});
+    holds(either, &[json!("xa"), json!("b")], &[json!("ab"), json!("x")]);
+    let names = json!({"type": "object", "propertyNames": {"not": {"pattern": "^_"}, "pattern": "^.b", "maxLength": 3}});
+    holds(
+        names,
+        &[json!({}), json!({"ab": 1}), json!({"abc": 1})],
+        &[json!({"_b": 1}), json!({"a": 1}), json!({"abcd": 1})],
+    );
+}
+
+#[test]
+fn patterns_of_names_may_overlap() {
+    let both = json!({
+        "type": "object",
+        "patternProperties": {"^a": {"type": "integer"}, "b$": {"minimum": 5}},
+        "additionalProperties": false,
+    });
+    let good = [json!({}), json!({"a": 1}), json!({"b": "x"}), json!({"b": 7}), json!({"ab": 6, "axb": 5})];
+    holds(
+        both,
+        &good,
+        &[json!({"ab": 1}), json!({"ab": "x"}), json!({"a": "x"}), json!({"b": 1}), json!({"c": 1})],
+    );
+    let open =
+        json!({"type": "object", "patternProperties": {"a": {"type": "integer"}, "^ab": {"maximum": 3}}});
+    holds(open, &[json!({"x": null, "ab": 2, "xa": 9})], &[json!({"ab": 4}), json!({"xa": "x"})]);
+}
+
+#[test]
+fn dates_are_those_of_the_calendar() {
+    let date = json!({"type": "string", "format": "date"});
+    let good =
+        ["2024-02-29", "2000-02-29", "2023-02-28", "0004-02-29", "0001-01-01", "9999-12-31", "1900-04-30"];
+    let bad = [
+        "2023-02-29",
+        "1900-02-29",
+        "2100-02-29",
+        "2024-02-30",
+        "2024-04-31",
+        "2024-13-01",
+        "0000-01-01",
+        "2024-1-01",
+    ];
+    let values = |texts: &[&str]| texts.iter().map(|text| json!(text)).collect::<Vec<_>>();
+    holds(date, &values(&good), &values(&bad));
+    let moment = json!({"type": "string", "format": "date-time"});
+    let good = ["2024-02-29T23:59:59Z", "0001-01-01T00:00:00.5+01:30"];
+    let bad = [
+        "2023-02-29T00:00:00Z",
+        "2024-02-29T24:00:00Z",
+        "2024-02-29T00:00:60Z",
+        "2024-02-29T00:00:00",
+        "2024-02-29 00:00:00Z",
+    ];
+    holds(moment, &values(&good), &values(&bad));
+    holds(json!({"type": "string", "format": "time"}), &values(&["00:00:00-23:59"]), &values(&["0:00:00Z"]));
+}
+
+#[test]
 fn lists_contain_and_repeat_nothing() {
     let contains =
         json!({"type": "array", "items": {"enum": [1, 2, 3]}, "contains": {"const": 2}, "maxContains": 2});
@@ -140,6 +208,14 @@ fn lists_contain_and_repeat_nothing() {
         set,
         &[json!(["a"]), json!(["c", "a", "b"])],
         &[json!([]), json!(["a", "a"]), json!(["a", "b", "a"])],
+    );
+    // Too many in every order.
+    let letters: Vec<String> = ('a'..='i').map(String::from).collect();
+    let large = json!({"type": "array", "items": {"enum": letters}, "uniqueItems": true, "minItems": 2});
+    holds(
+        large,
+        &[json!(["a", "b"]), json!(["b", "e", "i"]), json!(letters)],
+        &[json!(["a"]), json!(["a", "a"]), json!(["a", "b", "b"]), json!(["i", "i", "i"])],
     );
     let loose = json!({"type": "array", "uniqueItems": false});
     holds(loose, &[json!([1, 1])], &[json!(1)]);

@@ -138,7 +138,8 @@ fn what_cannot_be_held_to_is_refused() {
     let nested = |levels: usize| format!("start: {}\"a\"{}", "(".repeat(levels), ")".repeat(levels));
     for (source, words) in [
         (schema(json!({"type": "array", "uniqueItems": true})), "uniqueItems"),
-        (schema(json!({"not": {"pattern": "^a"}})), "opposite of `pattern`"),
+        (schema(json!({"not": {"pattern": r"\ba"}})), "opposite of `pattern`"),
+        (schema(json!({"not": {"format": "regex"}})), "opposite of `format`"),
         (schema(json!({"not": {}})), "nsatisfiable"),
         (schema(json!({"type": "string", "format": "no-such-format"})), "no-such-format"),
         (schema(json!({"type": "string", "pattern": "(?=a)b"})), "can't be used"),

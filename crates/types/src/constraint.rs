@@ -6,8 +6,8 @@ use crate::TokenId;
 
 /// Says which tokens may come next, given those that came so far. One per sequence.
 ///
-/// The engine calls [`commit`](Self::commit) for each token in order, and [`mask`](Self::mask) once before the next one
-/// is sampled. Both may take a while (up to milliseconds for hard grammars), and run on any thread, one at a time. A
+/// The engine calls [`commit`](Self::commit) for each token in order, and [`mask`](Self::mask) before the next one
+/// is sampled; or it samples without a mask, and asks whether the token is one that it may [`admit`](Self::admit). All may take a while (up to milliseconds for hard grammars), and run on any thread, one at a time. A
 /// preempted sequence keeps its constraint: its tokens are computed again, not sampled again.
 pub trait Constraint: Send + Sync + fmt::Debug {
     /// Notes that `token` was appended to the output.
@@ -15,6 +15,16 @@ pub trait Constraint: Send + Sync + fmt::Debug {
     /// # Errors
     /// The token isn't allowed here, or the constraint can't go on.
     fn commit(&mut self, token: TokenId) -> Result<(), ConstraintError>;
+
+    /// Whether `token` may come next, if that can be told for less than a [`mask`](Self::mask) takes. `true`: it may, and
+    /// is committed. `false`: it may not, and nothing has changed. `None`: only the mask tells.
+    ///
+    /// # Errors
+    /// The constraint can't go on.
+    fn admit(&mut self, token: TokenId) -> Result<Option<bool>, ConstraintError> {
+        let _ = token;
+        Ok(None)
+    }
 
     /// Adds the tokens that are the only way to go on from here to `out`, at most `most`, in order. They count as
     /// committed. None if there is a choice, or no way to know.

@@ -51,15 +51,23 @@ pub struct SamplingParams {
     pub thinking: Option<ThinkingLimit>,
 }
 
-/// A bound on reasoning: once it is used up, the next token is the one that ends reasoning.
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+/// A bound on reasoning: once it is used up, the next tokens are those that lead out of it.
+#[derive(Debug, Clone, Default, PartialEq, Eq)]
 pub struct ThinkingLimit {
-    /// Tokens of reasoning in one answer, its two markers not counted.
+    /// Tokens of reasoning in one answer, those that begin and end it not counted.
     pub budget: usize,
     /// The token that begins reasoning.
     pub open: TokenId,
-    /// The token that ends it.
-    pub close: TokenId,
+    /// If not empty: one or more of these stand behind `open`, and without them it isn't reasoning. They spell a word.
+    pub name: Vec<TokenId>,
+    /// If there is one: it stands behind them, and only then reasoning begins.
+    pub begin: Option<TokenId>,
+    /// The tokens that lead out of it, in order. Not empty.
+    pub close: Vec<TokenId>,
+    /// Tokens each of which ends reasoning if the model writes it there.
+    pub exits: Vec<TokenId>,
+    /// If not empty: what follows on `close` is one of these.
+    pub then: Vec<TokenId>,
     /// Whether the prompt ends inside of reasoning.
     pub inside: bool,
 }

@@ -3,7 +3,7 @@
 
 use serde_json::{Map, Value};
 
-use super::reduce::{Node, Reducer};
+use super::{node::Node, reduce::Reducer};
 use crate::GrammarError;
 
 /// References and parts that are followed.

@@ -6,10 +6,18 @@
 use serde_json::{Map, Value, json};
 
 use super::{
-    lists,
-    reduce::{Node, Reducer, all, any, both, other_than, size},
+    formats, lists,
+    node::{Node, size},
+    reduce::Reducer,
+    regular::{self, Opposite},
+    terms::{all, any, both, other_than},
 };
 use crate::GrammarError;
+
+/// Keywords that are refused if they have no opposite, even among others that have one.
+fn is_told(keyword: &str) -> bool {
+    matches!(keyword, "pattern" | "format")
+}
 
 /// Alternatives, and a keyword that has none.
 #[derive(Default)]
@@ -46,11 +54,9 @@ impl<'r> Reducer<'r> {
         }
         ways.found.retain(|way| way != &Value::Bool(false));
         match ways.skipped {
-            Some(keyword) if ways.found.is_empty() || keyword == "pattern" || keyword == "format" => {
-                Err(self.fail(format!(
-                    "the opposite of `{keyword}` (under `not`, `if` or `oneOf`) is not supported"
-                )))
-            }
+            Some(keyword) if ways.found.is_empty() || is_told(&keyword) => Err(self.fail(format!(
+                "the opposite of `{keyword}` (under `not`, `if` or `oneOf`) is not supported"
+            ))),
             _ => Ok(ways.found),
         }
     }
@@ -118,13 +124,25 @@ impl<'r> Reducer<'r> {
                     found.extend(self.deny_dependency(node, key, inner)?);
                 }
             }
+            "pattern" | "format" => {
+                let pattern = value.as_str();
+                let pattern = if keyword == "format" { pattern.and_then(formats::wide) } else { pattern };
+                let opposite = pattern.map(|pattern| regular::joined(&[(pattern, false)], Opposite::Safe));
+                match opposite {
+                    Some(Ok(opposite)) => {
+                        let way = |pattern: String| json!({"type": "string", "pattern": pattern});
+                        // It may be long.
+                        found.extend(opposite.map(way));
+                        self.spend(found.last().map_or(0, size))?;
+                    }
+                    Some(Err(_)) | None => ways.skipped = Some(keyword.to_owned()),
+                }
+            }
             // Without an opposite of their own.
             "uniqueItems" if value == &json!(false) => {}
             "additionalProperties" | "additionalItems" | "unevaluatedProperties" | "unevaluatedItems"
                 if value == &json!(true) => {}
-            "pattern"
-            | "format"
-            | "multipleOf"
+            "multipleOf"
             | "uniqueItems"
             | "additionalProperties"
             | "additionalItems"
@@ -133,7 +151,7 @@ impl<'r> Reducer<'r> {
             | "unevaluatedProperties"
             | "unevaluatedItems"
             | "dependencies"
-                if ways.skipped.as_deref() != Some("pattern") =>
+                if !ways.skipped.as_deref().is_some_and(is_told) =>
             {
                 // The one that matters most is told.
                 ways.skipped = Some(keyword.to_owned());
@@ -236,7 +254,7 @@ fn except(values: &[Value]) -> Vec<Value> {
     let mut ways = vec![other_than(&names)];
     let strings: Vec<&str> = values.iter().filter_map(Value::as_str).collect();
     if !strings.is_empty() {
-        ways.push(json!({"type": "string", "pattern": super::formats::except(&strings)}));
+        ways.push(json!({"type": "string", "pattern": formats::except(&strings)}));
     }
     ways.extend(except_numbers(&of("number")));
     if let [one] = of("boolean").as_slice() {

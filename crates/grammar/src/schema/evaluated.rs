@@ -4,8 +4,10 @@
 use serde_json::{Map, Value, json};
 
 use super::{
+    node::{Node, size},
     objects,
-    reduce::{Node, Reducer, all, any, other_than, size},
+    reduce::Reducer,
+    terms::{all, any, other_than},
 };
 use crate::GrammarError;
 

@@ -4,7 +4,9 @@ use serde_json::{Value, json};
 
 use super::{
     apart,
-    reduce::{Node, Reducer, any, other_than, size},
+    node::{Node, size},
+    reduce::Reducer,
+    terms::{any, other_than},
 };
 use crate::GrammarError;
 
@@ -19,6 +21,9 @@ const PLACES_OF_FAILURE: usize = 4;
 
 /// Lists of different values that are written out.
 const MAX_LISTS: usize = 512;
+
+/// Size of the values that these lists are made of.
+const MAX_WEIGHT: usize = 2000;
 
 /// `contains` with its counts: which places hold such an item.
 pub(super) fn contains<'r>(
@@ -92,7 +97,8 @@ fn counted(
     Ok(ways)
 }
 
-/// `uniqueItems`, of lists whose items have few values: these lists are written out.
+/// `uniqueItems`, of lists whose items have few values: these lists are written out. If they are too many, only those that
+/// have the values in the order in which the schema names them.
 pub(super) fn unique<'r>(reducer: &mut Reducer<'r>, node: &Node<'r>) -> Result<Option<Value>, GrammarError> {
     let most = node.count("maxItems").unwrap_or(usize::MAX);
     if most <= 1 {
@@ -113,13 +119,14 @@ pub(super) fn unique<'r>(reducer: &mut Reducer<'r>, node: &Node<'r>) -> Result<O
         None => None,
     };
     let lists = Lists { places, rest, least: node.count("minItems").unwrap_or(0), most };
-    let mut found = Vec::new();
-    if !lists.collect(&mut Vec::new(), &mut found) {
+    let found = if lists.weight() > MAX_WEIGHT { None } else { lists.all().or_else(|| lists.ordered()) };
+    let Some(found) = found else {
         return Err(reducer.fail(format!(
             "`uniqueItems` is only supported for lists of at most one item, or whose items have few values (`enum`), \
-             so that there are at most {MAX_LISTS} such lists"
+             so that there are at most {MAX_LISTS} such lists in the order of these values"
         )));
-    }
+    };
+    reducer.spend(found.iter().map(size).sum())?;
     Ok(Some(any(vec![other_than(&["array"]), json!({"enum": found})])))
 }
 
@@ -133,6 +140,17 @@ struct Lists {
 }
 
 impl Lists {
+    /// The size of all values, each of which may be in many lists.
+    fn weight(&self) -> usize {
+        self.places.iter().chain([&self.rest]).flatten().flatten().map(size).sum()
+    }
+
+    /// All of them; `None` if they are too many.
+    fn all(&self) -> Option<Vec<Value>> {
+        let mut found = Vec::new();
+        self.collect(&mut Vec::new(), &mut found).then_some(found)
+    }
+
     /// Adds `list` and its continuations; false if there are too many.
     fn collect(&self, list: &mut Vec<Value>, found: &mut Vec<Value>) -> bool {
         if list.len() >= self.least {
@@ -157,6 +175,25 @@ impl Lists {
             }
         }
         true
+    }
+
+    /// Those with their values in order, if all places have the same; `None` if they are too many.
+    fn ordered(&self) -> Option<Vec<Value>> {
+        let values = self.rest.as_ref().filter(|_| self.places.is_empty())?;
+        let mut lists: Vec<Vec<Value>> = vec![Vec::new()];
+        for (index, value) in values.iter().enumerate() {
+            if values[..index].iter().any(|other| apart::equal(other, value)) {
+                continue;
+            }
+            let shorter = lists.iter().filter(|list| list.len() < self.most);
+            let longer: Vec<_> =
+                shorter.map(|list| [list.as_slice(), std::slice::from_ref(value)].concat()).collect();
+            lists.extend(longer);
+            if lists.len() > MAX_LISTS {
+                return None;
+            }
+        }
+        Some(lists.into_iter().filter(|list| list.len() >= self.least).map(Value::Array).collect())
     }
 }
 

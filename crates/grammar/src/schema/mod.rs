@@ -6,8 +6,11 @@ mod deny;
 mod evaluated;
 mod formats;
 mod lists;
+mod node;
 mod objects;
 mod reduce;
+mod regular;
+mod terms;
 
 use serde_json::Value;
 
@@ -48,6 +51,11 @@ const SCHEMAS: [&str; 15] = [
 ];
 const SCHEMA_MAPS: [&str; 6] =
     ["$defs", "definitions", "dependencies", "dependentSchemas", "patternProperties", "properties"];
+
+/// The pattern of a `format`, anchored at both ends, where grammars have one of their own for it.
+pub fn format_pattern(format: &str) -> Option<&'static str> {
+    formats::pattern(format)
+}
 
 /// Checks a schema.
 ///

@@ -6,7 +6,10 @@ use super::{
     apart,
     deny::without,
     formats,
-    reduce::{Node, Reducer, all, any, both, other_than},
+    node::{Node, size},
+    reduce::Reducer,
+    regular::{self, Opposite},
+    terms::{all, any, both, other_than},
 };
 use crate::GrammarError;
 
@@ -77,13 +80,18 @@ pub(super) fn names<'r>(reducer: &mut Reducer<'r>, node: &Node<'r>) -> Result<Op
         return Ok(Some(json!({"properties": properties, "additionalProperties": false})));
     }
     let refused = |keyword: &str| reducer.fail(format!("`{keyword}` in `propertyNames` is not supported"));
-    let (mut pattern, mut lengths) = (None, (0, None));
+    let mut patterns: Vec<(String, bool)> = Vec::new();
+    let mut lengths = (0, None);
     for (keyword, value) in fields {
         match keyword.as_str() {
             "type" if value == "string" => {}
-            "pattern" if pattern.is_none() => pattern = value.as_str().map(str::to_owned),
-            "format" if pattern.is_none() => match value.as_str().and_then(formats::pattern) {
-                Some(found) => pattern = Some(found.to_owned()),
+            "pattern" => patterns.extend(value.as_str().map(|pattern| (pattern.to_owned(), true))),
+            "format" => match value.as_str().and_then(formats::pattern) {
+                Some(found) => patterns.push((found.to_owned(), true)),
+                None => return Err(refused(keyword)),
+            },
+            "not" => match opposite_name(value) {
+                Some(pattern) => patterns.push((pattern.to_owned(), false)),
                 None => return Err(refused(keyword)),
             },
             "minLength" => lengths.0 = node.count(keyword).unwrap_or(0),
@@ -92,16 +100,30 @@ pub(super) fn names<'r>(reducer: &mut Reducer<'r>, node: &Node<'r>) -> Result<Op
             _ => return Err(refused(keyword)),
         }
     }
-    let pattern = match (pattern, lengths) {
-        (Some(pattern), (0, None)) => pattern,
-        (None, (0, None)) => return Ok(None),
-        (None, (least, most)) => {
-            let most = most.map(|most| most.to_string()).unwrap_or_default();
-            format!("^(?s:.){{{least},{most}}}$")
+    if lengths != (0, None) {
+        let most = lengths.1.map(|most| most.to_string()).unwrap_or_default();
+        patterns.push((format!(r"^[\x00-\x{{10FFFF}}]{{{},{most}}}$", lengths.0), true));
+    }
+    let pattern = match patterns.as_slice() {
+        [] => return Ok(None),
+        [(pattern, true)] => Some(pattern.clone()),
+        several => {
+            let several: Vec<(&str, bool)> =
+                several.iter().map(|(pattern, matches)| (&**pattern, *matches)).collect();
+            let joined = regular::joined(&several, Opposite::Safe);
+            joined.map_err(|_| refused("pattern` beside others, or its opposite,"))?
         }
-        (Some(_), _) => return Err(refused("minLength` or `maxLength` beside a pattern")),
     };
-    Ok(Some(json!({"patternProperties": {pattern: true}, "additionalProperties": false})))
+    let allowed: Map<String, Value> = pattern.into_iter().map(|pattern| (pattern, json!(true))).collect();
+    Ok(Some(json!({"patternProperties": allowed, "additionalProperties": false})))
+}
+
+/// The pattern that names must not match, if that is all that is said of them.
+fn opposite_name(denied: &Value) -> Option<&str> {
+    let fields = denied.as_object()?;
+    let known = |keyword: &String| keyword == "pattern" || keyword == "type";
+    let only = fields.keys().all(known) && fields.get("type").is_none_or(|kind| kind == "string");
+    fields.get("pattern").filter(|_| only)?.as_str()
 }
 
 /// Leaves out patterns of names that may have any value, where other names may too: the compiler wants patterns that
@@ -110,4 +132,51 @@ pub(super) fn drop_idle(patterns: &mut Map<String, Value>, additional: Option<&V
     if patterns.len() > 1 && additional.is_none_or(|additional| additional == &Value::Bool(true)) {
         patterns.retain(|_, held| held != &Value::Bool(true));
     }
+}
+
+/// Most patterns that are split: there may be twice as many parts with each.
+const MOST_SPLIT: usize = 6;
+
+/// Patterns of names that exclude each other, in place of some that don't: the names that match one and not another, and
+/// those that match several, whose values must be what all of these say.
+pub(super) fn split(
+    reducer: &mut Reducer<'_>,
+    patterns: Map<String, Value>,
+) -> Result<Map<String, Value>, GrammarError> {
+    let list: Vec<(&String, &Value)> = patterns.iter().collect();
+    if list.len() > MOST_SPLIT || !overlap(&list) {
+        return Ok(patterns);
+    }
+    let mut parts = Map::new();
+    for chosen in 1..1usize << list.len() {
+        let is_chosen = |index: usize| chosen >> index & 1 == 1;
+        let names: Vec<(&str, bool)> = list
+            .iter()
+            .enumerate()
+            .map(|(index, (pattern, _))| (pattern.as_str(), is_chosen(index)))
+            .collect();
+        // What can't be split is left to the compiler, which refuses patterns that overlap.
+        let Ok(joined) = regular::joined(&names, Opposite::Exact) else { return Ok(patterns) };
+        let Some(pattern) = joined else { continue };
+        let held = list
+            .iter()
+            .enumerate()
+            .filter(|(index, _)| is_chosen(*index))
+            .map(|(_, (_, held))| (*held).clone());
+        let held = all(held.collect());
+        reducer.spend(size(&held) + pattern.len() / 32)?;
+        parts.insert(pattern, held);
+    }
+    Ok(parts)
+}
+
+/// Whether two patterns have a name in common, as far as can be told.
+fn overlap(list: &[(&String, &Value)]) -> bool {
+    let mut pairs = list
+        .iter()
+        .enumerate()
+        .flat_map(|(index, first)| list[index + 1..].iter().map(move |other| (first, other)));
+    pairs.any(|((first, _), (other, _))| {
+        matches!(regular::joined(&[(first, true), (other, true)], Opposite::Exact), Ok(Some(_)))
+    })
 }

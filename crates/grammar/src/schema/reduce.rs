@@ -6,12 +6,16 @@
 
 use std::collections::HashMap;
 
-use referencing::{Draft, Registry, Resolver};
+use referencing::{Draft, Registry};
 use serde_json::{Map, Value, json};
 
 use super::{
     evaluated::{self, UNEVALUATED},
-    formats, lists, objects, walk,
+    formats, lists,
+    node::{Node, size, whole},
+    objects,
+    terms::{any, both, join},
+    walk,
 };
 use crate::{GrammarError, source::unusable};
 
@@ -32,9 +36,6 @@ const TOO_LARGE: &str = "written without `not`, `if`, `oneOf` and the like it be
 
 const NEVER_FETCHED: &str =
     "a reference names another document, and those are never fetched; put it into `$defs`";
-
-/// All types, `integer` being a part of `number`.
-const TYPES: [&str; 6] = ["null", "boolean", "number", "string", "array", "object"];
 
 /// Keywords that make rewriting necessary.
 const NEEDING: [&str; 17] = [
@@ -111,54 +112,6 @@ fn reference_error(what: &'static str, error: &referencing::Error) -> GrammarErr
         referencing::Error::Unretrievable { .. } => unusable(what, NEVER_FETCHED),
         other => unusable(what, other.to_string()),
     }
-}
-
-/// A subschema, and what its references are relative to.
-#[derive(Clone)]
-pub(super) struct Node<'r> {
-    pub(super) value: &'r Value,
-    at: Resolver<'r>,
-    draft: Draft,
-}
-
-impl<'r> Node<'r> {
-    /// The value of a keyword.
-    pub(super) fn get(&self, keyword: &str) -> Option<&'r Value> {
-        self.value.get(keyword)
-    }
-
-    /// The strings of a list.
-    pub(super) fn strings(&self, keyword: &str) -> impl Iterator<Item = &'r str> + use<'r> {
-        let list = self.get(keyword).and_then(Value::as_array);
-        list.into_iter().flatten().filter_map(Value::as_str)
-    }
-
-    /// A count, if there is one.
-    pub(super) fn count(&self, keyword: &str) -> Option<usize> {
-        whole(self.get(keyword)?).and_then(|count| usize::try_from(count).ok())
-    }
-
-    /// Names the subschema.
-    fn address(&self) -> usize {
-        std::ptr::from_ref(self.value).addr()
-    }
-}
-
-/// Values in a value, long texts counting as several.
-pub(super) fn size(value: &Value) -> usize {
-    match value {
-        Value::Array(items) => 1 + items.iter().map(size).sum::<usize>(),
-        Value::Object(fields) => 1 + fields.values().map(size).sum::<usize>(),
-        Value::String(text) => 1 + text.len() / 32,
-        _ => 1,
-    }
-}
-
-/// A number without a fraction.
-fn whole(value: &Value) -> Option<u64> {
-    value
-        .as_u64()
-        .or_else(|| value.as_f64().filter(|n| n.fract() == 0.0 && (0.0..1e15).contains(n)).map(|n| n as u64))
 }
 
 /// Rewrites one schema.
@@ -335,6 +288,7 @@ impl<'r> Reducer<'r> {
                     }
                     if keyword == "patternProperties" {
                         objects::drop_idle(&mut held, fields.get("additionalProperties"));
+                        held = objects::split(self, held)?;
                     }
                     out.insert(keyword.into(), Value::Object(held));
                 }
@@ -432,53 +386,4 @@ impl<'r> Reducer<'r> {
             false
         }
     }
-}
-
-/// Fields and what else must hold, in this order: objects have their properties in the order in which they are named.
-fn join(fields: Map<String, Value>, mut also: Vec<Value>) -> Value {
-    also.retain(|schema| schema != &Value::Bool(true));
-    if also.is_empty() {
-        return Value::Object(fields);
-    }
-    if fields.contains_key("allOf") {
-        also.insert(0, Value::Object(fields));
-        return json!({"allOf": also});
-    }
-    let mut fields = fields;
-    fields.insert("allOf".into(), Value::Array(also));
-    Value::Object(fields)
-}
-
-/// One of them, none if there is none.
-pub(super) fn any(mut ways: Vec<Value>) -> Value {
-    ways.retain(|way| way != &Value::Bool(false));
-    match ways.len() {
-        0 => Value::Bool(false),
-        1 => ways.remove(0),
-        _ => json!({"anyOf": ways}),
-    }
-}
-
-/// All of them.
-pub(super) fn all(mut parts: Vec<Value>) -> Value {
-    if parts.contains(&Value::Bool(false)) {
-        return Value::Bool(false);
-    }
-    parts.retain(|part| part != &Value::Bool(true));
-    match parts.len() {
-        0 => Value::Bool(true),
-        1 => parts.remove(0),
-        _ => json!({"allOf": parts}),
-    }
-}
-
-/// Both of them.
-pub(super) fn both(first: Value, second: Value) -> Value {
-    all(vec![first, second])
-}
-
-/// Values of other types than these.
-pub(super) fn other_than(types: &[&str]) -> Value {
-    let others: Vec<&str> = TYPES.into_iter().filter(|name| !types.contains(name)).collect();
-    if others.is_empty() { Value::Bool(false) } else { json!({"type": others}) }
 }

@@ -111,7 +111,7 @@ fn find<F>(
     names: impl Fn(&F) -> &'static [&'static str],
 ) -> Result<Option<F>, ParseError> {
     let Some(name) = name.filter(|name| *name != "none") else { return Ok(None) };
-    let plain = |name: &str| name.to_ascii_lowercase().replace(['-', '.'], "_");
+    let plain = |name: &str| name.to_ascii_lowercase().replace(['-', '.', '_'], "");
     let known = families.clone();
     let found = families.find(|family| names(family).iter().any(|known| plain(known) == plain(name)));
     if found.is_none() {
@@ -168,9 +168,15 @@ mod tests {
         names.sort_unstable();
         names.dedup();
         assert_eq!(names.len(), count);
-        for name in ["qwen3.5", "QWEN3-Coder", "qwen3_xml", "glm-4.5", "glm47"] {
+        for name in names {
+            assert!(tool(Some(name)).unwrap().unwrap().names.contains(&name), "{name}");
+        }
+        for name in
+            ["qwen3.5", "QWEN3-Coder", "qwen3_xml", "glm-4.5", "glm47", "Phi-4", "gemma-3", "step-3.5"]
+        {
             assert!(tool(Some(name)).unwrap().is_some(), "{name}");
         }
+        assert!(reasoning(Some("gemma-4")).unwrap().is_some());
         assert!(tool(Some("none")).unwrap().is_none());
         let error = tool(Some("nope")).unwrap_err().to_string();
         assert!(error.contains("`nope`") && error.contains("hermes"), "{error}");

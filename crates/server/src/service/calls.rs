@@ -180,7 +180,7 @@ fn member(form: MemberShape, parameter: &Parameter) -> Result<Expr, String> {
             if let Some(format) = format {
                 let pattern = format_pattern(format)
                     .ok_or_else(|| format!("the format `{format}` isn't known for texts without quotes"))?;
-                patterns.push(pattern.to_owned());
+                patterns.push(pattern);
             }
             if *min > 0 || max.is_some() {
                 let max = max.map_or(String::new(), |max| max.to_string());

@@ -6,6 +6,7 @@ use millrace_grammar::{Expr, Source};
 
 use super::{
     calls::{json, literal, wanted},
+    marks::Marks,
     structure::{Wish, part},
 };
 
@@ -14,6 +15,21 @@ const MOST_BEFORE: usize = 8;
 
 /// How the next message begins.
 const NEXT: &str = "<|end|><|start|>assistant";
+
+/// What reasoning stands between. Behind it comes the answer, or, if there `may` be `calls`, the beginning of either.
+pub(super) fn marks(may_call: bool) -> Marks {
+    Marks {
+        open: "<|channel|>analysis",
+        begin: Some("<|message|>"),
+        close: if may_call {
+            "<|end|><|start|>assistant<|channel|>"
+        } else {
+            "<|end|><|start|>assistant<|channel|>final<|message|>"
+        },
+        exits: &["<|start|>", "<|channel|>", "<|message|>", "<|constrain|>"],
+        then: if may_call { &["final", "commentary"] } else { &[] },
+    }
+}
 
 /// What is compiled, and the field that asked for it.
 ///

@@ -3,9 +3,10 @@
 use std::sync::Arc;
 
 use millrace_api::{ApiError, ChatInput, Delta, Part};
-use millrace_parse::{Event, Families, Parser, Start, Tools};
-use millrace_types::TokenId;
+use millrace_parse::{Event, Parser, Start, Tools};
+use millrace_types::{ThinkingLimit, TokenId};
 
+use super::marks;
 use crate::{ServedModel, formats::Format};
 
 /// How the answers to one conversation are read.
@@ -59,18 +60,20 @@ impl Reading {
         let token = |text: &str| {
             model.parts.tokenizer.token_to_id(text).filter(|token| (*token as usize) < vocab_size)
         };
-        mark_tokens(&self.format.families, token)
+        marks::pair(&self.format.families, token)
+    }
+
+    /// How this conversation's reasoning is brought to an end, as a limit of 0 tokens; `None` if it can't be.
+    pub(super) fn limit(&self, model: &ServedModel) -> Option<ThinkingLimit> {
+        let families = &self.format.families;
+        let limit = marks::limit(model, families, families.tool().is_some())?;
+        Some(ThinkingLimit { inside: self.start == Start::Reasoning, ..limit })
     }
 
     /// Special tokens that have to be text.
     pub(super) fn markers(&self) -> Arc<[TokenId]> {
         self.format.markers.clone()
     }
-}
-
-/// The tokens between which reasoning stands: of a family's pairs, the first that the model has both of.
-fn mark_tokens(families: &Families, token: impl Fn(&str) -> Option<TokenId>) -> Option<(TokenId, TokenId)> {
-    families.reasoning_marks().find_map(|(open, close)| token(open).zip(token(close)))
 }
 
 /// Reads one answer. Text goes in as it becomes certain; parts come out into the deltas.
@@ -136,23 +139,4 @@ fn to_part(event: Event) -> Option<Part> {
         Event::ToolCallEnd { index, complete } => Part::ToolCallEnd { index, complete },
         Event::Done { .. } => return None,
     })
-}
-
-#[cfg(test)]
-mod tests {
-    use super::*;
-
-    #[test]
-    fn marks_are_of_one_pair() {
-        let families = Families::named(None, Some("mistral")).unwrap();
-        let marks = |known: &[&str]| {
-            let token = |text: &str| known.iter().position(|known| *known == text);
-            mark_tokens(&families, |text| token(text).and_then(|at| TokenId::try_from(at).ok()))
-        };
-        assert_eq!(marks(&["[THINK]", "[/THINK]", "<think>", "</think>"]), Some((0, 1)));
-        assert_eq!(marks(&["<think>", "</think>"]), Some((0, 1)));
-        assert_eq!(marks(&["[THINK]", "<think>", "</think>"]), Some((1, 2)));
-        assert_eq!(marks(&["[/THINK]", "<think>"]), None);
-        assert_eq!(mark_tokens(&Families::default(), |_| Some(1)), None);
-    }
 }

@@ -19,17 +19,11 @@ pub(super) fn schema_pattern(pattern: &str) -> String {
 }
 
 /// A `format` that can be told from the text alone, as a pattern that matches the whole of it. It may allow fewer texts.
-pub(super) fn format_pattern(format: &str) -> Option<&'static str> {
-    const DATE: &str = "[1-9][0-9]{3}-(?:(?:0[13578]|1[02])-(?:0[1-9]|[12][0-9]|3[01])|(?:0[469]|11)-(?:0[1-9]|[12][0-9]|30)\
-                        |02-(?:0[1-9]|1[0-9]|2[0-8]))";
-    Some(match format {
-        "date" => DATE,
-        "time" => "(?:[01][0-9]|2[0-3]):[0-5][0-9]:[0-5][0-9](?:Z|[+-](?:[01][0-9]|2[0-3]):[0-5][0-9])",
-        "date-time" => {
-            "[1-9][0-9]{3}-(?:(?:0[13578]|1[02])-(?:0[1-9]|[12][0-9]|3[01])|(?:0[469]|11)-(?:0[1-9]|[12][0-9]|30)\
-             |02-(?:0[1-9]|1[0-9]|2[0-8]))T(?:[01][0-9]|2[0-3]):[0-5][0-9]:[0-5][0-9]\
-             (?:\\.[0-9]{1,6})?(?:Z|[+-](?:[01][0-9]|2[0-3]):[0-5][0-9])"
-        }
+pub(super) fn format_pattern(format: &str) -> Option<String> {
+    if let Some(pattern) = millrace_grammar::format_pattern(format) {
+        return Some(schema_pattern(pattern));
+    }
+    let pattern = match format {
         "uuid" => "[0-9a-f]{8}-[0-9a-f]{4}-[0-9a-f]{4}-[0-9a-f]{4}-[0-9a-f]{12}",
         "ipv4" => {
             "(?:(?:25[0-5]|2[0-4][0-9]|1[0-9]{2}|[1-9]?[0-9])\\.){3}(?:25[0-5]|2[0-4][0-9]|1[0-9]{2}|[1-9]?[0-9])"
@@ -41,7 +35,8 @@ pub(super) fn format_pattern(format: &str) -> Option<&'static str> {
             "https?://[a-zA-Z0-9]{1,63}(?:[.-][a-zA-Z0-9]{1,63}){0,8}(?::[1-9][0-9]{0,3})?(?:/[a-zA-Z0-9._~-]*)*"
         }
         _ => return None,
-    })
+    };
+    Some(pattern.to_owned())
 }
 
 #[cfg(test)]
@@ -53,6 +48,8 @@ mod tests {
         assert_eq!(schema_pattern("^a$"), "(?:a)");
         assert_eq!(schema_pattern("a"), r"(.|\n)*(?:a)(.|\n)*");
         assert_eq!(schema_pattern(r"^a\$"), r"(?:a\$)(.|\n)*");
-        assert!(format_pattern("date").is_some() && format_pattern("regex").is_none());
+        assert!(format_pattern("uuid").is_some() && format_pattern("colour").is_none());
+        let date = format_pattern("date").unwrap();
+        assert!(date.starts_with("(?:") && date.ends_with(')') && !date.contains('$'));
     }
 }

@@ -1,7 +1,6 @@
 //! How long a model may reason before it has to answer.
 
 use millrace_api::{ApiError, GenerationOptions, Limits};
-use millrace_parse::Start;
 use millrace_types::ThinkingLimit;
 
 use super::reading::Reading;
@@ -34,9 +33,8 @@ impl ThinkingBounds {
         Self { budget, until: watched.then(|| max_tokens - reserve), must }
     }
 
-    /// Tokens of reasoning between its marks, the first of which the prompt may hold.
-    fn tokens(self, inside: bool) -> Option<usize> {
-        let marks = if inside { 1 } else { 2 };
+    /// Tokens of reasoning between its marks, which are so many tokens of the answer.
+    fn tokens(self, marks: usize) -> Option<usize> {
         let watched = self.until.map(|until| until.saturating_sub(marks));
         self.budget.into_iter().chain(watched).min()
     }
@@ -45,17 +43,23 @@ impl ThinkingBounds {
 /// The limit on the reasoning of one answer, if there is one.
 ///
 /// # Errors
-/// A 400 if the request demands what can't be kept: for raw text, and for models whose reasoning doesn't stand between
-/// two tokens.
+/// A 400 if the request demands what can't be kept: for raw text, and for models whose reasoning doesn't begin and end
+/// with tokens of their own.
 pub(super) fn thinking_limit(
     model: &ServedModel,
     bounds: ThinkingBounds,
     reading: Option<&Reading>,
 ) -> Result<Option<ThinkingLimit>, ApiError> {
-    let inside = reading.is_some_and(|reading| reading.start() == Start::Reasoning);
-    let Some(budget) = bounds.tokens(inside) else { return Ok(None) };
-    match reading.and_then(|reading| reading.mark_tokens(model)) {
-        Some((open, close)) => Ok(Some(ThinkingLimit { budget, open, close, inside })),
+    if bounds.tokens(0).is_none() {
+        return Ok(None);
+    }
+    match reading.and_then(|reading| reading.limit(model)) {
+        Some(limit) => {
+            let named = usize::from(!limit.name.is_empty()) + usize::from(limit.begin.is_some());
+            let opening = if limit.inside { 0 } else { 1 + named };
+            let marks = opening + limit.close.len() + usize::from(!limit.then.is_empty());
+            Ok(bounds.tokens(marks).map(|budget| ThinkingLimit { budget, ..limit }))
+        }
         None if !bounds.must => Ok(None),
         None => {
             let message = "`thinking_token_budget` can't be kept here: it needs a conversation with a model that begins \
@@ -76,7 +80,7 @@ mod tests {
             let limits = Limits { max_thinking_tokens: most, answer_reserve: reserve, ..Limits::default() };
             let bounds = ThinkingBounds::new(&options, &limits, max_tokens);
             assert_eq!(bounds.must, asked.is_some_and(|asked| asked >= 0));
-            (bounds.tokens(true), bounds.tokens(false))
+            (bounds.tokens(1), bounds.tokens(2))
         };
         assert_eq!(tokens(None, None, 0, 100), (None, None));
         assert_eq!(tokens(Some(-1), None, 20, 100), (None, None));

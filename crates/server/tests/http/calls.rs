@@ -5,8 +5,9 @@ use std::collections::BTreeMap;
 use crate::support::{
     MODEL, Setup, TestServer,
     engine::Plan,
-    tokenizer::{EOS, PYTHON_TAG, SPECIAL},
+    tokenizer::{EOS, PYTHON_TAG, SPECIAL, harmony_tokenizer},
 };
+use millrace_engine::EngineInfo;
 use millrace_parse::Families;
 use serde_json::{Value, json};
 
@@ -249,4 +250,42 @@ async fn text_completions_are_untouched() {
     let answer = server.post("/v1/completions", &json!({"prompt": "x", "max_tokens": 200})).await.json();
     assert_eq!(answer["choices"][0]["text"], text);
     assert_eq!(answer["choices"][0]["finish_reason"], "stop");
+}
+
+#[tokio::test]
+async fn a_budget_leads_out_of_framed_reasoning() {
+    const HARMONY: &str =
+        "<|channel|>analysis<|message|>Hm.<|end|><|start|>assistant<|channel|>final<|message|>Yes.";
+    let families = Families::named(Some("harmony"), Some("gpt_oss")).unwrap();
+    let tokenizer = harmony_tokenizer();
+    let info = EngineInfo { vocab_size: 264, ..Setup::default().info };
+    let said = tokenizer.encode(HARMONY, false).unwrap();
+    let tokens = |text: &str| tokenizer.encode(text, false).unwrap();
+    let setup = Setup { families, info, tokenizer: tokenizer.clone(), ..Setup::default() };
+    let mut server = setup.start(move |_| Plan::Say(vec![said.clone()])).await;
+    for (extra, close, then) in [
+        (json!({}), "<|end|><|start|>assistant<|channel|>final<|message|>", vec![]),
+        (json!({"tools": tools()}), "<|end|><|start|>assistant<|channel|>", vec![b'f', b'c']),
+    ] {
+        let mut body = body(json!({"thinking_token_budget": 9}));
+        body.as_object_mut().unwrap().extend(extra.as_object().unwrap().clone());
+        let answer = server.post(CHAT, &body).await.json();
+        let message = &answer["choices"][0]["message"];
+        assert_eq!((&message["reasoning"], &message["content"]), (&json!("Hm."), &json!("Yes.")), "{answer}");
+        let limit = server.engine.submitted().await.sampling.thinking.clone().unwrap();
+        let mut exits = tokens("<|channel|><|message|><|end|><|start|>");
+        exits.sort_unstable();
+        let mut found = limit.exits.clone();
+        found.sort_unstable();
+        assert_eq!((found, limit.budget, limit.inside), (exits, 9, false));
+        assert_eq!(
+            (vec![limit.open, limit.begin.unwrap()], limit.close),
+            (tokens("<|channel|><|message|>"), tokens(close))
+        );
+        let mut letters = tokens("analysi");
+        letters.sort_unstable();
+        letters.dedup();
+        assert_eq!(limit.name, letters);
+        assert_eq!(limit.then, then.into_iter().map(u32::from).collect::<Vec<_>>());
+    }
 }

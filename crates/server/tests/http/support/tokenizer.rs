@@ -39,6 +39,12 @@ pub(crate) fn filling_tokenizer() -> Arc<Tokenizer> {
     Arc::new(Tokenizer::from_files(&files(&names)).unwrap())
 }
 
+/// The same with the marks of gpt-oss' format: `<|channel|>` is token 260, then `<|message|>`, `<|end|>`, `<|start|>`.
+pub(crate) fn harmony_tokenizer() -> Arc<Tokenizer> {
+    let names = ["<|channel|>", "<|message|>", "<|end|>", "<|start|>"];
+    Arc::new(Tokenizer::from_files(&files(&names)).unwrap())
+}
+
 /// A template for it.
 pub(crate) fn template(source: &str) -> Arc<ChatTemplate> {
     Arc::new(ChatTemplate::from_source(source, &files(&[])).unwrap())
