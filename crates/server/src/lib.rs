@@ -7,6 +7,7 @@
 
 mod agent;
 mod config;
+mod documents;
 mod error;
 mod files;
 mod formats;

@@ -19,7 +19,7 @@ use super::{
     structure,
     unsupported::{Known, ignored, refuse_unsupported},
 };
-use crate::{ApiError, Limits, introspect::field_names, read};
+use crate::{ApiError, Limits, documents, introspect::field_names, read};
 
 pub use list::{join, parse_list};
 
@@ -45,6 +45,7 @@ static FIELDS: LazyLock<Known> = LazyLock::new(|| fields().into_iter().collect()
 /// A 400 for whatever can be told without the model.
 pub fn parse(body: &Value, limits: &Limits) -> Result<Call, ApiError> {
     refuse_unsupported(body)?;
+    documents::check_count(body)?;
     if body.get("suffix").is_some_and(|suffix| !suffix.is_null() && suffix != "") {
         let message = "Conversations have no `suffix`. Use /v1/completions to fill in the middle.";
         return Err(ApiError::invalid("suffix", message));
