@@ -1,6 +1,9 @@
 //! Undoes the filters of a stream.
 
-use miniz_oxide::inflate::{TINFLStatus, decompress_to_vec_with_limit, decompress_to_vec_zlib_with_limit};
+use miniz_oxide::{
+    DataFormat, MZFlush, MZStatus,
+    inflate::stream::{InflateState, inflate},
+};
 
 use crate::{
     PdfError,
@@ -8,6 +11,9 @@ use crate::{
     lexer::is_space,
     object::{Dict, Object},
 };
+
+/// Bytes that are unpacked at a time.
+const PIECE: usize = 32 << 10;
 
 /// Most filters of one stream.
 const MAX_FILTERS: usize = 8;
@@ -68,16 +74,28 @@ fn setting(settings: Option<&Dict>, name: &[u8]) -> Option<i64> {
 }
 
 fn flate(from: &[u8], most: usize) -> Result<Vec<u8>, PdfError> {
-    let settle = |result: Result<Vec<u8>, miniz_oxide::inflate::DecompressError>| match result {
-        Err(error) if error.status == TINFLStatus::HasMoreOutput => Err(PdfError::TooMuchData),
-        Err(error) => Ok(error.output),
-        Ok(whole) => Ok(whole),
-    };
-    let content = settle(decompress_to_vec_zlib_with_limit(from, most))?;
+    let content = unpack(from, DataFormat::Zlib, most)?;
     // Some writers get the two bytes of the header wrong.
     match from.get(2..) {
-        Some(bare) if content.is_empty() => settle(decompress_to_vec_with_limit(bare, most)),
+        Some(bare) if content.is_empty() => unpack(bare, DataFormat::Raw, most),
         _ => Ok(content),
+    }
+}
+
+/// As far as the bytes make sense.
+fn unpack(from: &[u8], format: DataFormat, most: usize) -> Result<Vec<u8>, PdfError> {
+    let (mut state, mut piece) = (InflateState::new_boxed(format), vec![0; PIECE]);
+    let (mut rest, mut out) = (from, Vec::new());
+    loop {
+        let step = inflate(&mut state, rest, &mut piece, MZFlush::None);
+        out.extend_from_slice(&piece[..step.bytes_written]);
+        if out.len() > most {
+            return Err(PdfError::TooMuchData);
+        }
+        rest = &rest[step.bytes_consumed..];
+        if step.status != Ok(MZStatus::Ok) || step.bytes_written + step.bytes_consumed == 0 {
+            return Ok(out);
+        }
     }
 }
 

@@ -6,6 +6,7 @@
 //! [`serve`] runs the router until it is told to stop.
 
 mod agent;
+mod completions;
 mod config;
 mod documents;
 mod error;
