@@ -136,13 +136,16 @@ async fn files_are_read_by_their_ids_in_every_api() {
         let message = |part: Value| json!([{"role": "user", "content": [part]}]);
         for (path, messages) in [
             (CHAT, json!({"messages": message(json!({"type": "file", "file": {"file_id": id}}))})),
-            ("/v1/responses", json!({"input": message(json!({"type": "input_file", "file_id": id}))})),
+            (
+                "/v1/responses",
+                json!({"max_output_tokens": 20, "input": message(json!({"type": "input_file", "file_id": id}))}),
+            ),
             (
                 "/v1/messages",
-                json!({"messages": message(json!({"type": "document", "title": "a.txt", "source": {"type": "file", "file_id": id}}))}),
+                json!({"max_tokens": 20, "messages": message(json!({"type": "document", "title": "a.txt", "source": {"type": "file", "file_id": id}}))}),
             ),
         ] {
-            let mut body = json!({"model": MODEL, "max_tokens": 20});
+            let mut body = json!({"model": MODEL});
             body.as_object_mut().unwrap().extend(messages.as_object().unwrap().clone());
             let reply = server.post(path, &body).await;
             assert_eq!(reply.status, 200, "{path}: {}", reply.text);
