@@ -30,6 +30,7 @@ const FIELDS: &[Field] = &[
     Field { name: "modalities", harmless: is_text_only, advice: "This server answers in text only." },
     never("prediction", REMOVE),
     never("web_search_options", REMOVE),
+    never("moderation", "There is no moderation on this server. Leave it out."),
     never("logits_processors", REMOVE),
     never("kv_transfer_params", REMOVE),
     never("truncate_prompt_tokens", "Shorten the prompt before sending it."),
@@ -47,6 +48,11 @@ const FIELDS: &[Field] = &[
         name: "prompt_cache_retention",
         harmless: |v| v == "in_memory" || v == "in-memory",
         advice: REMOVE,
+    },
+    Field {
+        name: "prompt_cache_options",
+        harmless: |v| v.get("mode").is_none_or(|mode| mode == "implicit"),
+        advice: "Prefixes are cached by themselves.",
     },
     Field { name: "verbosity", harmless: |v| v == "medium", advice: REMOVE },
 ];
@@ -106,7 +112,8 @@ mod tests {
     fn harmless_values_pass() {
         let body = json!({
             "modalities": ["text"], "store": false,
-            "service_tier": "auto", "audio": null, "use_beam_search": false, "user": "me", "metadata": {"a": "b"},
+            "service_tier": "auto", "audio": null, "use_beam_search": false, "user": "me",
+            "prompt_cache_options": {"mode": "implicit"}, "metadata": {"a": "b"},
             "never_heard_of": 3,
         });
         refuse_unsupported(&body, None).unwrap();
@@ -128,6 +135,8 @@ mod tests {
             ("modalities", json!(["text", "audio"])),
             ("store", json!(true)),
             ("prompt_cache_retention", json!("24h")),
+            ("prompt_cache_options", json!({"mode": "explicit"})),
+            ("moderation", json!({"model": "x"})),
             ("service_tier", json!("flex")),
             ("chat_template", json!("{{ x }}")),
         ] {

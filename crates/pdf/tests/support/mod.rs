@@ -2,15 +2,22 @@
 
 use miniz_oxide::deflate::compress_to_vec_zlib;
 
-/// A file of these objects; the first one is its catalog. There is no table of objects: readers do without.
+/// A file of these objects; the first one is its catalog.
 pub(crate) fn file(objects: &[Vec<u8>]) -> Vec<u8> {
+    let objects: Vec<(u32, Vec<u8>)> = (1..).zip(objects.iter().cloned()).collect();
+    let mut file = numbered(&objects);
+    file.extend(b"trailer\n<< /Root 1 0 R >>\n%%EOF\n");
+    file
+}
+
+/// Objects by their numbers. There is no table of objects: readers do without.
+pub(crate) fn numbered(objects: &[(u32, Vec<u8>)]) -> Vec<u8> {
     let mut file = b"%PDF-1.7\n".to_vec();
-    for (number, object) in (1..).zip(objects) {
+    for (number, object) in objects {
         file.extend(format!("{number} 0 obj\n").into_bytes());
         file.extend(object);
         file.extend(b"\nendobj\n");
     }
-    file.extend(b"trailer\n<< /Root 1 0 R >>\n%%EOF\n");
     file
 }
 

@@ -125,9 +125,9 @@ impl Upload {
             return Err(ApiError { param: Some("file".into()), ..error });
         }
         if self.has_lines() {
-            self.push_lines(chunk)?
+            self.push_lines(chunk)?;
         } else {
-            self.push_pieces(chunk)
+            self.push_pieces(chunk);
         }
         if self.waiting >= PAGE { self.keep().await } else { Ok(()) }
     }
