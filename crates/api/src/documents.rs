@@ -52,7 +52,7 @@ pub fn put_files(body: &mut Value, files: &HashMap<String, StoredFile>) {
                 Ok(text) if !pdf::is_pdf(content) => {
                     json!({"type": "text", "media_type": "text/plain", "data": text})
                 }
-                _ => json!({"type": "base64", "media_type": "application/pdf", "data": data}),
+                _ => json!({"type": "base64", "media_type": PDF, "data": data}),
             };
             holder.clear();
             holder.extend(source.as_object().cloned().unwrap_or_default());
@@ -114,20 +114,28 @@ fn is_plain(document: &Value) -> bool {
     document.pointer("/source/type").is_some_and(|kind| kind == "text" || kind == "content")
 }
 
+/// The type of PDF files.
+pub(crate) const PDF: &str = "application/pdf";
+
 /// The text of a file. `data` is base64, as it is or in a `data:` URL.
 ///
 /// # Errors
 /// A sentence that says why it can't be read.
 pub(crate) fn read_file(data: &str, limits: &Limits) -> Result<String, String> {
-    let (kind, data) = match data.strip_prefix("data:") {
-        Some(url) => match url.split_once(',') {
-            Some((head, data)) if head.ends_with(";base64") => {
-                (head.split(';').next().unwrap_or_default(), data)
-            }
-            _ => return Err("The data URL must be of the form `data:application/pdf;base64,…`.".into()),
-        },
-        None => ("", data),
-    };
+    let Some(url) = data.strip_prefix("data:") else { return read_base64("", data, limits) };
+    match url.split_once(',') {
+        Some((head, data)) if head.ends_with(";base64") => {
+            read_base64(head.split(';').next().unwrap_or_default(), data, limits)
+        }
+        _ => Err("The data URL must be of the form `data:application/pdf;base64,…`.".into()),
+    }
+}
+
+/// The same, with the type that the client gives it; empty if it gives none.
+///
+/// # Errors
+/// As in [`read_file`].
+pub(crate) fn read_base64(kind: &str, data: &str, limits: &Limits) -> Result<String, String> {
     let content = match STANDARD.decode(data) {
         Ok(content) => content,
         // Some encoders break lines.
@@ -136,7 +144,10 @@ pub(crate) fn read_file(data: &str, limits: &Limits) -> Result<String, String> {
             STANDARD.decode(plain).map_err(|_| "The file's data is not base64.".to_owned())?
         }
     };
-    if pdf::is_pdf(&content) {
+    if content.is_empty() {
+        return Err("The file is empty.".into());
+    }
+    if kind == PDF || pdf::is_pdf(&content) {
         let bounds = pdf::Limits { max_chars: limits.max_prompt_chars, ..pdf::Limits::default() };
         return pdf::text(&content, &bounds).map_err(|error| error.to_string());
     }
@@ -180,6 +191,8 @@ mod tests {
             ("%%%", "not base64"),
             ("data:image/png;base64,iVBORw0KGgo=", "(\"image/png\") is neither"),
             ("AAAA", "is neither"),
+            ("", "is empty"),
+            ("data:application/pdf;base64,aGk=", "not a PDF"),
             (&STANDARD.encode("%PDF-1.7 nothing"), "damaged"),
         ] {
             assert!(read(data).unwrap_err().contains(part), "{data}");

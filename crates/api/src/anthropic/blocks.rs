@@ -6,7 +6,11 @@ use super::{
     fields::{Fields, invalid},
     types::{Block, Role},
 };
-use crate::{ApiError, Limits, documents, error::shorten};
+use crate::{
+    ApiError, Limits,
+    documents::{self, PDF},
+    error::shorten,
+};
 
 const NO_IMAGES: &str = "This model takes no images. Send text.";
 const NO_CITATIONS: &str = "This server makes no citations. Leave it out.";
@@ -180,9 +184,10 @@ fn read_document(mut fields: Fields<'_>, limits: &Limits) -> Result<String, ApiE
             read_texts(&path, source.need("content")?)?.join("\n")
         }
         "base64" => {
-            source.one_of("media_type", &["application/pdf"])?;
+            source.one_of("media_type", &[PDF])?;
             let data = source.need_str("data")?;
-            documents::read_file(data, limits).map_err(|reason| invalid(&source.at("data"), &reason))?
+            documents::read_base64(PDF, data, limits)
+                .map_err(|reason| invalid(&source.at("data"), &reason))?
         }
         "url" => return Err(invalid(source.path(), documents::NO_URLS)),
         // A file that is there has its content in this place.
