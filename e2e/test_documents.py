@@ -121,7 +121,7 @@ def test_every_api_counts_the_same_text(client, claude):
     (pdf(lines=[]), "has no text"),
     (b"%PDF-1.7 and nothing more", "damaged"),
     (bomb(), "unpacks to far more"),
-    (b"\x00\x01\x02", "neither a PDF nor text"),
+    (b"\x00\x01\x02", "not a PDF file"),
 ], ids=["encrypted", "scanned", "broken", "bomb", "binary"])
 def test_what_cannot_be_read_is_refused_with_the_reason(server, client, claude, content, reason):
     with pytest.raises(openai.BadRequestError, match=reason):
