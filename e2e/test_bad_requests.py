@@ -126,7 +126,7 @@ def test_wrong_content_type(server):
 
 
 @pytest.mark.parametrize("method, path, status", [
-    ("GET", "/v1/nothing", 404), ("POST", "/", 405), ("GET", CHAT, 405), ("PUT", COMPLETION, 405),
+    ("GET", "/v1/nothing", 404), ("POST", "/", 405), ("PUT", CHAT, 405), ("PUT", COMPLETION, 405),
     ("GET", "/v1/models/nothing", 404), ("DELETE", "/v1/requests/nothing", 404),
 ])
 def test_wrong_address(server, method, path, status):

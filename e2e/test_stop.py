@@ -1,8 +1,11 @@
 """When an answer ends. The greedy answer is known: "The capital of France is Paris."."""
 
+import json
+
 import pytest
 
 from harness.ask import PARIS, ask, complete, text_of
+from harness.server import MODEL
 
 
 @pytest.mark.parametrize("stop", [" is", [" is"], ["nowhere", " is", "Paris"]])
@@ -77,3 +80,10 @@ def test_min_tokens_holds_off_stop_strings(client):
     reply = ask(client, stop=" is", max_tokens=40, extra={"min_tokens": 12})
     assert reply.usage.completion_tokens >= 12
     assert reply.choices[0].message.content.startswith("The capital of France is")
+
+
+def test_overrides_say_which_tokens_end_an_answer(server, launch):
+    tokens = server.http.post("/tokenize", json={"model": MODEL, "prompt": PARIS, "add_special_tokens": False}).json()["tokens"]
+    other = launch("--hf-overrides", json.dumps({"eos_token_id": [tokens[1]]}))
+    choice = ask(other.client()).choices[0]
+    assert (choice.message.content, choice.finish_reason) == ("The", "stop")

@@ -8,6 +8,7 @@
 //! Streaming is the only path: a whole answer is the [`Collected`] stream.
 
 mod collect;
+mod documents;
 mod encoder;
 mod error;
 mod event;
@@ -27,6 +28,7 @@ pub mod ollama;
 pub mod openai;
 
 pub use collect::{Choice, Collected, Collector, ToolCall};
+pub use documents::{StoredFile, file_ids, put_files};
 pub use encoder::{Call, Encoder, Frame, ReplyHead};
 pub use error::{ApiError, ErrorKind};
 pub use event::{ChatEvent, Delta, End, EndReason, Part, Scored, Start, StopCause, TokenText};

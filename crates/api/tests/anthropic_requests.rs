@@ -378,11 +378,11 @@ fn messages_are_refused_by_path() {
             block(
                 json!({"type": "document", "source": {"type": "base64", "media_type": "application/pdf", "data": ""}}),
             ),
-            "messages.0.content.0.source: Documents of the source type 'base64'",
+            "messages.0.content.0.source.data: The file is empty.",
         ),
         (
             block(json!({"type": "document", "source": {"type": "url", "url": "http://x"}})),
-            "messages.0.content.0.source: Documents of the source type 'url'",
+            "messages.0.content.0.source: This server fetches no files",
         ),
         (
             block(json!({"type": "search_result", "source": "s", "title": "t", "content": [],

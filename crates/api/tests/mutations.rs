@@ -2,7 +2,9 @@
 #![allow(clippy::unwrap_used, reason = "a test may fail")]
 
 use millrace_api::openai::{batches::BatchLine, responses::ResponseId};
-use millrace_api::{ApiError, Limits, anthropic, ollama, openai, parse_body};
+use millrace_api::{
+    ApiError, Limits, StoredFile, anthropic, file_ids, ollama, openai, parse_body, put_files,
+};
 use proptest::prelude::*;
 use serde_json::{Map, Number, Value, json};
 
@@ -64,6 +66,13 @@ fn seeds() -> Vec<Value> {
             "instruction": "i", "use_activation": false}),
         json!({"model": "m", "text_1": "q", "text_2": ["a", "b"], "instruction": "i"}),
         json!({"model": "m", "prompt": "a", "n": 2, "best_of": 3, "temperature": 0.5}),
+        json!({"model": "m", "store": true, "metadata": {"a": "b"}, "messages": [{"role": "user", "content": [
+            {"type": "file", "file": {"file_data": "data:text/plain;base64,aGk=", "filename": "f"}},
+            {"type": "text", "text": "t"}]}]}),
+        json!({"model": "m", "input": [{"role": "user", "content": [
+            {"type": "input_file", "file_data": "aGk=", "filename": "f", "detail": "low"}]}]}),
+        json!({"model": "m", "max_tokens": 9, "messages": [{"role": "user", "content": [{"type": "document", "title": "t",
+            "context": "c", "source": {"type": "text", "media_type": "text/plain", "data": "d"}}]}]}),
     ]
 }
 
@@ -200,10 +209,17 @@ fn read_all(body: &Value, limits: &Limits) -> Vec<Result<(), ApiError>> {
         openai::pooling::parse_pooling(body, limits).map(drop),
         openai::pooling::parse_rerank(body, limits).map(drop),
         openai::pooling::parse_score(body, limits).map(drop),
+        openai::chat::parse_storing(body, limits).map(drop),
     ]
 }
 
 fn check(body: &Value, limits: &Limits) {
+    // Files take the place of ids wherever these stand.
+    let file = StoredFile { name: "n".into(), content: b"text".to_vec() };
+    let files = file_ids(body).into_iter().map(|id| (id, file.clone())).collect();
+    let mut filled = body.clone();
+    put_files(&mut filled, &files);
+    assert!(file_ids(&filled).is_empty(), "{body}");
     for error in read_all(body, limits).into_iter().filter_map(Result::err) {
         assert_eq!(error.kind.status() / 100, 4, "{body}: {error}");
         assert!(!error.message.is_empty() && error.message.len() < 2000, "{body}: {error}");
@@ -227,6 +243,8 @@ fn the_seeds_are_valid() {
     assert!(results[12][13].is_ok() && results[13][14].is_ok());
     assert!(results[14][15..18].iter().all(Result::is_ok), "{:?}", results[14]);
     assert!(results[15][18].is_ok() && results[16][19].is_ok() && results[17][1].is_ok());
+    assert!(results[18][20].is_ok(), "{:?}", results[18][20]);
+    assert!(results[19][6].is_ok() && results[20][4].is_ok(), "{:?} {:?}", results[19][6], results[20][4]);
 }
 
 proptest! {
@@ -234,7 +252,7 @@ proptest! {
 
     #[test]
     fn mutations_are_read_or_refused(
-        seed in 0..18_usize,
+        seed in 0..21_usize,
         changes in prop::collection::vec((0_usize..120, change()), 1..5),
         small in any::<bool>(),
     ) {

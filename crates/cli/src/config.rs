@@ -203,20 +203,20 @@ mod tests {
         let args = serve(yaml, &["--port", "9001"]);
         assert_eq!(args.server.port, 9001);
         assert_eq!(args.model.as_deref(), Some("some/model"));
-        assert_eq!(args.engine.max_num_seqs, 8);
-        assert_eq!(args.engine.kv_cache_memory, Some(1 << 30));
+        assert_eq!(args.flags.engine.max_num_seqs, 8);
+        assert_eq!(args.flags.engine.kv_cache_memory, Some(1 << 30));
         assert_eq!(args.server.served_model_name, ["a", "b"]);
-        assert!(args.engine.no_enable_prefix_caching);
+        assert!(args.flags.engine.no_enable_prefix_caching);
         assert_eq!(args.server.request_timeout.as_millis(), 2500);
         let args = serve(yaml, &["--enable-prefix-caching", "--served-model-name", "c", "other"]);
-        assert!(!args.engine.no_enable_prefix_caching);
+        assert!(!args.flags.engine.no_enable_prefix_caching);
         assert_eq!(args.server.served_model_name, ["c"]);
         assert_eq!(args.model.as_deref(), Some("other"));
     }
 
     #[test]
     fn aliases_are_keys_and_empty_files_are_fine() {
-        assert_eq!(serve("kv-cache-memory-bytes: 512M", &[]).engine.kv_cache_memory, Some(512 << 20));
+        assert_eq!(serve("kv-cache-memory-bytes: 512M", &[]).flags.engine.kv_cache_memory, Some(512 << 20));
         assert_eq!(serve("# nothing\n\n", &[]).server.port, 8000);
         assert_eq!(serve("", &[]).server.port, 8000);
         assert_eq!(serve("port:", &[]).server.port, 8000);
@@ -225,7 +225,7 @@ mod tests {
     #[test]
     fn a_setting_that_is_an_object_may_be_written_as_one() {
         for yaml in ["hf-overrides: {is_matryoshka: true}", "hf-overrides: '{\"is_matryoshka\": true}'"] {
-            let settings = serve(yaml, &[]).model_args.hf_overrides.unwrap();
+            let settings = serve(yaml, &[]).flags.model_args.hf_overrides.unwrap();
             assert_eq!(Value::Object(settings), serde_json::json!({"is_matryoshka": true}));
         }
         let error = parse("hf-overrides: [1]", "serve", &[]).unwrap_err();
@@ -236,7 +236,7 @@ mod tests {
     fn other_commands_skip_what_only_the_server_knows() {
         let cli = parse("port: 9000\nmax-num-seqs: 8\n", "chat", &[]).unwrap();
         let Command::Chat(args) = cli.command else { panic!("{:?}", cli.command) };
-        assert_eq!(args.common.engine.max_num_seqs, 8);
+        assert_eq!(args.common.flags.engine.max_num_seqs, 8);
     }
 
     #[test]

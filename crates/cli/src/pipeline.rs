@@ -2,7 +2,7 @@
 
 use std::sync::Arc;
 
-use anyhow::{Context, Result};
+use anyhow::{Context, Result, bail};
 use millrace_api::{
     ChatInput, GenerationOptions, GenerationRequest, Ignored, Input, Limits, Prompt, SamplingDefaults,
     eos_token_ids,
@@ -11,11 +11,12 @@ use millrace_engine::Engine;
 use millrace_parse::{Families, detect};
 use millrace_server::{ModelParts, Registry, ServedModel, Service};
 use millrace_text::{ChatTemplate, TextFiles, Tokenizer};
+use millrace_types::TokenId;
 use millrace_weights::ModelFiles;
 use serde_json::{Map, Value};
 use tokio::runtime::Runtime;
 
-use crate::args::{LoadFormat, ModelArgs, ParserArgs, PromptArgs, TalkArgs, Thinking};
+use crate::args::{LoadFormat, ModelArgs, ModelFlags, ParserArgs, PromptArgs, TalkArgs, Thinking};
 use crate::load::{self, Model};
 
 /// Where a model has its sampling defaults.
@@ -32,9 +33,10 @@ pub(crate) struct InProcess {
 impl InProcess {
     /// Loads a model.
     pub(crate) fn start(model: &Model, args: &TalkArgs) -> Result<Self> {
-        let parts = parts(model, Vec::new(), &args.model_args, &args.parsers)?;
+        let ModelFlags { model_args, parsers, engine } = &args.flags;
+        let parts = parts(model, Vec::new(), model_args, parsers)?;
         let has_template = parts.template.is_some();
-        let running = load::start(model, &args.model_args, &args.engine, None)?;
+        let running = load::start(model, model_args, engine, None)?;
         let served = ServedModel::new(parts, running.engine.handle.clone());
         let service = Service::new(Registry::new(vec![Arc::new(served)]), Limits::default(), None);
         Ok(Self { service, has_template, engine: running.engine })
@@ -69,11 +71,7 @@ pub(crate) fn parts(
         None => ChatTemplate::from_files(&text).with_context(unusable)?,
     };
     let defaults = told(model, GENERATION, SamplingDefaults::from_generation_config)?;
-    let ends = |config: &Value| eos_token_ids(config, model.spec.vocab);
-    let mut eos_token_ids = told(model, GENERATION, ends)?;
-    if eos_token_ids.is_empty() {
-        eos_token_ids = told(model, "config.json", ends)?;
-    }
+    let eos_token_ids = end_ids(model, args)?;
     let tokenizer = Tokenizer::from_files(&text).with_context(unusable)?;
     let families = families(parsers, template.as_ref(), &tokenizer)?;
     Ok(ModelParts {
@@ -86,6 +84,22 @@ pub(crate) fn parts(
         eos_token_ids,
         families,
     })
+}
+
+/// The tokens that end an answer: as the user says over `config.json`, or as the first file says that names any.
+fn end_ids(model: &Model, args: &ModelArgs) -> Result<Vec<TokenId>> {
+    let ends = |config: &Value| eos_token_ids(config, model.spec.vocab);
+    if let Some(set) = &args.hf_overrides {
+        let (ids, ignored) = ends(&Value::Object(set.clone()));
+        if let Some(Ignored { key, value, rule }) = ignored.first() {
+            bail!("--hf-overrides: `{key}` is {value}; it must be {rule}");
+        }
+        if !ids.is_empty() {
+            return Ok(ids);
+        }
+    }
+    let ids = told(model, GENERATION, ends)?;
+    if ids.is_empty() { told(model, "config.json", ends) } else { Ok(ids) }
 }
 
 /// How the model writes tool calls and reasoning: as the user says, or as its template and vocabulary show.

@@ -20,7 +20,7 @@ pub(crate) fn run(args: &RunArgs) -> Result<()> {
         "-" => input::read("-", MAX_PROMPT)?.trim_end_matches('\n').to_owned(),
         prompt => prompt.to_owned(),
     };
-    let model = load::find(args.model.as_deref(), &args.common.model_args)?;
+    let model = load::find(args.model.as_deref(), &args.common.flags.model_args)?;
     if model.is_demo {
         tracing::info!("{}", embedded::DEMO_NOTICE);
     }

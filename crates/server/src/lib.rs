@@ -6,7 +6,9 @@
 //! [`serve`] runs the router until it is told to stop.
 
 mod agent;
+mod completions;
 mod config;
+mod documents;
 mod error;
 mod files;
 mod formats;

@@ -6,7 +6,11 @@ use super::{
     fields::{Fields, invalid},
     types::{Block, Role},
 };
-use crate::{ApiError, error::shorten};
+use crate::{
+    ApiError, Limits,
+    documents::{self, PDF},
+    error::shorten,
+};
 
 const NO_IMAGES: &str = "This model takes no images. Send text.";
 const NO_CITATIONS: &str = "This server makes no citations. Leave it out.";
@@ -15,12 +19,17 @@ const NO_CITATIONS: &str = "This server makes no citations. Leave it out.";
 ///
 /// # Errors
 /// A 400 with the path of the block at fault.
-pub(super) fn read_content(path: &str, content: &Value, role: Role) -> Result<Vec<Block>, ApiError> {
+pub(super) fn read_content(
+    path: &str,
+    content: &Value,
+    role: Role,
+    limits: &Limits,
+) -> Result<Vec<Block>, ApiError> {
     match content {
         Value::String(text) if text.is_empty() => Ok(Vec::new()),
         Value::String(text) => Ok(vec![Block::Text(text.clone())]),
         Value::Array(blocks) => {
-            let read = |(index, block)| read_block(format!("{path}.{index}"), block, role);
+            let read = |(index, block)| read_block(format!("{path}.{index}"), block, role, limits);
             blocks.iter().enumerate().map(read).collect()
         }
         _ => Err(invalid(path, "Input should be a string or a list of content blocks.")),
@@ -48,7 +57,7 @@ pub(super) fn read_texts(path: &str, content: &Value) -> Result<Vec<String>, Api
     }
 }
 
-fn read_block(path: String, block: &Value, role: Role) -> Result<Block, ApiError> {
+fn read_block(path: String, block: &Value, role: Role, limits: &Limits) -> Result<Block, ApiError> {
     let mut fields = Fields::new(path, block)?;
     let kind = fields.need_str("type")?;
     let misplaced = match kind {
@@ -79,15 +88,15 @@ fn read_block(path: String, block: &Value, role: Role) -> Result<Block, ApiError
         }
         "tool_use" => read_tool_use(fields),
         "tool_result" => {
-            let (id, text) = read_tool_result(fields)?;
+            let (id, text) = read_tool_result(fields, limits)?;
             Ok(Block::ToolResult { id, text })
         }
         "mcp_tool_use" => read_mcp_tool_use(fields),
         "mcp_tool_result" => {
-            let (id, text) = read_tool_result(fields)?;
+            let (id, text) = read_tool_result(fields, limits)?;
             Ok(Block::ServerToolResult { id, text })
         }
-        _ => Ok(Block::Text(read_readable(fields, kind)?)),
+        _ => Ok(Block::Text(read_readable(fields, kind, limits)?)),
     }
 }
 
@@ -111,7 +120,7 @@ fn read_mcp_tool_use(mut fields: Fields<'_>) -> Result<Block, ApiError> {
 }
 
 /// The call's id and its result. Templates have no word for a failed call, so the text says it.
-fn read_tool_result(mut fields: Fields<'_>) -> Result<(String, String), ApiError> {
+fn read_tool_result(mut fields: Fields<'_>, limits: &Limits) -> Result<(String, String), ApiError> {
     let id = named(&mut fields, "tool_use_id")?;
     let failed = fields.bool("is_error")?.unwrap_or(false);
     let path = fields.at("content");
@@ -122,7 +131,7 @@ fn read_tool_result(mut fields: Fields<'_>) -> Result<(String, String), ApiError
             let read = |(index, block)| {
                 let mut fields = Fields::new(format!("{path}.{index}"), block)?;
                 let kind = fields.need_str("type")?;
-                read_readable(fields, kind)
+                read_readable(fields, kind, limits)
             };
             let texts = blocks.iter().enumerate().map(read).collect::<Result<Vec<_>, _>>()?;
             texts.join("\n")
@@ -135,10 +144,10 @@ fn read_tool_result(mut fields: Fields<'_>) -> Result<(String, String), ApiError
 }
 
 /// A block that a text model can read.
-fn read_readable(fields: Fields<'_>, kind: &str) -> Result<String, ApiError> {
+fn read_readable(fields: Fields<'_>, kind: &str, limits: &Limits) -> Result<String, ApiError> {
     match kind {
         "text" => read_text(fields),
-        "document" => read_document(fields),
+        "document" => read_document(fields, limits),
         "search_result" => read_search_result(fields),
         "image" => Err(invalid(fields.path(), NO_IMAGES)),
         _ => {
@@ -163,37 +172,43 @@ fn read_text(mut fields: Fields<'_>) -> Result<String, ApiError> {
     Ok(text.to_owned())
 }
 
-fn read_document(mut fields: Fields<'_>) -> Result<String, ApiError> {
+fn read_document(mut fields: Fields<'_>, limits: &Limits) -> Result<String, ApiError> {
     let mut source = Fields::new(fields.at("source"), fields.need("source")?)?;
     let text = match source.need_str("type")? {
         "text" => {
             source.one_of("media_type", &["text/plain"])?;
-            let text = source.need_str("data")?.to_owned();
-            source.done()?;
-            text
+            source.need_str("data")?.to_owned()
         }
         "content" => {
             let path = source.at("content");
-            let texts = read_texts(&path, source.need("content")?)?;
-            source.done()?;
-            texts.join("\n")
+            read_texts(&path, source.need("content")?)?.join("\n")
+        }
+        "base64" => {
+            source.one_of("media_type", &[PDF])?;
+            let data = source.need_str("data")?;
+            documents::read_base64(PDF, data, limits)
+                .map_err(|reason| invalid(&source.at("data"), &reason))?
+        }
+        "url" => return Err(invalid(source.path(), documents::NO_URLS)),
+        // A file that is there has its content in this place.
+        "file" => {
+            let message = format!("There is no file '{}'.", shorten(source.need_str("file_id")?, 100));
+            return Err(invalid(&source.at("file_id"), &message));
         }
         other => {
             let message = format!(
-                "Documents of the source type '{}' can't be read here. Send the document's text: \
-                 {{\"type\": \"text\", \"media_type\": \"text/plain\", \"data\": …}}.",
+                "Documents of the source type '{}' are unknown. Known are base64, text, content and file.",
                 shorten(other, 60)
             );
             return Err(invalid(source.path(), &message));
         }
     };
+    source.done()?;
     refuse_citations(&mut fields)?;
-    let title = fields.str("title")?.map(|title| format!("Title: {title}\n"));
-    let context = fields.str("context")?.map(|context| format!("Context: {context}\n"));
+    let (title, context) = (fields.str("title")?, fields.str("context")?);
     fields.accept(&["cache_control"]);
     fields.done()?;
-    let (title, context) = (title.unwrap_or_default(), context.unwrap_or_default());
-    Ok(format!("<document>\n{title}{context}{text}\n</document>"))
+    Ok(documents::framed(title, context, &text))
 }
 
 fn read_search_result(mut fields: Fields<'_>) -> Result<String, ApiError> {

@@ -13,7 +13,9 @@ use super::{
     tools::{read_choice, read_tools},
     types::{Block, Conversation, Message, Options, Request, Role, Thinking},
 };
-use crate::{ApiError, Limits, Structure, ToolChoice, json::object_chars, openai::chat::check_schema};
+use crate::{
+    ApiError, Limits, Structure, ToolChoice, documents, json::object_chars, openai::chat::check_schema,
+};
 
 /// Least `thinking.budget_tokens`.
 const MIN_BUDGET: i64 = 1024;
@@ -51,6 +53,7 @@ const BILLING: &str = "x-anthropic-billing-header:";
 /// # Errors
 /// A 400 that names the field, for the first rule that is broken.
 pub(super) fn read_request(body: &Value, limits: &Limits) -> Result<Request, ApiError> {
+    documents::check_count(body)?;
     let mut fields = Fields::new(String::new(), body)?;
     fields.need("max_tokens")?;
     let (model, conversation, options) = read_body(&mut fields, limits)?;
@@ -64,6 +67,7 @@ pub(super) fn read_request(body: &Value, limits: &Limits) -> Result<Request, Api
 /// # Errors
 /// As in [`read_request`].
 pub(super) fn read_count(body: &Value, limits: &Limits) -> Result<(String, Conversation), ApiError> {
+    documents::check_count(body)?;
     let mut fields = Fields::new(String::new(), body)?;
     let (model, conversation, _) = read_body(&mut fields, limits)?;
     fields.done()?;
@@ -176,7 +180,7 @@ fn read_messages(fields: &mut Fields<'_>, limits: &Limits) -> Result<Vec<Message
             Some("system") => Role::System,
             _ => Role::User,
         };
-        let blocks = read_content(&fields.at("content"), fields.need("content")?, role)?;
+        let blocks = read_content(&fields.at("content"), fields.need("content")?, role, limits)?;
         fields.done()?;
         Ok(Message { role, blocks })
     };

@@ -59,6 +59,10 @@ impl CommonBody {
             let message = "Stream options can only be defined when `stream=True`.";
             return Err(ApiError::invalid("stream_options", message));
         }
+        if self.stream_options.is_some_and(|options| options.include_obfuscation == Some(true)) {
+            let name = "stream_options.include_obfuscation";
+            return Err(ApiError::invalid(name, "Streams are not obfuscated here. Leave it out."));
+        }
         if self.prompt_logprobs.is_some() && self.streams() {
             let message = "`prompt_logprobs` are not available when `stream=True`.";
             return Err(ApiError::invalid("prompt_logprobs", message));

@@ -5,14 +5,19 @@ use serde_json::{Value, json};
 
 use crate::{ApiError, Limits, error::shorten, parse_body};
 
-/// What the input of a batch is for. It is the only purpose with which files can be uploaded here.
+/// What the input of a batch is for.
 pub const BATCH: &str = "batch";
+
+/// What files are for that requests name by their ids.
+const INPUTS: [&str; 2] = ["user_data", "assistants"];
 
 /// What results of a batch are for.
 pub const BATCH_OUTPUT: &str = "batch_output";
 
 /// Most requests of one file, as OpenAI has it.
 pub const MAX_LINES: u32 = 50_000;
+
+const PURPOSES: &str = "'batch', 'user_data' and 'assistants'";
 
 /// Longest name of a file, in characters.
 const MAX_FILENAME: usize = 255;
@@ -29,7 +34,7 @@ pub struct FileRecord {
     pub owner: String,
     /// Its size.
     pub bytes: u64,
-    /// How many lines it has, empty ones included.
+    /// How many lines it has, empty ones included; of files that aren't for batches, how many pieces.
     pub lines: u32,
     /// Unix time in seconds.
     pub created_at: u64,
@@ -37,7 +42,7 @@ pub struct FileRecord {
     pub expires_at: u64,
     /// As the client called it.
     pub filename: String,
-    /// [`BATCH`] or [`BATCH_OUTPUT`].
+    /// [`BATCH`], [`BATCH_OUTPUT`], or one of those for files that requests name.
     pub purpose: String,
 }
 
@@ -76,11 +81,12 @@ impl UploadForm {
     /// A 400 for a part that is unknown or that can't be honoured.
     pub fn take(&mut self, name: &str, value: &str) -> Result<(), ApiError> {
         match name {
-            "purpose" if value == BATCH => self.purpose = Some(value.to_owned()),
+            "purpose" if value == BATCH || INPUTS.contains(&value) => self.purpose = Some(value.to_owned()),
             "purpose" => {
                 let shown = shorten(value, 60);
-                let message =
-                    format!("Files with the purpose '{shown}' have no use on this server. Only 'batch' has.");
+                let message = format!(
+                    "Files with the purpose '{shown}' have no use on this server. Known are {PURPOSES}."
+                );
                 return Err(ApiError::invalid("purpose", message));
             }
             "expires_after[anchor]" if value == "created_at" => self.anchor = Some(value.to_owned()),
@@ -105,19 +111,25 @@ impl UploadForm {
         Ok(())
     }
 
-    /// Checks that nothing is missing; tells after how many seconds the file expires, if the client says so.
+    /// Whether the file is a batch's, as far as it is known: the parts may come in any order.
+    pub fn is_batch(&self) -> Option<bool> {
+        self.purpose.as_ref().map(|purpose| purpose == BATCH)
+    }
+
+    /// Checks that nothing is missing; tells the purpose, and after how many seconds the file expires, if the client
+    /// says so.
     ///
     /// # Errors
     /// A 400 that names the missing part.
-    pub fn finish(&self) -> Result<Option<u64>, ApiError> {
-        if self.purpose.is_none() {
-            return Err(ApiError::invalid("purpose", "`purpose` is required: 'batch'."));
-        }
+    pub fn finish(self) -> Result<(String, Option<u64>), ApiError> {
+        let Some(purpose) = self.purpose else {
+            return Err(ApiError::invalid("purpose", format!("`purpose` is required: one of {PURPOSES}.")));
+        };
         if self.anchor.is_some() != self.seconds.is_some() {
             let message = "`expires_after` needs both `anchor` and `seconds`.";
             return Err(ApiError::invalid("expires_after", message));
         }
-        Ok(self.seconds)
+        Ok((purpose, self.seconds))
     }
 }
 
@@ -125,7 +137,7 @@ impl UploadForm {
 pub fn file_name(given: Option<&str>) -> String {
     let name = given.and_then(|name| name.rsplit(['/', '\\']).next()).unwrap_or_default();
     let name: String = name.chars().filter(|c| !c.is_control()).take(MAX_FILENAME).collect();
-    if name.is_empty() { "batch.jsonl".to_owned() } else { name }
+    if name.is_empty() { "file".to_owned() } else { name }
 }
 
 /// Refuses a line that isn't a JSON object; `number` counts from 1. Lines of white space pass.
@@ -157,8 +169,8 @@ mod tests {
             (Some("../../etc/passwd"), "passwd"),
             (Some("C:\\x\\y.jsonl"), "y.jsonl"),
             (Some("a\r\nb"), "ab"),
-            (Some(""), "batch.jsonl"),
-            (None, "batch.jsonl"),
+            (Some(""), "file"),
+            (None, "file"),
         ] {
             assert_eq!(file_name(given), name);
         }
@@ -173,9 +185,10 @@ mod tests {
             form.finish()
         };
         let purpose = ("purpose", "batch");
-        assert_eq!(read(&[purpose]).unwrap(), None);
+        assert_eq!(read(&[purpose]).unwrap(), ("batch".to_owned(), None));
+        assert_eq!(read(&[("purpose", "user_data")]).unwrap().0, "user_data");
         let anchor = ("expires_after[anchor]", "created_at");
-        assert_eq!(read(&[anchor, ("expires_after[seconds]", "3600"), purpose]).unwrap(), Some(3600));
+        assert_eq!(read(&[anchor, ("expires_after[seconds]", "3600"), purpose]).unwrap().1, Some(3600));
         for (parts, param) in [
             (&[][..], "purpose"),
             (&[("purpose", "fine-tune")], "purpose"),

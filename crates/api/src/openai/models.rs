@@ -17,6 +17,8 @@ pub struct ModelCard {
     pub root: String,
     /// The base model, for adapters.
     pub parent: Option<String>,
+    /// What vLLM's clients look for; it says nothing about keys.
+    pub permission: [Permission; 1],
     /// Prompt and output together, in tokens; null as long as it isn't known.
     pub max_model_len: Option<usize>,
     /// Whether it is in memory, such as `ready` or `unloaded`.
@@ -27,6 +29,43 @@ pub struct ModelCard {
     pub capabilities: Option<Vec<&'static str>>,
 }
 
+/// An entry of `permission`, as OpenAI's first API had it.
+#[derive(Debug, Clone, Serialize)]
+pub struct Permission {
+    id: String,
+    object: &'static str,
+    created: u64,
+    allow_create_engine: bool,
+    allow_sampling: bool,
+    allow_logprobs: bool,
+    allow_search_indices: bool,
+    allow_view: bool,
+    allow_fine_tuning: bool,
+    organization: &'static str,
+    group: Option<&'static str>,
+    is_blocking: bool,
+}
+
+impl Permission {
+    /// What may be done with a model of this name: sampled from, and looked at.
+    fn of(model: &str, created: u64) -> Self {
+        Self {
+            id: format!("modelperm-{model}"),
+            object: "model_permission",
+            created,
+            allow_create_engine: false,
+            allow_sampling: true,
+            allow_logprobs: true,
+            allow_search_indices: false,
+            allow_view: true,
+            allow_fine_tuning: false,
+            organization: "*",
+            group: None,
+            is_blocking: false,
+        }
+    }
+}
+
 impl ModelCard {
     /// A base model's card.
     pub fn new(
@@ -35,8 +74,10 @@ impl ModelCard {
         created: u64,
         max_model_len: Option<usize>,
     ) -> Self {
+        let id = id.into();
         Self {
-            id: id.into(),
+            permission: [Permission::of(&id, created)],
+            id,
             object: "model",
             created,
             owned_by: "millrace",

@@ -23,7 +23,7 @@ impl ListQuery {
     /// # Errors
     /// A 400 for a parameter that is unknown or out of range.
     pub fn of_files(pairs: Vec<(String, String)>) -> Result<Self, ApiError> {
-        Self::read(pairs, 10_000, 10_000, true)
+        Self::read(pairs, Self::of(10_000, false), 10_000, &["order", "purpose"])
     }
 
     /// Reads the parameters of `GET /v1/batches`.
@@ -31,16 +31,29 @@ impl ListQuery {
     /// # Errors
     /// As in [`of_files`](Self::of_files).
     pub fn of_batches(pairs: Vec<(String, String)>) -> Result<Self, ApiError> {
-        Self::read(pairs, 20, 100, false)
+        Self::read(pairs, Self::of(20, false), 100, &[])
     }
 
+    /// Reads the parameters of `GET /v1/chat/completions`, whose lists begin with the oldest, and of their messages.
+    ///
+    /// # Errors
+    /// As in [`of_files`](Self::of_files).
+    pub fn of_completions(pairs: Vec<(String, String)>) -> Result<Self, ApiError> {
+        Self::read(pairs, Self::of(20, true), 100, &["order"])
+    }
+
+    /// What a client gets that doesn't say.
+    fn of(limit: usize, ascending: bool) -> Self {
+        Self { limit, ascending, after: None, purpose: None }
+    }
+
+    /// `more` are the parameters besides `limit` and `after`.
     fn read(
         pairs: Vec<(String, String)>,
-        limit: usize,
+        mut query: Self,
         most: usize,
-        is_files: bool,
+        more: &[&str],
     ) -> Result<Self, ApiError> {
-        let mut query = Self { limit, ascending: false, after: None, purpose: None };
         for (name, value) in pairs {
             match name.as_str() {
                 "limit" => match value.parse().ok().filter(|limit| (1..=most).contains(limit)) {
@@ -51,13 +64,13 @@ impl ListQuery {
                     }
                 },
                 "after" => query.after = Some(value),
-                "order" if is_files && (value == "asc" || value == "desc") => {
+                "order" if more.contains(&"order") && (value == "asc" || value == "desc") => {
                     query.ascending = value == "asc";
                 }
-                "order" if is_files => {
+                "order" if more.contains(&"order") => {
                     return Err(ApiError::invalid("order", "`order` must be 'asc' or 'desc'."));
                 }
-                "purpose" if is_files => query.purpose = Some(value),
+                "purpose" if more.contains(&"purpose") => query.purpose = Some(value),
                 _ => {
                     let name = shorten(&name, 80);
                     return Err(ApiError::invalid(&name, format!("There is no parameter `{name}`.")));

@@ -13,6 +13,8 @@ pub struct StreamOptions {
     pub include_usage: Option<bool>,
     /// With it, every chunk carries the usage of its choice so far.
     pub continuous_usage_stats: Option<bool>,
+    /// Bytes that hide how long tokens are; only `false` can be had.
+    pub include_obfuscation: Option<bool>,
 }
 
 /// Which chunks carry usage.

@@ -5,7 +5,7 @@ use serde::{Deserialize, Serialize};
 use serde_json::Value;
 
 use super::chat::{TemplateBody, chat_input};
-use crate::{ApiError, Input, Int, Limits, Prompt, error::shorten, introspect::field_names, read};
+use crate::{ApiError, Input, Int, Limits, Prompt, documents, error::shorten, introspect::field_names, read};
 
 /// What to tokenize.
 #[derive(Debug)]
@@ -71,6 +71,7 @@ pub fn detokenize_fields() -> Vec<&'static str> {
 /// # Errors
 /// A 400 that names the field.
 pub fn parse_tokenize(body: &Value, limits: &Limits) -> Result<TokenizeCall, ApiError> {
+    documents::check_count(body)?;
     let fields: TokenizeFields = read(body)?;
     let input = match (fields.prompt, body.get("messages")) {
         (Some(text), None) => {

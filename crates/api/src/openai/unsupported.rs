@@ -30,6 +30,7 @@ const FIELDS: &[Field] = &[
     Field { name: "modalities", harmless: is_text_only, advice: "This server answers in text only." },
     never("prediction", REMOVE),
     never("web_search_options", REMOVE),
+    never("moderation", "There is no moderation on this server. Leave it out."),
     never("logits_processors", REMOVE),
     never("kv_transfer_params", REMOVE),
     never("truncate_prompt_tokens", "Shorten the prompt before sending it."),
@@ -37,19 +38,28 @@ const FIELDS: &[Field] = &[
     never("mm_processor_kwargs", "This model reads text only."),
     never("chat_template", "The server uses the model's own template, or the one that it was started with."),
     Field { name: "use_beam_search", harmless: is_false, advice: REMOVE },
-    Field { name: "store", harmless: is_false, advice: "This server stores no answers." },
+    Field {
+        name: "store",
+        harmless: is_false,
+        advice: "Only answers of /v1/chat/completions itself are stored.",
+    },
     Field { name: "service_tier", harmless: is_plain_tier, advice: "Only `auto` and `default` are known." },
     Field {
         name: "prompt_cache_retention",
         harmless: |v| v == "in_memory" || v == "in-memory",
         advice: REMOVE,
     },
+    Field {
+        name: "prompt_cache_options",
+        harmless: |v| v.get("mode").is_none_or(|mode| mode == "implicit"),
+        advice: "Prefixes are cached by themselves.",
+    },
     Field { name: "verbosity", harmless: |v| v == "medium", advice: REMOVE },
 ];
 
-/// Refuses the first field whose value would have to be ignored.
-pub(super) fn refuse_unsupported(body: &Value) -> Result<(), ApiError> {
-    for field in FIELDS {
+/// Refuses the first field whose value would have to be ignored; `except` names one that the endpoint honours.
+pub(super) fn refuse_unsupported(body: &Value, except: Option<&str>) -> Result<(), ApiError> {
+    for field in FIELDS.iter().filter(|field| Some(field.name) != except) {
         let Some(value) = body.get(field.name).filter(|v| !v.is_null() && !(field.harmless)(v)) else {
             continue;
         };
@@ -102,10 +112,12 @@ mod tests {
     fn harmless_values_pass() {
         let body = json!({
             "modalities": ["text"], "store": false,
-            "service_tier": "auto", "audio": null, "use_beam_search": false, "user": "me", "metadata": {"a": "b"},
+            "service_tier": "auto", "audio": null, "use_beam_search": false, "user": "me",
+            "prompt_cache_options": {"mode": "implicit"}, "metadata": {"a": "b"},
             "never_heard_of": 3,
         });
-        refuse_unsupported(&body).unwrap();
+        refuse_unsupported(&body, None).unwrap();
+        refuse_unsupported(&json!({"store": true}), Some("store")).unwrap();
     }
 
     #[test]
@@ -123,10 +135,12 @@ mod tests {
             ("modalities", json!(["text", "audio"])),
             ("store", json!(true)),
             ("prompt_cache_retention", json!("24h")),
+            ("prompt_cache_options", json!({"mode": "explicit"})),
+            ("moderation", json!({"model": "x"})),
             ("service_tier", json!("flex")),
             ("chat_template", json!("{{ x }}")),
         ] {
-            let error = refuse_unsupported(&json!({ name: value })).unwrap_err();
+            let error = refuse_unsupported(&json!({ name: value }), None).unwrap_err();
             assert_eq!(error.param.as_deref(), Some(name), "{error}");
         }
     }

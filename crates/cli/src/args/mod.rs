@@ -3,6 +3,7 @@
 mod bench;
 mod chat;
 mod engine;
+mod flags;
 mod model;
 mod parse;
 mod parsers;
@@ -21,6 +22,7 @@ use clap::{Args, Parser, Subcommand, ValueEnum};
 pub(crate) use bench::{BatchCase, BenchArgs, BenchCommand, Case, LatencyArgs, ThroughputArgs};
 pub(crate) use chat::ChatArgs;
 pub(crate) use engine::{Device, EngineArgs, KvCacheDtype, SchedulingPolicy};
+pub(crate) use flags::ModelFlags;
 pub(crate) use model::{LoadFormat, ModelArgs, QuantizeFormat, Runner};
 pub(crate) use parse::{ParseArgs, PromptThinking};
 pub(crate) use parsers::ParserArgs;

@@ -5,7 +5,7 @@ use std::time::Duration;
 
 use clap::{Args, ValueEnum};
 
-use super::{ConfigArgs, EngineArgs, ModelArgs, ParserArgs, units};
+use super::{ConfigArgs, ModelFlags, units};
 
 /// `millrace serve`.
 #[derive(Debug, Args)]
@@ -37,11 +37,7 @@ pub(crate) struct ServeArgs {
     #[command(flatten)]
     pub(crate) server: ServerArgs,
     #[command(flatten)]
-    pub(crate) model_args: ModelArgs,
-    #[command(flatten)]
-    pub(crate) parsers: ParserArgs,
-    #[command(flatten)]
-    pub(crate) engine: EngineArgs,
+    pub(crate) flags: ModelFlags,
 }
 
 /// The HTTP side.
@@ -107,7 +103,7 @@ pub(crate) struct ServerArgs {
     /// budget of its own; 0 lets reasoning take all
     #[arg(long, value_name = "N", default_value_t = 0)]
     pub(crate) answer_reserve: usize,
-    /// File in which answers of /v1/responses are kept across restarts [default: memory only]
+    /// File in which answers of /v1/responses and stored ones of /v1/chat/completions are kept across restarts [default: memory only]
     #[arg(long, value_name = "PATH")]
     pub(crate) response_store: Option<PathBuf>,
     /// Most bytes of kept answers; beyond it the oldest go, and 0 keeps none

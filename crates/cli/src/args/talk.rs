@@ -2,7 +2,7 @@
 
 use clap::{Args, ValueEnum};
 
-use super::{ConfigArgs, EngineArgs, ModelArgs, ParserArgs, units};
+use super::{ConfigArgs, ModelFlags, units};
 
 /// A model in this process, and how it is to answer.
 #[derive(Debug, Args)]
@@ -12,11 +12,7 @@ pub(crate) struct TalkArgs {
     #[command(flatten)]
     pub(crate) prompting: PromptArgs,
     #[command(flatten)]
-    pub(crate) model_args: ModelArgs,
-    #[command(flatten)]
-    pub(crate) parsers: ParserArgs,
-    #[command(flatten)]
-    pub(crate) engine: EngineArgs,
+    pub(crate) flags: ModelFlags,
 }
 
 /// How to answer. What isn't said is up to the model's `generation_config.json`.

@@ -58,7 +58,7 @@ impl Partner {
             let model = remote.model.clone();
             return Ok((Self::Remote(remote), model));
         }
-        let model = load::find(args.model.as_deref(), &args.common.model_args)?;
+        let model = load::find(args.model.as_deref(), &args.common.flags.model_args)?;
         let server = InProcess::start(&model, &args.common)?;
         ensure!(
             server.has_template,
@@ -185,7 +185,7 @@ impl Chat<'_> {
         let (messages, prompting) = (self.talk.messages(), &self.args.common.prompting);
         match &self.partner {
             Partner::Remote(remote) => {
-                Ok(Answer::Remote(remote.ask(messages, prompting, self.args.common.engine.seed)))
+                Ok(Answer::Remote(remote.ask(messages, prompting, self.args.common.flags.engine.seed)))
             }
             Partner::Local(server) => {
                 let input = pipeline::conversation(messages.to_vec(), prompting.thinking);

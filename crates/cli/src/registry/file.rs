@@ -5,12 +5,12 @@ use std::path::Path;
 use std::time::Duration;
 
 use anyhow::{Context, Result, bail, ensure};
-use clap::{Command, CommandFactory, FromArgMatches, Parser};
+use clap::{Args, Command, FromArgMatches};
 use millrace_api::SamplingDefaults;
 use millrace_server::Residence;
 use serde_json::{Map, Value};
 
-use crate::args::{self, EngineArgs, ModelArgs, ParserArgs};
+use crate::args::{self, ModelFlags};
 use crate::config::{self, closest};
 
 /// Most models of a file, and most names of a model.
@@ -52,18 +52,6 @@ pub(super) struct FileModel {
     pub(super) residence: Residence,
     pub(super) sampling: SamplingDefaults,
     pub(super) flags: ModelFlags,
-}
-
-/// The flags that a model's settings may be.
-#[derive(Debug, Parser)]
-#[command(name = "model", no_binary_name = true)]
-pub(super) struct ModelFlags {
-    #[command(flatten)]
-    pub(super) model_args: ModelArgs,
-    #[command(flatten)]
-    pub(super) parsers: ParserArgs,
-    #[command(flatten)]
-    pub(super) engine: EngineArgs,
 }
 
 /// Reads a file.
@@ -189,9 +177,14 @@ fn check_names(models: &[FileModel]) -> Result<()> {
     }
 }
 
+/// The flags that a model's settings may be.
+fn command() -> Command {
+    ModelFlags::augment_args(Command::new("model").no_binary_name(true))
+}
+
 /// Flags as clap reads them.
 fn flags(settings: Map<String, Value>) -> Result<ModelFlags> {
-    let command = ModelFlags::command();
+    let command = command();
     let mut flags = Vec::new();
     for (key, value) in settings {
         if let Some(arg) = config::find(&command, &key) {
@@ -204,7 +197,7 @@ fn flags(settings: Map<String, Value>) -> Result<ModelFlags> {
 }
 
 fn check_keys(settings: &Map<String, Value>, what: &str) -> Result<()> {
-    let command = ModelFlags::command();
+    let command = command();
     let is_known = |key: &str| OWN_KEYS.contains(&key) || config::find(&command, key).is_some();
     known(settings, is_known, || OWN_KEYS.into_iter().chain(long_flags(&command)), what)
 }

@@ -94,17 +94,22 @@ fn step_bytes(spec: &ModelSpec, tokens: usize, sampled: usize) -> u64 {
 
 #[cfg(test)]
 mod tests {
-    use clap::Parser;
+    use clap::{Args, FromArgMatches};
     use millrace_backend::Backend;
     use millrace_backend_cpu::CpuBackend;
     use millrace_model::Decoder;
 
     use super::*;
-    use crate::registry::file::ModelFlags;
+    use crate::args::ModelFlags;
+
+    fn flags(given: &[&str]) -> ModelFlags {
+        let command = ModelFlags::augment_args(clap::Command::new("model").no_binary_name(true));
+        ModelFlags::from_arg_matches(&command.get_matches_from(given)).unwrap()
+    }
 
     #[test]
     fn weights_are_what_loading_finds() {
-        let flags = ModelFlags::parse_from(["--kv-cache-memory", "10M"]);
+        let flags = flags(&["--kv-cache-memory", "10M"]);
         for name in ["millrace-demo", "millrace-demo-draft"] {
             let model = load::find(Some(name), &flags.model_args).unwrap();
             let need = of(&model, &flags.model_args, &flags.engine, || 0).unwrap();
@@ -122,7 +127,7 @@ mod tests {
 
     #[test]
     fn a_smaller_step_takes_less() {
-        let model = load::find(Some("millrace-demo"), &ModelFlags::parse_from([""; 0]).model_args).unwrap();
+        let model = load::find(Some("millrace-demo"), &flags(&[]).model_args).unwrap();
         assert!(step_bytes(&model.spec, 64, 8) < step_bytes(&model.spec, 512, 64) / 4);
     }
 }

@@ -25,9 +25,9 @@ pub(crate) fn single(args: &ServeArgs) -> Result<Registry> {
     let names = Some(args.server.served_model_name.clone()).filter(|names| !names.is_empty());
     let source = Source {
         model: args.model.clone(),
-        args: args.model_args.clone(),
-        parsers: args.parsers.clone(),
-        engine: args.engine.clone(),
+        args: args.flags.model_args.clone(),
+        parsers: args.flags.parsers.clone(),
+        engine: args.flags.engine.clone(),
         sampling: SamplingDefaults::default(),
         free: None,
         logs_failures: false,

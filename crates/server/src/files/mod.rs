@@ -129,6 +129,17 @@ impl FileStore {
         self.ask(move |db| db.lines(&file, from)).await
     }
 
+    /// All of a file.
+    pub(crate) async fn content(&self, file: &str) -> Result<Vec<u8>, ApiError> {
+        let (mut content, mut from) = (Vec::new(), 0);
+        loop {
+            let lines = self.lines(file, from).await?;
+            let Some((last, _)) = lines.last() else { return Ok(content) };
+            from = last.saturating_add(1);
+            content.extend(lines.into_iter().flat_map(|(_, line)| line));
+        }
+    }
+
     pub(crate) async fn order(&self, batch: BatchRecord) -> Result<Ordered, ApiError> {
         self.ask(move |db| db.order(&batch)).await
     }

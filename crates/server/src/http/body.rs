@@ -8,16 +8,17 @@ use axum::{
         header::{CONTENT_TYPE, ORIGIN},
     },
 };
-use millrace_api::{ApiError, ErrorKind, parse_body};
+use millrace_api::{ApiError, ErrorKind, file_ids, parse_body};
 use serde_json::Value;
 use tokio::time::timeout;
 
 use super::{App, middleware::RequestName};
+use crate::documents;
 
 /// Most characters of a body that are logged.
 const LOGGED: usize = 4096;
 
-/// Reads a JSON body and hands it to `parse`; big bodies are parsed off the runtime.
+/// Reads a JSON body, puts files in the place of their ids, and hands it to `parse`; big bodies are parsed off the runtime.
 pub(super) async fn read<T: Send + 'static>(
     app: &App,
     request: Request,
@@ -53,8 +54,18 @@ async fn read_json<T: Send + 'static>(
     if app.config.log_prompts {
         log(&bytes, name.as_deref().unwrap_or_default());
     }
-    let limits = app.config.limits.clone();
-    app.service.offload().run(bytes.len(), move || parse(&parse_body(&bytes, &limits)?)).await
+    let (size, limits) = (bytes.len(), app.config.limits.clone());
+    let first = move || {
+        let body = parse_body(&bytes, &limits)?;
+        if file_ids(&body).is_empty() { parse(&body).map(Ok) } else { Ok(Err((body, parse))) }
+    };
+    match app.service.offload().run(size, first).await? {
+        Ok(parsed) => Ok(parsed),
+        Err((body, parse)) => {
+            let body = documents::fill(app, body).await?;
+            app.service.offload().run(usize::MAX, move || parse(&body)).await
+        }
+    }
 }
 
 /// Only for operators who asked for it: a body holds what users write.

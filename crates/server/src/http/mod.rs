@@ -20,8 +20,8 @@ use axum::{
 use millrace_mcp::Manager;
 
 use crate::{
-    FileStore, Registry, ServerConfig, ServerError, Service, Store, jobs::Jobs, keys::KeyRing,
-    metrics::HttpMetrics, responses::Responses,
+    FileStore, Registry, ServerConfig, ServerError, Service, Store, completions::Completions, jobs::Jobs,
+    keys::KeyRing, metrics::HttpMetrics, responses::Responses,
 };
 use middleware::{access, admin, auth, cors, panics, request_id, vendor};
 pub(crate) use routes::{answer_pooling, responses::answer as answer_response};
@@ -33,6 +33,8 @@ pub struct App {
     pub(crate) service: Service,
     pub(crate) config: ServerConfig,
     pub(crate) responses: Responses,
+    /// Stored ones.
+    pub(crate) completions: Completions,
     /// Files and batches.
     pub(crate) jobs: Jobs,
     /// Servers of tools, if there are any.
@@ -45,7 +47,7 @@ pub struct App {
 /// What a server has besides models and settings.
 #[derive(Debug)]
 pub struct Extras {
-    /// Where responses are kept.
+    /// Where responses and chat completions are kept.
     pub store: Store,
     /// Where files and batches are kept.
     pub files: FileStore,
@@ -71,10 +73,21 @@ impl App {
         let service = Service::new(models, config.limits.clone(), config.request_timeout)
             .with_queue_wait(config.max_queue_wait);
         let keys = KeyRing::new(&config.api_keys, config.api_keys_file.clone());
+        let completions = Completions::new(extras.store.clone());
         let responses = Responses::new(extras.store);
         let jobs = Jobs::new(extras.files, config.batch_concurrency);
         let (metrics, started) = (HttpMetrics::default(), Instant::now());
-        Arc::new(Self { service, config, responses, jobs, mcp: extras.mcp, metrics, started, keys })
+        Arc::new(Self {
+            service,
+            config,
+            responses,
+            completions,
+            jobs,
+            mcp: extras.mcp,
+            metrics,
+            started,
+            keys,
+        })
     }
 
     /// The pipeline behind the routes.
@@ -115,7 +128,14 @@ pub fn router(app: Arc<App>) -> Result<Router, ServerError> {
 /// Routes that need a key, if there are keys. As in vLLM, probes and metrics need none.
 fn protected() -> Routes {
     Routes::new()
-        .route("/v1/chat/completions", post(routes::chat_completions))
+        .route("/v1/chat/completions", get(routes::completions::list).post(routes::chat_completions))
+        .route(
+            "/v1/chat/completions/{id}",
+            get(routes::completions::retrieve)
+                .post(routes::completions::update)
+                .delete(routes::completions::delete),
+        )
+        .route("/v1/chat/completions/{id}/messages", get(routes::completions::messages))
         .route("/v1/chat/completions/batch", post(routes::chat_list))
         .route("/v1/chat/completions/render", post(routes::render_chat))
         .route("/v1/completions", post(routes::completions))

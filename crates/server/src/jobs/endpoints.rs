@@ -9,6 +9,7 @@ use uuid::Uuid;
 
 use crate::{
     agent::{self, Answer},
+    documents,
     http::{App, answer_pooling, answer_response},
     model::unix_time,
 };
@@ -75,6 +76,7 @@ async fn text(
     parse: fn(&Value, &Limits) -> Result<Call, ApiError>,
 ) -> Result<Done, ApiError> {
     let limits = app.config.limits.clone();
+    let body = documents::fill(&app, body).await?;
     let mut call = app.service.offload().run(usize::MAX, move || parse(&body, &limits)).await?;
     if call.stream {
         return Err(ApiError::invalid("stream", "`stream` has no meaning here. Leave it out."));

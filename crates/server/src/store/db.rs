@@ -1,6 +1,6 @@
 //! The tables, and what is done to them in one transaction.
 
-use std::path::Path;
+use std::{ops::Bound, path::Path};
 
 use redb::{
     Database, Error, ReadableDatabase, ReadableTable, ReadableTableMetadata, Table, TableDefinition,
@@ -20,12 +20,26 @@ const BYTES: &str = "bytes";
 /// Most entries that one transaction removes because of their age: nobody waits for a big clean-up.
 const SWEEP: usize = 1000;
 
+/// Bytes after which a page ends.
+const PAGE: usize = 1 << 20;
+
 /// One request.
 #[derive(Debug)]
 pub(super) enum Op {
     Get(String),
     Put(String, Vec<u8>),
     Delete(String),
+    Page(Range),
+}
+
+/// Names that follow each other.
+#[derive(Debug)]
+pub(super) struct Range {
+    /// Behind this name, in the order that is asked for; by itself it is not a part.
+    pub(super) from: Option<String>,
+    /// All begin with this.
+    pub(super) prefix: String,
+    pub(super) descending: bool,
 }
 
 /// What came of it.
@@ -35,6 +49,8 @@ pub(super) enum Done {
     Kept,
     TooLarge,
     Deleted(bool),
+    /// Entries up to some bytes; none behind the last one.
+    Page(Vec<(String, Vec<u8>)>),
 }
 
 /// What the store holds after a transaction.
@@ -79,7 +95,7 @@ impl Db {
     pub(super) fn apply(&mut self, ops: &[Op], now: u64) -> Result<(Vec<Done>, Option<Totals>), Error> {
         let oldest = now.saturating_sub(self.bounds.ttl_micros);
         // No request at all is a look at the totals, which takes a clean-up first.
-        if !ops.is_empty() && ops.iter().all(|op| matches!(op, Op::Get(_))) {
+        if !ops.is_empty() && ops.iter().all(|op| matches!(op, Op::Get(_) | Op::Page(_))) {
             return Ok((self.read(ops, oldest)?, None));
         }
         let transaction = self.database.begin_write()?;
@@ -101,6 +117,7 @@ impl Db {
     fn read(&self, ops: &[Op], oldest: u64) -> Result<Vec<Done>, Error> {
         let values = self.database.begin_read()?.open_table(VALUES)?;
         let read = |op: &Op| match op {
+            Op::Page(range) => Ok(Done::Page(page(&values, range, oldest)?)),
             Op::Get(name) | Op::Put(name, _) | Op::Delete(name) => {
                 Ok(Done::Found(find(&values, name, oldest)?))
             }
@@ -128,6 +145,7 @@ impl<'t> Tables<'t> {
     fn apply(&mut self, op: &Op, now: u64, oldest: u64, max_bytes: u64) -> Result<Done, Error> {
         Ok(match op {
             Op::Get(name) => Done::Found(find(&self.values, name, oldest)?),
+            Op::Page(range) => Done::Page(page(&self.values, range, oldest)?),
             Op::Delete(name) => Done::Deleted(self.remove(name)?),
             Op::Put(name, bytes) => {
                 let size = (name.len() + bytes.len()) as u64;
@@ -203,6 +221,35 @@ fn find(
     Ok(found)
 }
 
+fn page(
+    values: &impl ReadableTable<&'static str, (u64, &'static [u8])>,
+    range: &Range,
+    oldest: u64,
+) -> Result<Vec<(String, Vec<u8>)>, Error> {
+    let (prefix, from) = (range.prefix.as_str(), range.from.as_deref());
+    // No character comes behind this one.
+    let end = format!("{prefix}{}", char::MAX);
+    let bounds = match (range.descending, from) {
+        (false, from) => {
+            (from.map_or(Bound::Included(prefix), Bound::Excluded), Bound::Excluded(end.as_str()))
+        }
+        (true, from) => (Bound::Included(prefix), Bound::Excluded(from.unwrap_or(&end))),
+    };
+    let (mut entries, mut page, mut bytes) = (values.range::<&str>(bounds)?, Vec::new(), 0);
+    while let Some(entry) = if range.descending { entries.next_back() } else { entries.next() } {
+        let (name, value) = entry?;
+        let (written, content) = value.value();
+        if written >= oldest {
+            bytes += content.len();
+            page.push((name.value().to_owned(), content.to_vec()));
+        }
+        if bytes >= PAGE {
+            break;
+        }
+    }
+    Ok(page)
+}
+
 #[cfg(test)]
 mod tests {
     use super::*;
@@ -225,6 +272,24 @@ mod tests {
         // A read leaves them in place, the next write doesn't.
         let (_, totals) = db.apply(&[put("c", 5)], 112).unwrap();
         assert_eq!(totals, Some(Totals { entries: 1, bytes: 6, evicted: 0 }));
+    }
+
+    #[test]
+    fn pages_hold_what_begins_alike() {
+        let mut db = memory(10 << 20, 10);
+        let big = PAGE / 2;
+        db.apply(&[put("a/1", 5), put("b/1", big), put("b/2", big), put("b/3", big), put("c/1", 5)], 100)
+            .unwrap();
+        let mut names = |from: Option<&str>, descending, now| {
+            let range = Range { from: from.map(str::to_owned), prefix: "b/".into(), descending };
+            let Done::Page(page) = db.apply(&[Op::Page(range)], now).unwrap().0.remove(0) else { panic!() };
+            page.into_iter().map(|(name, _)| name).collect::<Vec<_>>()
+        };
+        assert_eq!(names(None, false, 100), ["b/1", "b/2"]);
+        assert_eq!(names(Some("b/2"), false, 100), ["b/3"]);
+        assert_eq!(names(None, true, 100), ["b/3", "b/2"]);
+        assert_eq!(names(Some("b/2"), true, 100), ["b/1"]);
+        assert!(names(Some("b/3"), false, 100).is_empty() && names(None, false, 200).is_empty());
     }
 
     #[test]

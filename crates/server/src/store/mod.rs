@@ -19,7 +19,7 @@ use tokio::{
 };
 
 use crate::{ServerError, metrics::StoreMetrics};
-use db::{Done, Op};
+use db::{Done, Op, Range};
 pub(crate) use open::open;
 use thread::{Command, Worker};
 
@@ -127,6 +127,24 @@ impl Store {
     pub(crate) async fn delete(&self, name: &str) -> Result<bool, ApiError> {
         match self.ask(Op::Delete(name.to_owned())).await {
             Ok(done) => Ok(matches!(done, Done::Deleted(true))),
+            Err(reason) => Err(self.unusable(&reason)),
+        }
+    }
+
+    /// What is kept under names that begin alike, in the order of names, from behind `from` on; about a megabyte at a
+    /// time, and nothing behind the last one.
+    ///
+    /// # Errors
+    /// A 503 if the store can't be read now.
+    pub(crate) async fn page(
+        &self,
+        prefix: &str,
+        from: Option<String>,
+        descending: bool,
+    ) -> Result<Vec<(String, Vec<u8>)>, ApiError> {
+        match self.ask(Op::Page(Range { from, prefix: prefix.to_owned(), descending })).await {
+            Ok(Done::Page(page)) => Ok(page),
+            Ok(_) => Ok(Vec::new()),
             Err(reason) => Err(self.unusable(&reason)),
         }
     }

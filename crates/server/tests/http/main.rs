@@ -18,6 +18,7 @@ mod pooling;
 mod refusals;
 mod registry;
 mod responses;
+mod stored;
 mod structured;
 mod support;
 mod surroundings;

@@ -3,7 +3,7 @@
 use serde_json::{Value, json};
 
 use super::parse;
-use crate::{ApiError, Call, Limits, ReplyHead};
+use crate::{ApiError, Call, Limits, ReplyHead, documents};
 
 /// Reads a body whose `messages` are a list of conversations; all else holds for each of them.
 ///
@@ -33,6 +33,7 @@ pub fn parse_list(body: &Value, limits: &Limits) -> Result<Vec<Call>, ApiError> 
     if body.get("mcp").is_some_and(|mcp| !mcp.is_null()) {
         return refuse("mcp", "The server runs no tools for lists of conversations.");
     }
+    documents::check_count(body)?;
     let mut own = without_messages(body);
     // Each conversation has a copy of the rest.
     if own.to_string().len().saturating_mul(conversations.len()) > limits.max_body_bytes {

@@ -1,8 +1,10 @@
 //! Checks messages and brings their content into the one form that every chat template reads: a string.
 
+use std::borrow::Cow;
+
 use serde_json::{Map, Value};
 
-use crate::{ApiError, Limits, error::shorten, json::text_chars};
+use crate::{ApiError, Limits, documents, error::shorten, json::text_chars};
 
 /// Names that clients have for an assistant's reasoning.
 const REASONING: [&str; 3] = ["reasoning_content", "thinking", "reasoning"];
@@ -23,7 +25,7 @@ pub(crate) fn normalize(messages: Vec<Value>, limits: &Limits) -> Result<Vec<Val
     let mut chars = 0;
     let mut normal = Vec::with_capacity(messages.len());
     for (index, message) in messages.into_iter().enumerate() {
-        let message = normalize_one(&format!("messages[{index}]"), message)?;
+        let message = normalize_one(&format!("messages[{index}]"), message, limits)?;
         chars += count_chars(&message);
         normal.push(message);
     }
@@ -35,7 +37,7 @@ pub(crate) fn normalize(messages: Vec<Value>, limits: &Limits) -> Result<Vec<Val
     Ok(normal)
 }
 
-fn normalize_one(path: &str, message: Value) -> Result<Value, ApiError> {
+fn normalize_one(path: &str, message: Value, limits: &Limits) -> Result<Value, ApiError> {
     let Value::Object(mut message) = message else {
         return Err(ApiError::invalid(
             path,
@@ -52,7 +54,7 @@ fn normalize_one(path: &str, message: Value) -> Result<Value, ApiError> {
     check_tool_calls(path, &message)?;
     let content = match message.remove("content") {
         Some(Value::String(text)) => text,
-        Some(Value::Array(parts)) => join_parts(path, &parts)?,
+        Some(Value::Array(parts)) => join_parts(path, &parts, limits)?,
         // An assistant that only calls tools says nothing.
         None | Some(Value::Null) if role == "assistant" => String::new(),
         _ => {
@@ -76,36 +78,59 @@ fn count_chars(message: &Value) -> usize {
 }
 
 /// Text parts are joined by line breaks, as vLLM does for templates that read strings.
-fn join_parts(path: &str, parts: &[Value]) -> Result<String, ApiError> {
+fn join_parts(path: &str, parts: &[Value], limits: &Limits) -> Result<String, ApiError> {
     let mut text = String::new();
     for (index, part) in parts.iter().enumerate() {
         if index > 0 {
             text.push('\n');
         }
-        text.push_str(part_text(&format!("{path}.content[{index}]"), part)?);
+        text.push_str(&part_text(&format!("{path}.content[{index}]"), part, limits)?);
     }
     Ok(text)
 }
 
-fn part_text<'a>(path: &str, part: &'a Value) -> Result<&'a str, ApiError> {
+fn part_text<'a>(path: &str, part: &'a Value, limits: &Limits) -> Result<Cow<'a, str>, ApiError> {
     if let Value::String(text) = part {
-        return Ok(text);
+        return Ok(text.into());
     }
     let kind = part.get("type").and_then(Value::as_str).unwrap_or_default();
     let field = match kind {
         "text" | "input_text" | "output_text" => "text",
         "refusal" => "refusal",
+        "file" => return file_text(&format!("{path}.file"), &part["file"], limits).map(Cow::Owned),
         _ => {
             let kind = shorten(kind, 40);
             let message = format!(
-                "`{path}` is of type \"{kind}\", which this model can't read. Send parts of type \"text\"."
+                "`{path}` is of type \"{kind}\", which this model can't read. Send parts of type \"text\" or \"file\"."
             );
             return Err(ApiError::invalid(path, message));
         }
     };
-    part.get(field).and_then(Value::as_str).ok_or_else(|| {
+    part.get(field).and_then(Value::as_str).map(Cow::Borrowed).ok_or_else(|| {
         ApiError::invalid(format!("{path}.{field}"), format!("`{path}.{field}` must be a string."))
     })
+}
+
+/// A file's text, as a document with its name.
+fn file_text(path: &str, file: &Value, limits: &Limits) -> Result<String, ApiError> {
+    let text = |name: &str| file.get(name).and_then(Value::as_str);
+    let refuse = |name: &str, reason: &str| {
+        let path = format!("{path}.{name}");
+        Err(ApiError::invalid(&path, format!("`{path}`: {reason}")))
+    };
+    if let Some(data) = text("file_data") {
+        return match documents::read_file(data, limits) {
+            Ok(content) => Ok(documents::framed(text("filename"), None, &content)),
+            Err(reason) => refuse("file_data", &reason),
+        };
+    }
+    // A file that is there has its content in this place.
+    match text("file_id") {
+        Some(id) => refuse("file_id", &format!("There is no file '{}'.", shorten(id, 100))),
+        None => {
+            refuse("file_data", "The part needs the file as base64, or the `file_id` of an uploaded one.")
+        }
+    }
 }
 
 /// Earlier calls are shown to the model by templates that trust their shape.
@@ -145,6 +170,14 @@ mod tests {
     }
 
     #[test]
+    fn files_become_documents() {
+        let file = json!({"file_data": "data:text/plain;base64,aGVsbG8=", "filename": "a.txt"});
+        let got = one(json!({"role": "user", "content": [{"type": "file", "file": file}, "What is it?"]}));
+        let expected = "<document>\nTitle: a.txt\nhello\n</document>\nWhat is it?";
+        assert_eq!(got.unwrap()["content"], expected);
+    }
+
+    #[test]
     fn only_assistants_may_say_nothing() {
         let call = json!([{"id": "1", "type": "function", "function": {"name": "f", "arguments": "{}"}}]);
         let got = one(json!({"role": "assistant", "content": null, "tool_calls": call})).unwrap();
@@ -164,6 +197,11 @@ mod tests {
                 "messages[0].content[0]",
             ),
             (json!({"role": "user", "content": [{"type": "text"}]}), "messages[0].content[0].text"),
+            (json!({"role": "user", "content": [{"type": "file"}]}), "messages[0].content[0].file.file_data"),
+            (
+                json!({"role": "user", "content": [{"type": "file", "file": {"file_id": "x"}}]}),
+                "messages[0].content[0].file.file_id",
+            ),
             (json!({"role": "assistant", "tool_calls": {}}), "messages[0].tool_calls"),
             (json!({"role": "assistant", "tool_calls": [{}]}), "messages[0].tool_calls[0].function.name"),
         ] {

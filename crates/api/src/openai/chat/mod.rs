@@ -4,6 +4,7 @@ mod convert;
 mod list;
 mod mcp;
 mod messages;
+mod stored;
 mod stream;
 mod tools;
 mod types;
@@ -19,9 +20,10 @@ use super::{
     structure,
     unsupported::{Known, ignored, refuse_unsupported},
 };
-use crate::{ApiError, Limits, introspect::field_names, read};
+use crate::{ApiError, Limits, documents, introspect::field_names, read};
 
 pub use list::{join, parse_list};
+pub use stored::{CompletionsQuery, Question, StoredCompletion, completion_deleted, completions_page};
 
 pub(super) use convert::token_logprobs;
 pub(super) use messages::normalize;
@@ -44,7 +46,21 @@ static FIELDS: LazyLock<Known> = LazyLock::new(|| fields().into_iter().collect()
 /// # Errors
 /// A 400 for whatever can be told without the model.
 pub fn parse(body: &Value, limits: &Limits) -> Result<Call, ApiError> {
-    refuse_unsupported(body)?;
+    refuse_unsupported(body, None)?;
+    parse_known(body, limits)
+}
+
+/// The same for an endpoint that stores answers, with what is to be stored of this one's question.
+///
+/// # Errors
+/// As in [`parse`].
+pub fn parse_storing(body: &Value, limits: &Limits) -> Result<(Call, Option<Question>), ApiError> {
+    refuse_unsupported(body, Some("store"))?;
+    Ok((parse_known(body, limits)?, Question::read(body)?))
+}
+
+fn parse_known(body: &Value, limits: &Limits) -> Result<Call, ApiError> {
+    documents::check_count(body)?;
     if body.get("suffix").is_some_and(|suffix| !suffix.is_null() && suffix != "") {
         let message = "Conversations have no `suffix`. Use /v1/completions to fill in the middle.";
         return Err(ApiError::invalid("suffix", message));

@@ -15,6 +15,9 @@ pub(super) struct ChatBody {
     pub(super) top_logprobs: Option<Int>,
     pub(super) include_reasoning: Option<bool>,
     pub(super) mcp: Option<McpBody>,
+    /// The latter two are [`Question`](super::Question)'s.
+    store: Option<bool>,
+    metadata: Option<Value>,
 }
 
 /// The conversation and what its template sees; `/tokenize` reads it too.

@@ -33,7 +33,7 @@ static FIELDS: LazyLock<Known> = LazyLock::new(|| fields().into_iter().collect()
 /// # Errors
 /// A 400 for whatever can be told without the model.
 pub fn parse(body: &Value, limits: &Limits) -> Result<Call, ApiError> {
-    refuse_unsupported(body)?;
+    refuse_unsupported(body, None)?;
     let structure = structure::read(body)?;
     let common: CommonBody = read(body)?;
     let own: types::CompletionBody = read(body)?;

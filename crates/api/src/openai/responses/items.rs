@@ -10,7 +10,7 @@ use super::{
     },
 };
 use crate::{
-    ApiError, Limits,
+    ApiError, Limits, documents,
     error::shorten,
     fields::{Fields, invalid},
 };
@@ -53,12 +53,16 @@ pub(super) fn read_input(input: &Value, limits: &Limits, id: &ResponseId) -> Res
     }
     let read = |(index, item)| {
         let fields = Fields::new(format!("input[{index}]"), item)?;
-        read_item(fields, |kind| id.input(kind, index))
+        read_item(fields, limits, |kind| id.input(kind, index))
     };
     list.iter().enumerate().map(read).collect()
 }
 
-fn read_item(mut fields: Fields<'_>, fresh: impl Fn(&str) -> String) -> Result<Input, ApiError> {
+fn read_item(
+    mut fields: Fields<'_>,
+    limits: &Limits,
+    fresh: impl Fn(&str) -> String,
+) -> Result<Input, ApiError> {
     // Messages may leave their type out, and so may references.
     let kind = match fields.str("type")? {
         Some(kind) => kind,
@@ -90,9 +94,9 @@ fn read_item(mut fields: Fields<'_>, fresh: impl Fn(&str) -> String) -> Result<I
     let id = short(&mut fields, "id")?.unwrap_or_else(|| fresh(prefix));
     fields.accept(&["created_by"]);
     let item = match prefix {
-        "msg" => Item::Message(read_message(&mut fields, id)?),
+        "msg" => Item::Message(read_message(&mut fields, id, limits)?),
         "fc" => Item::FunctionCall(read_call(&mut fields, id)?),
-        "fco" => Item::FunctionCallOutput(read_output(&mut fields, id)?),
+        "fco" => Item::FunctionCallOutput(read_output(&mut fields, id, limits)?),
         "mcpl" => Item::McpListTools(mcp::read_list(&mut fields, id)?),
         "mcp" => Item::McpCall(mcp::read_call(&mut fields, id)?),
         "mcpr" => Item::McpApprovalRequest(mcp::read_request(&mut fields, id)?),
@@ -103,7 +107,7 @@ fn read_item(mut fields: Fields<'_>, fresh: impl Fn(&str) -> String) -> Result<I
     Ok(Input::Item(item))
 }
 
-fn read_message(fields: &mut Fields<'_>, id: String) -> Result<Message, ApiError> {
+fn read_message(fields: &mut Fields<'_>, id: String, limits: &Limits) -> Result<Message, ApiError> {
     fields.need("role")?;
     let role = match fields.one_of("role", &["user", "assistant", "system", "developer"])? {
         Some("assistant") => Role::Assistant,
@@ -114,7 +118,8 @@ fn read_message(fields: &mut Fields<'_>, id: String) -> Result<Message, ApiError
     let content = match fields.need("content")? {
         Value::String(text) => vec![said(role, text.clone())],
         Value::Array(parts) => {
-            read_parts(&fields.at("content"), parts, |fields, kind| read_content(fields, kind, role))?
+            let read = |fields: &mut Fields<'_>, kind: &str| read_content(fields, kind, role, limits);
+            read_parts(&fields.at("content"), parts, read)?
         }
         _ => {
             let reason = "Input should be a string or a list of content parts.";
@@ -134,7 +139,7 @@ fn said(role: Role, text: String) -> Part {
     }
 }
 
-fn read_content(fields: &mut Fields<'_>, kind: &str, role: Role) -> Result<Part, ApiError> {
+fn read_content(fields: &mut Fields<'_>, kind: &str, role: Role, limits: &Limits) -> Result<Part, ApiError> {
     match kind {
         "input_text" | "output_text" => {
             let text = fields.need_str("text")?.to_owned();
@@ -145,8 +150,26 @@ fn read_content(fields: &mut Fields<'_>, kind: &str, role: Role) -> Result<Part,
         "refusal" if role == Role::Assistant => {
             Ok(Part::Refusal { refusal: fields.need_str("refusal")?.to_owned() })
         }
-        _ => Err(unreadable(fields, kind, "input_text, output_text and refusal")),
+        "input_file" => Ok(said(role, read_file(fields, limits)?)),
+        _ => Err(unreadable(fields, kind, "input_text, output_text, refusal and input_file")),
     }
+}
+
+/// A file's text, as a document with its name.
+fn read_file(fields: &mut Fields<'_>, limits: &Limits) -> Result<String, ApiError> {
+    fields.refuse("file_url", documents::NO_URLS)?;
+    let name = fields.str("filename")?;
+    // How closely to look at pictures of pages.
+    fields.accept(&["detail", "prompt_cache_breakpoint"]);
+    // A file that is there has its content in this place.
+    if let Some(id) = fields.str("file_id")? {
+        let message = format!("There is no file '{}'.", shorten(id, 100));
+        return Err(invalid(&fields.at("file_id"), &message));
+    }
+    let data = fields.need_str("file_data")?;
+    let text =
+        documents::read_file(data, limits).map_err(|reason| invalid(&fields.at("file_data"), &reason))?;
+    Ok(documents::framed(name, None, &text))
 }
 
 fn unreadable(fields: &Fields<'_>, kind: &str, known: &str) -> ApiError {
@@ -189,7 +212,7 @@ fn read_call(fields: &mut Fields<'_>, id: String) -> Result<FunctionCall, ApiErr
     Ok(call)
 }
 
-fn read_output(fields: &mut Fields<'_>, id: String) -> Result<CallOutput, ApiError> {
+fn read_output(fields: &mut Fields<'_>, id: String, limits: &Limits) -> Result<CallOutput, ApiError> {
     let call_id = needed(fields, "call_id")?;
     let output = match fields.need("output")? {
         Value::String(text) => OutputText::Text(text.clone()),
@@ -200,7 +223,8 @@ fn read_output(fields: &mut Fields<'_>, id: String) -> Result<CallOutput, ApiErr
                     fields.accept(&["annotations", "logprobs", "prompt_cache_breakpoint"]);
                     Ok(InputText::InputText { text })
                 }
-                _ => Err(unreadable(fields, kind, "input_text")),
+                "input_file" => Ok(InputText::InputText { text: read_file(fields, limits)? }),
+                _ => Err(unreadable(fields, kind, "input_text and input_file")),
             })?)
         }
         _ => return Err(invalid(&fields.at("output"), "Input should be a string or a list of text parts.")),
@@ -292,6 +316,16 @@ mod tests {
     }
 
     #[test]
+    fn files_become_their_text() {
+        let file =
+            json!({"type": "input_file", "filename": "a.txt", "file_data": "aGVsbG8=", "detail": "low"});
+        let text = json!([{"type": "input_text", "text": "<document>\nTitle: a.txt\nhello\n</document>"}]);
+        assert_eq!(one(&json!({"role": "user", "content": [file]})).unwrap()["content"], text);
+        let output = json!({"type": "function_call_output", "call_id": "c", "output": [file]});
+        assert_eq!(one(&output).unwrap()["output"], text);
+    }
+
+    #[test]
     fn what_is_stored_reads_the_same_again() {
         for item in [
             json!({"type": "message", "id": "m", "status": "incomplete", "role": "assistant", "content": [
@@ -330,6 +364,18 @@ mod tests {
                 "input[0].content[0]",
             ),
             (json!({"role": "user", "content": [{"type": "input_text"}]}), "input[0].content[0].text"),
+            (
+                json!({"role": "user", "content": [{"type": "input_file", "file_url": "http://x"}]}),
+                "input[0].content[0].file_url",
+            ),
+            (
+                json!({"role": "user", "content": [{"type": "input_file", "file_id": "x"}]}),
+                "input[0].content[0].file_id",
+            ),
+            (
+                json!({"role": "user", "content": [{"type": "input_file", "file_data": "%"}]}),
+                "input[0].content[0].file_data",
+            ),
             (
                 json!({"role": "user", "content": [{"type": "refusal", "refusal": "x"}]}),
                 "input[0].content[0]",

@@ -24,7 +24,7 @@ mod validate;
 use serde::Serialize;
 use serde_json::Value;
 
-use crate::{ApiError, GenerationOptions, Limits};
+use crate::{ApiError, GenerationOptions, Limits, documents};
 
 pub use convert::Conversation;
 pub use ids::ResponseId;
@@ -75,6 +75,7 @@ impl ResponsesCall {
 /// # Errors
 /// A 400 for whatever can be told without the model and the store.
 pub fn parse(body: &Value, limits: &Limits, id: &ResponseId) -> Result<ResponsesCall, ApiError> {
+    documents::check_count(body)?;
     validate::read_request(body, limits, id).map(ResponsesCall)
 }
 
@@ -83,6 +84,7 @@ pub fn parse(body: &Value, limits: &Limits, id: &ResponseId) -> Result<Responses
 /// # Errors
 /// As in [`parse`].
 pub fn parse_count(body: &Value, limits: &Limits, id: &ResponseId) -> Result<PromptBody, ApiError> {
+    documents::check_count(body)?;
     validate::read_count(body, limits, id)
 }
 

@@ -1,4 +1,4 @@
-//! Files: what batches are made of, and what comes of them.
+//! Files: what batches are made of and what comes of them, and what requests name by an id.
 
 use std::sync::Arc;
 
@@ -38,6 +38,9 @@ const FORM_BYTES: u64 = 64 << 10;
 /// Bytes of lines that are checked and kept at a time.
 const PAGE: usize = 1 << 20;
 
+/// Bytes of a piece of a file that has no lines.
+const PIECE: usize = 64 << 10;
+
 /// Seconds after which a client may try again while too many others upload.
 const RETRY: u32 = 2;
 
@@ -62,15 +65,15 @@ pub(crate) async fn upload(State(app): Shared, request: Request) -> Result<Json<
         if file.is_some() {
             return Err(Failure(ApiError::invalid("file", "Only one file can be uploaded at a time.")));
         }
-        let mut upload = Upload::new(app.clone(), file_name(part.filename.as_deref()));
+        let mut upload = Upload::new(app.clone(), file_name(part.filename.as_deref()), fields.is_batch());
         while let Some(chunk) = form.chunk().await? {
             upload.push(&chunk).await?;
         }
         file = Some(upload);
     }
-    let expires_after = fields.finish()?;
+    let (purpose, expires_after) = fields.finish()?;
     let file = file.ok_or_else(|| ApiError::invalid("file", "`file` is required."))?;
-    Ok(Json(file.finish(expires_after).await?.to_object()))
+    Ok(Json(file.finish(purpose, expires_after).await?.to_object()))
 }
 
 /// A file on its way into the store. Dropped before its end, it leaves nothing behind.
@@ -80,18 +83,22 @@ struct Upload {
     id: String,
     filename: String,
     bytes: u64,
-    /// Lines that are in the store.
+    /// Whether it is a batch's; unknown if its purpose comes behind it.
+    is_batch: Option<bool>,
+    /// Why it can't be a batch's. From there on it is kept in pieces instead of lines.
+    fault: Option<ApiError>,
+    /// Lines or pieces that are in the store.
     kept: u32,
-    /// Lines that aren't yet, and their bytes.
+    /// Those that aren't yet, and their bytes.
     lines: Vec<Vec<u8>>,
     waiting: usize,
-    /// The beginning of the next line.
+    /// The beginning of the next one.
     open: Vec<u8>,
     finished: bool,
 }
 
 impl Upload {
-    fn new(app: Arc<App>, filename: String) -> Self {
+    fn new(app: Arc<App>, filename: String, is_batch: Option<bool>) -> Self {
         let store = app.jobs.files().clone();
         Self {
             app,
@@ -99,6 +106,8 @@ impl Upload {
             id: new_id("file-"),
             filename,
             bytes: 0,
+            is_batch,
+            fault: None,
             kept: 0,
             lines: Vec::new(),
             waiting: 0,
@@ -115,19 +124,39 @@ impl Upload {
             let error = ApiError::new(ErrorKind::TooLarge, message);
             return Err(ApiError { param: Some("file".into()), ..error });
         }
+        if self.has_lines() {
+            self.push_lines(chunk)?;
+        } else {
+            self.push_pieces(chunk);
+        }
+        if self.waiting >= PAGE { self.keep().await } else { Ok(()) }
+    }
+
+    fn has_lines(&self) -> bool {
+        self.is_batch != Some(false) && self.fault.is_none()
+    }
+
+    fn push_lines(&mut self, chunk: &[u8]) -> Result<(), ApiError> {
         for piece in chunk.split_inclusive(|byte| *byte == b'\n') {
             self.open.extend_from_slice(piece);
             let longest = self.app.config.limits.max_body_bytes;
             if self.open.len() > longest {
                 let number = self.kept as usize + self.lines.len() + 1;
                 let message = format!("Line {number} of the file has more than {longest} bytes.");
-                return Err(ApiError::invalid("file", message));
+                self.fail(ApiError::invalid("file", message))?;
             }
             if piece.ends_with(b"\n") {
                 self.close_line();
             }
         }
-        if self.waiting >= PAGE { self.keep().await } else { Ok(()) }
+        Ok(())
+    }
+
+    fn push_pieces(&mut self, chunk: &[u8]) {
+        self.open.extend_from_slice(chunk);
+        if self.open.len() >= PIECE {
+            self.close_line();
+        }
     }
 
     fn close_line(&mut self) {
@@ -137,30 +166,45 @@ impl Upload {
         self.lines.push(line);
     }
 
+    /// Ends the upload if the file is a batch's; else it is told when the purpose is known.
+    fn fail(&mut self, fault: ApiError) -> Result<(), ApiError> {
+        if self.is_batch == Some(true) {
+            return Err(fault);
+        }
+        self.fault.get_or_insert(fault);
+        Ok(())
+    }
+
     /// Checks the lines that wait, and puts them into the store.
     async fn keep(&mut self) -> Result<(), ApiError> {
         let (lines, first) = (std::mem::take(&mut self.lines), self.kept.saturating_add(1));
         let (count, limits) =
             (u32::try_from(lines.len()).unwrap_or(u32::MAX), self.app.config.limits.clone());
+        let checked = self.has_lines();
         let check = move || {
-            for (number, line) in (first..).zip(&lines) {
-                check_line(number, line, &limits)?;
-            }
-            Ok(lines)
+            let mut numbered = (first..).zip(&lines).filter(|_| checked);
+            let fault = numbered.find_map(|(number, line)| check_line(number, line, &limits).err());
+            Ok((lines, fault))
         };
-        let lines = self.app.service.offload().run(self.waiting, check).await?;
+        let (lines, fault) = self.app.service.offload().run(self.waiting, check).await?;
+        if let Some(fault) = fault {
+            self.fail(fault)?;
+        }
         self.waiting = 0;
         self.kept = self.kept.saturating_add(count);
         enough(self.store.append(&self.id, first, lines).await?)
     }
 
-    async fn finish(mut self, expires_after: Option<u64>) -> Result<FileRecord, ApiError> {
+    async fn finish(mut self, purpose: String, expires_after: Option<u64>) -> Result<FileRecord, ApiError> {
         if !self.open.is_empty() {
             self.close_line();
         }
         self.keep().await?;
         if self.bytes == 0 {
             return Err(ApiError::invalid("file", "The file is empty."));
+        }
+        if let Some(fault) = self.fault.take().filter(|_| purpose == BATCH) {
+            return Err(fault);
         }
         let now = unix_time();
         let file = FileRecord {
@@ -171,7 +215,7 @@ impl Upload {
             created_at: now,
             expires_at: self.store.expiry(now, expires_after),
             filename: std::mem::take(&mut self.filename),
-            purpose: BATCH.to_owned(),
+            purpose,
         };
         enough(self.store.finish(file.clone()).await?)?;
         self.finished = true;

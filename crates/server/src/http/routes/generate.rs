@@ -12,8 +12,10 @@ use millrace_api::{ApiError, Call, ChatEvent, Encoder, Limits, ReplyHead, openai
 use serde_json::Value;
 use uuid::Uuid;
 
+use super::completions::Keeper;
 use crate::{
     agent::{self, Answer},
+    files::new_id,
     http::{
         App, body,
         middleware::RequestName,
@@ -25,7 +27,7 @@ use crate::{
 
 type Shared = State<Arc<App>>;
 type Name = Extension<RequestName>;
-type Events = BoxStream<'static, ChatEvent>;
+pub(super) type Events = BoxStream<'static, ChatEvent>;
 
 /// `POST /v1/chat/completions`.
 pub(crate) async fn chat_completions(
@@ -33,7 +35,12 @@ pub(crate) async fn chat_completions(
     Extension(name): Name,
     request: Request,
 ) -> Result<Response, Failure> {
-    generate(&app, name, request, "chatcmpl-", openai::chat::parse).await
+    let limits = app.config.limits.clone();
+    let read = move |body: &Value| openai::chat::parse_storing(body, &limits);
+    let (call, question) = body::read(&app, request, read).await?;
+    let keeper = question.map(|question| Keeper::new(&app, question, name.0.clone()));
+    // Stored ones are listed by their ids.
+    answer(&app, name, call, new_id("chatcmpl-"), keeper).await
 }
 
 /// `POST /v1/completions`.
@@ -50,11 +57,13 @@ pub(crate) async fn chat_list(
     State(app): Shared,
     Extension(name): Name,
     request: Request,
-) -> Result<Json<Value>, Failure> {
+) -> Result<Response, Failure> {
     let limits = app.config.limits.clone();
     let calls = body::read(&app, request, move |body| openai::chat::parse_list(body, &limits)).await?;
     let id = format!("chatcmpl-{}", Uuid::new_v4().simple());
     let asked = calls.first().and_then(|call| call.request.model.clone());
+    // All have the same fields.
+    let ignored = calls.first().map(|call| call.ignored.clone()).unwrap_or_default();
     let answers = calls.into_iter().map(async |call| {
         let Answer { model, mut events } =
             agent::answer(&app, call.request, vec![id.clone(), name.0.clone()]).await?;
@@ -69,7 +78,9 @@ pub(crate) async fn chat_list(
     };
     let head = ReplyHead { model: asked.unwrap_or_else(|| head.model.clone()), ..head.clone() };
     let bodies = answers.into_iter().map(|(_, body)| body).collect();
-    Ok(Json(openai::chat::join(&head, bodies)))
+    let mut response = Json(openai::chat::join(&head, bodies)).into_response();
+    tell_ignored(&ignored, &mut response);
+    Ok(response)
 }
 
 /// Reads the body with `parse` and answers; the answer's id begins with `prefix`.
@@ -82,25 +93,44 @@ pub(super) async fn generate(
 ) -> Result<Response, Failure> {
     let limits = app.config.limits.clone();
     let call = body::read(app, request, move |body| parse(body, &limits)).await?;
-    let id = format!("{prefix}{}", Uuid::new_v4().simple());
+    answer(app, name, call, format!("{prefix}{}", Uuid::new_v4().simple()), None).await
+}
+
+async fn answer(
+    app: &Arc<App>,
+    name: RequestName,
+    call: Call,
+    id: String,
+    keeper: Option<Keeper>,
+) -> Result<Response, Failure> {
     let asked = call.request.model.clone();
     let ignored = call.ignored;
     let Answer { model, events } = agent::answer(app, call.request, vec![id.clone(), name.0]).await?;
     let model = asked.unwrap_or(model);
     let head = ReplyHead { id, created: unix_time(), model };
-    let mut response = if call.stream {
-        sse::events(app, events, head, call.encoder)
-    } else {
-        whole(events, &head, call.encoder).await
+    let mut response = match (call.stream, keeper) {
+        (true, Some(keeper)) => sse::respond(app, keeper.frames(events, head, call.encoder), None),
+        (true, None) => sse::events(app, events, head, call.encoder),
+        (false, keeper) => whole(events, &head, call.encoder, keeper).await,
     };
     tell_ignored(&ignored, &mut response);
     Ok(response)
 }
 
 /// The collected stream. If the client leaves, this future is dropped, and the answer with it.
-async fn whole(mut events: Events, head: &ReplyHead, encoder: Box<dyn Encoder>) -> Response {
-    match agent::collect(&mut events).await {
-        Ok(answer) => Json(encoder.body(head, answer)).into_response(),
-        Err(error) => failure(&error, encoder.error(&error)),
+async fn whole(
+    mut events: Events,
+    head: &ReplyHead,
+    encoder: Box<dyn Encoder>,
+    keeper: Option<Keeper>,
+) -> Response {
+    let answer = match agent::collect(&mut events).await {
+        Ok(answer) => answer,
+        Err(error) => return failure(&error, encoder.error(&error)),
+    };
+    let body = encoder.body(head, answer);
+    if let Some(keeper) = keeper {
+        keeper.keep(body.clone()).await;
     }
+    Json(body).into_response()
 }

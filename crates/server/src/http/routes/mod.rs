@@ -3,6 +3,7 @@
 mod admin;
 mod admin_models;
 pub(super) mod batches;
+pub(super) mod completions;
 mod docs;
 pub(super) mod files;
 mod generate;

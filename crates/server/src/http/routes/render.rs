@@ -5,6 +5,7 @@ use std::sync::Arc;
 use axum::{
     Extension, Json,
     extract::{Query, Request, State},
+    response::{IntoResponse, Response},
 };
 use millrace_api::{
     ApiError, Call, ErrorKind, Limits,
@@ -12,7 +13,11 @@ use millrace_api::{
 };
 use serde_json::{Map, Value};
 
-use crate::http::{App, body, middleware::RequestName, reply::Failure};
+use crate::http::{
+    App, body,
+    middleware::RequestName,
+    reply::{Failure, tell_ignored},
+};
 
 type Shared = State<Arc<App>>;
 type Name = Extension<RequestName>;
@@ -22,10 +27,12 @@ pub(crate) async fn render_chat(
     State(app): Shared,
     Extension(name): Name,
     request: Request,
-) -> Result<Json<Value>, Failure> {
-    let prompts = render(&app, &name, request, openai::chat::parse).await?;
+) -> Result<Response, Failure> {
     // A conversation is one prompt.
-    Ok(Json(prompts.into_iter().next().unwrap_or_default()))
+    render(&app, &name, request, openai::chat::parse, |prompts| {
+        prompts.into_iter().next().unwrap_or_default()
+    })
+    .await
 }
 
 /// `POST /v1/completions/render`: a list with an entry for each prompt.
@@ -33,8 +40,8 @@ pub(crate) async fn render_completion(
     State(app): Shared,
     Extension(name): Name,
     request: Request,
-) -> Result<Json<Vec<Value>>, Failure> {
-    Ok(Json(render(&app, &name, request, openai::completions::parse).await?))
+) -> Result<Response, Failure> {
+    render(&app, &name, request, openai::completions::parse, Value::from).await
 }
 
 async fn render(
@@ -42,7 +49,8 @@ async fn render(
     name: &RequestName,
     request: Request,
     parse: fn(&Value, &Limits) -> Result<Call, ApiError>,
-) -> Result<Vec<Value>, ApiError> {
+    show_all: fn(Vec<Value>) -> Value,
+) -> Result<Response, Failure> {
     let limits = app.config.limits.clone();
     let call = body::read(app, request, move |body| parse(body, &limits)).await?;
     let (options, stream) = (call.request.options.clone(), call.stream);
@@ -53,7 +61,9 @@ async fn render(
     let prompts = app.service.render(call.request).await?;
     let show =
         |(tokens, sampling): &(Vec<u32>, _)| rendered(&name.0, &model, stream, &options, tokens, sampling);
-    Ok(prompts.iter().map(show).collect())
+    let mut response = Json(show_all(prompts.iter().map(show).collect())).into_response();
+    tell_ignored(&call.ignored, &mut response);
+    Ok(response)
 }
 
 /// `GET /tokenizer_info`: only if the server was told so, because a template may be nobody's business.

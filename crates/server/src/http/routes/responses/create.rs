@@ -20,6 +20,7 @@ use uuid::Uuid;
 use super::owner;
 use crate::{
     agent::{self, Answer},
+    documents,
     http::{App, body, middleware::RequestName, reply::Failure, sse},
     model::unix_time,
     responses::{Live, fit},
@@ -58,6 +59,7 @@ pub(crate) async fn answer(
 ) -> Result<(Value, Box<dyn Send>), ApiError> {
     let id = new_id();
     let (limits, own) = (app.config.limits.clone(), id.clone());
+    let body = documents::fill(app, body).await?;
     let call = app.service.offload().run(usize::MAX, move || parse(&body, &limits, &own)).await?;
     for (wanted, name) in [(call.streams(), "stream"), (call.in_background(), "background")] {
         if wanted {
