@@ -131,9 +131,7 @@ impl Source {
             None => self.find()?,
         };
         let running = match &model {
-            Kind::Writes(model) => {
-                load::start(model, &self.args, &self.engine, Some(plan.memory.kv))?.engine
-            }
+            Kind::Writes(model) => load::start(model, &self.args, &self.engine, Some(plan.memory.kv))?.engine,
             Kind::Pools(model) => pooling::start(model, &self.args, &self.engine)?,
         };
         let handle = running.handle.clone();
