@@ -8,6 +8,9 @@
 //! characters its codes are, and `layout` puts them into lines. Names and rules are those of ISO 32000-1.
 //!
 //! Pictures of text (scans) have no text, and encrypted files aren't opened.
+//!
+//! Why not a library: `pdf-extract`, and `lopdf` below it, read a whole file into memory first and take no bounds for it,
+//! which a server that strangers send files to can't do without.
 
 mod budget;
 mod cmap;

@@ -90,10 +90,14 @@ impl<'a> Vectors<'a> {
         let here = first..first + out.len();
         match self {
             Self::Bf16(vectors) => {
-                out.iter_mut().zip(&vectors[here]).for_each(|(out, v)| s.store(s.load_bf16(v), out));
+                for (out, v) in out.iter_mut().zip(&vectors[here]) {
+                    s.store(s.load_bf16(v), out);
+                }
             }
             Self::F16(vectors) => {
-                out.iter_mut().zip(&vectors[here]).for_each(|(out, v)| s.store(s.load_f16(v), out));
+                for (out, v) in out.iter_mut().zip(&vectors[here]) {
+                    s.store(s.load_f16(v), out);
+                }
             }
             Self::F32(vectors) => out.copy_from_slice(&vectors[here]),
         }

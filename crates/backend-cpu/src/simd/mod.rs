@@ -170,7 +170,8 @@ pub(crate) fn prefetch_share<T>(from: &[T], share: usize, shares: usize) {
     }
 }
 
-/// Something that can be compiled for every level. `run` and everything it calls must be `#[inline(always)]`.
+/// Something that can be compiled for every level. `run` and everything it calls must be `#[inline(always)]`; where vectors
+/// are used, loops stand instead of closures, which may become functions of their own, without the level's instructions.
 pub(crate) trait Kernel {
     type Out;
     fn run<S: Simd>(self, s: S) -> Self::Out;

@@ -81,7 +81,11 @@ impl Gate<'_> {
 
     #[inline(always)]
     fn bias<S: Simd>(&self, s: S, panel: usize) -> S::V {
-        self.bias.map_or(s.splat(0.0), |bias| s.load_partial(&bias[panel * LANES..][..LANES]))
+        // No closure: it might become a function of its own, which has no vector instructions.
+        match self.bias.and_then(|bias| bias[panel * LANES..].first_chunk()) {
+            Some(bias) => s.load(bias),
+            None => s.splat(0.0),
+        }
     }
 }
 
