@@ -9,8 +9,8 @@
 //!
 //! Pictures of text (scans) have no text, and encrypted files aren't opened.
 //!
-//! Why not a library: `pdf-extract`, and `lopdf` below it, read a whole file into memory first and take no bounds for it,
-//! which a server that strangers send files to can't do without.
+//! Why not a library: `pdf-extract`, and `lopdf` below it, have no bounds on objects and text among their settings, which
+//! a server that strangers send files to can't do without. Others weren't tried.
 
 mod budget;
 mod cmap;
