@@ -26,13 +26,17 @@ pub struct StoredFile {
     pub content: Vec<u8>,
 }
 
-/// The ids of files that a body names, each once.
+/// The ids of files that a body names, each once. No more than a request may have: a body with more is refused when it is
+/// read, and until then none of them costs anything.
 pub fn file_ids(body: &Value) -> Vec<String> {
     let mut ids = Vec::new();
     for place in file_places(body) {
         let id = body.pointer(&place).and_then(|holder| holder.get("file_id")).and_then(Value::as_str);
         if let Some(id) = id.filter(|id| !ids.iter().any(|known| known == id)) {
             ids.push(id.to_owned());
+            if ids.len() == MAX_FILES {
+                break;
+            }
         }
     }
     ids
@@ -82,10 +86,10 @@ fn file_places(body: &Value) -> Vec<String> {
     for name in ["messages", "input"] {
         let entries = body.get(name).and_then(Value::as_array).into_iter().flatten();
         for (index, entry) in entries.enumerate() {
-            let path = format!("/{name}/{index}");
+            let path = || format!("/{name}/{index}");
             // Lists of conversations have one level more.
             for (index, inner) in entry.as_array().into_iter().flatten().enumerate() {
-                in_parts(inner, &format!("{path}/{index}"), &mut places);
+                in_parts(inner, &|| format!("{}/{index}", path()), &mut places);
             }
             in_parts(entry, &path, &mut places);
         }
@@ -93,16 +97,17 @@ fn file_places(body: &Value) -> Vec<String> {
     places
 }
 
-fn in_parts(message: &Value, path: &str, places: &mut Vec<String>) {
+/// `path` is only asked for where there is a file: most messages have none.
+fn in_parts(message: &Value, path: &dyn Fn() -> String, places: &mut Vec<String>) {
     for name in ["content", "output"] {
         let parts = message.get(name).and_then(Value::as_array).into_iter().flatten();
         for (index, part) in parts.enumerate() {
-            let path = || format!("{path}/{name}/{index}");
+            let path = || format!("{}/{name}/{index}", path());
             match part.get("type").and_then(Value::as_str) {
                 Some("file") => places.push(format!("{}/file", path())),
                 Some("input_file") => places.push(path()),
                 Some("document") if !is_plain(part) => places.push(format!("{}/source", path())),
-                Some("tool_result") => in_parts(part, &path(), places),
+                Some("tool_result") => in_parts(part, &path, places),
                 _ => {}
             }
         }
@@ -238,5 +243,13 @@ mod tests {
         let body = |count: usize| json!({"messages": [{"content": vec![json!({"type": "file"}); count]}]});
         assert!(check_count(&body(MAX_FILES)).is_ok());
         assert!(check_count(&body(MAX_FILES + 1)).unwrap_err().message.contains("at most 100"));
+    }
+
+    #[test]
+    fn too_many_ids_are_not_looked_up() {
+        let part = |id: usize| json!({"type": "file", "file": {"file_id": id.to_string()}});
+        let body = json!({"messages": [{"content": (0..MAX_FILES + 50).map(part).collect::<Vec<_>>()}]});
+        assert_eq!(file_ids(&body).len(), MAX_FILES);
+        assert!(check_count(&body).is_err());
     }
 }
