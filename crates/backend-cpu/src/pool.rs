@@ -9,7 +9,7 @@ use std::cell::{Cell, UnsafeCell};
 use std::marker::PhantomData;
 use std::panic::{AssertUnwindSafe, catch_unwind};
 use std::sync::atomic::{AtomicBool, AtomicU64, AtomicUsize, Ordering::SeqCst};
-use std::sync::{Arc, Mutex, PoisonError};
+use std::sync::{Arc, Mutex, PoisonError, mpsc};
 use std::thread::{JoinHandle, Thread};
 use std::time::{Duration, Instant};
 
@@ -66,7 +66,8 @@ unsafe impl Sync for Shared {}
 unsafe impl Send for Shared {}
 
 impl Pool {
-    /// Starts `threads - 1` workers. If the system refuses some, the pool has fewer threads.
+    /// Starts `threads - 1` workers and returns when all of them run: what a thread allocates at its start does not
+    /// fall into somebody's step. If the system refuses some, the pool has fewer threads.
     pub fn new(threads: usize) -> Self {
         let count = threads.clamp(1, 1024) - 1;
         let shared = Arc::new(Shared {
@@ -79,13 +80,20 @@ impl Pool {
             waiting: AtomicBool::new(false),
             caller: Mutex::new(None),
         });
+        let (starting, started) = mpsc::channel::<()>();
         let workers = (0..count)
             .map_while(|index| {
-                let shared = shared.clone();
-                let name = format!("millrace-cpu-{}", index + 1);
-                std::thread::Builder::new().name(name).spawn(move || worker(&shared, index)).ok()
+                let (shared, starting) = (shared.clone(), starting.clone());
+                let run = move || {
+                    drop(starting);
+                    worker(&shared, index);
+                };
+                std::thread::Builder::new().name(format!("millrace-cpu-{}", index + 1)).spawn(run).ok()
             })
             .collect();
+        drop(starting);
+        // Nothing is ever sent: this is the last worker's end of the channel going away.
+        let _ = started.recv();
         Self { shared, workers, not_sync: PhantomData }
     }
 

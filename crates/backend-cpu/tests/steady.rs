@@ -5,6 +5,8 @@
 mod common;
 
 use std::alloc::{GlobalAlloc, Layout, System};
+use std::backtrace::Backtrace;
+use std::sync::Mutex;
 use std::sync::atomic::{AtomicBool, AtomicUsize, Ordering::SeqCst};
 
 use common::{Random, Weights, cpu, levels, tensor};
@@ -14,16 +16,20 @@ use millrace_backend::{
 };
 use millrace_types::BlockId;
 
-static COUNTING: AtomicBool = AtomicBool::new(false);
+/// Until the first allocation, which is the one that says most.
+static WATCHING: AtomicBool = AtomicBool::new(false);
 static ALLOCATIONS: AtomicUsize = AtomicUsize::new(0);
+static FIRST: Mutex<Option<Backtrace>> = Mutex::new(None);
 
 struct Counting;
 
 // SAFETY: passes everything on to the system's allocator.
 unsafe impl GlobalAlloc for Counting {
     unsafe fn alloc(&self, layout: Layout) -> *mut u8 {
-        if COUNTING.load(SeqCst) {
+        if WATCHING.swap(false, SeqCst) {
+            let mut first = FIRST.lock().unwrap();
             ALLOCATIONS.fetch_add(1, SeqCst);
+            *first = Some(Backtrace::force_capture());
         }
         // SAFETY: the caller's promise is handed on.
         unsafe { System.alloc(layout) }
@@ -136,11 +142,13 @@ fn a_steady_step_does_not_allocate() {
         for _ in 0..50 {
             step(&mut backend);
         }
-        COUNTING.store(true, SeqCst);
+        WATCHING.store(true, SeqCst);
         step(&mut backend);
         step(&mut backend);
-        COUNTING.store(false, SeqCst);
-        assert_eq!(ALLOCATIONS.swap(0, SeqCst), 0, "allocations at {level:?}");
+        WATCHING.store(false, SeqCst);
+        if ALLOCATIONS.load(SeqCst) != 0 {
+            panic!("allocated at {level:?}:\n{}", FIRST.lock().unwrap().take().unwrap());
+        }
         assert_eq!(result.rows.len(), 2);
     }
 }
