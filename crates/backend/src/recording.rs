@@ -1,28 +1,37 @@
 //! A backend that behaves like an asynchronous device: it records a step's operations, executes them late and in
 //! order (inside `wait`), and panics when the host reads back in the middle of a step.
 //!
-//! Wrapped around another backend in tests, it proves that nothing above the trait depends on early execution.
+//! Wrapped around another backend in tests, it proves that nothing above the trait depends on early execution. Since
+//! it knows when each operation begins and ends, it also tells what they take ([`Recorder::timing`]).
+
+mod times;
 
 use std::sync::{
     Arc,
     atomic::{AtomicU64, Ordering::SeqCst},
 };
+use std::time::Instant;
+
+pub use times::{Op, OpTime, OpTimes};
 
 use crate::{
     Activation, AttentionSpec, Backend, BackendError, Batch, HeadLayout, KvSpec, Mask, Matrix, MatrixSource,
     Mlp, Pool, QkNorm, Rope, RowIndex, StepResult, Tensor, Ticket, WeightFormat,
 };
 
-type Op<B> = Box<dyn FnOnce(&mut B) + Send>;
+type Run<B> = Box<dyn FnOnce(&mut B) + Send>;
 
 /// Records operations for `inner`.
 pub struct Recorder<B> {
     inner: B,
-    ops: Vec<Op<B>>,
+    ops: Vec<(Op, Run<B>)>,
     state: State,
     steps: u64,
     /// Operations recorded since the start.
     recorded: Arc<AtomicU64>,
+    times: Option<OpTimes>,
+    /// The step has tokens of prompts.
+    prompts: bool,
 }
 
 #[derive(Debug, PartialEq, Eq)]
@@ -35,7 +44,20 @@ enum State {
 impl<B: Backend> Recorder<B> {
     /// Wraps a backend.
     pub fn new(inner: B) -> Self {
-        Self { inner, ops: Vec::new(), state: State::Idle, steps: 0, recorded: Arc::default() }
+        Self {
+            inner,
+            ops: Vec::new(),
+            state: State::Idle,
+            steps: 0,
+            recorded: Arc::default(),
+            times: None,
+            prompts: false,
+        }
+    }
+
+    /// Wraps a backend and adds to `times` what its operations take.
+    pub fn timing(inner: B, times: OpTimes) -> Self {
+        Self { times: Some(times), ..Self::new(inner) }
     }
 
     /// How many operations were recorded so far.
@@ -48,10 +70,24 @@ impl<B: Backend> Recorder<B> {
         self.recorded.clone()
     }
 
-    fn record(&mut self, op: impl FnOnce(&mut B) + Send + 'static) {
+    fn record(&mut self, name: &'static str, run: impl FnOnce(&mut B) + Send + 'static) {
+        self.record_weights(name, None, run);
+    }
+
+    /// An operation that reads a weight.
+    fn record_with(&mut self, name: &'static str, weight: Matrix, run: impl FnOnce(&mut B) + Send + 'static) {
+        self.record_weights(name, Some([weight.rows, weight.cols]), run);
+    }
+
+    fn record_weights(
+        &mut self,
+        name: &'static str,
+        weights: Option<[usize; 2]>,
+        run: impl FnOnce(&mut B) + Send + 'static,
+    ) {
         assert_eq!(self.state, State::Recording, "an operation outside of begin … submit");
         self.recorded.fetch_add(1, SeqCst);
-        self.ops.push(Box::new(op));
+        self.ops.push((Op { name, weights, prompts: self.prompts }, Box::new(run)));
     }
 
     fn assert_idle(&self, what: &str) {
@@ -93,77 +129,78 @@ impl<B: Backend> Backend for Recorder<B> {
     fn begin(&mut self, batch: &Batch) {
         self.assert_idle("a second begin");
         self.state = State::Recording;
+        self.prompts = batch.prompt_rows > 0;
         // The host may reuse its batch at once: a device has copied it by then, and so does this. Masks come later.
         let batch = Batch { masks: Vec::new(), ..batch.clone() };
-        self.record(move |b| b.begin(&batch));
+        self.record("begin", move |b| b.begin(&batch));
     }
     fn embed(&mut self, table: Matrix, out: Tensor) {
-        self.record(move |b| b.embed(table, out));
+        self.record("embed", move |b| b.embed(table, out));
     }
     fn rms_norm(&mut self, x: Tensor, weight: Tensor, eps: f32, out: Tensor) {
-        self.record(move |b| b.rms_norm(x, weight, eps, out));
+        self.record("rms_norm", move |b| b.rms_norm(x, weight, eps, out));
     }
     fn add_rms_norm(&mut self, residual: Tensor, x: Tensor, weight: Tensor, eps: f32, out: Tensor) {
-        self.record(move |b| b.add_rms_norm(residual, x, weight, eps, out));
+        self.record("add_rms_norm", move |b| b.add_rms_norm(residual, x, weight, eps, out));
     }
     fn add_embedding(&mut self, table: Matrix, index: RowIndex, out: Tensor) {
-        self.record(move |b| b.add_embedding(table, index, out));
+        self.record("add_embedding", move |b| b.add_embedding(table, index, out));
     }
     fn add(&mut self, sum: Tensor, x: Tensor) {
-        self.record(move |b| b.add(sum, x));
+        self.record("add", move |b| b.add(sum, x));
     }
     fn scale(&mut self, x: Tensor, factor: f32) {
-        self.record(move |b| b.scale(x, factor));
+        self.record("scale", move |b| b.scale(x, factor));
     }
     fn layer_norm(&mut self, x: Tensor, weight: Tensor, bias: Option<Tensor>, eps: f32, out: Tensor) {
-        self.record(move |b| b.layer_norm(x, weight, bias, eps, out));
+        self.record("layer_norm", move |b| b.layer_norm(x, weight, bias, eps, out));
     }
     fn logits(&mut self, x: Tensor, head: Matrix, out: Tensor) {
-        self.record(move |b| b.logits(x, head, out));
+        self.record_with("logits", head, move |b| b.logits(x, head, out));
     }
 
     fn linear(&mut self, x: Tensor, weight: Matrix, bias: Option<Tensor>, out: Tensor) {
-        self.record(move |b| b.linear(x, weight, bias, out));
+        self.record_with("linear", weight, move |b| b.linear(x, weight, bias, out));
     }
     fn qk_norm_rope(&mut self, qkv: Tensor, heads: HeadLayout, norm: Option<QkNorm>, rope: Option<Rope>) {
-        self.record(move |b| b.qk_norm_rope(qkv, heads, norm, rope));
+        self.record("qk_norm_rope", move |b| b.qk_norm_rope(qkv, heads, norm, rope));
     }
     fn kv_write(&mut self, layer: usize, qkv: Tensor, heads: HeadLayout) {
-        self.record(move |b| b.kv_write(layer, qkv, heads));
+        self.record("kv_write", move |b| b.kv_write(layer, qkv, heads));
     }
     fn attention(&mut self, layer: usize, qkv: Tensor, spec: &AttentionSpec, out: Tensor) {
         let spec = *spec;
-        self.record(move |b| b.attention(layer, qkv, &spec, out));
+        self.record("attention", move |b| b.attention(layer, qkv, &spec, out));
     }
     fn attend(&mut self, qkv: Tensor, spec: &AttentionSpec, mask: Mask, out: Tensor) {
         let spec = *spec;
-        self.record(move |b| b.attend(qkv, &spec, mask, out));
+        self.record("attend", move |b| b.attend(qkv, &spec, mask, out));
     }
     fn activate(&mut self, x: Tensor, act: Activation, out: Tensor) {
-        self.record(move |b| b.activate(x, act, out));
+        self.record("activate", move |b| b.activate(x, act, out));
     }
     fn gated_activation(&mut self, gate_up: Tensor, act: Activation, out: Tensor) {
-        self.record(move |b| b.gated_activation(gate_up, act, out));
+        self.record("gated_activation", move |b| b.gated_activation(gate_up, act, out));
     }
     fn mlp(&mut self, x: Tensor, mlp: &Mlp, room: [Tensor; 2], out: Tensor) {
         let mlp = *mlp;
-        self.record(move |b| b.mlp(x, &mlp, room, out));
+        self.record("mlp", move |b| b.mlp(x, &mlp, room, out));
     }
     fn gather_rows(&mut self, x: Tensor, first: usize, out: Tensor) {
-        self.record(move |b| b.gather_rows(x, first, out));
+        self.record("gather_rows", move |b| b.gather_rows(x, first, out));
     }
     fn pool(&mut self, x: Tensor, how: Pool, first: usize, out: Tensor) {
-        self.record(move |b| b.pool(x, how, first, out));
+        self.record("pool", move |b| b.pool(x, how, first, out));
     }
     fn collect(&mut self, x: Tensor) {
-        self.record(move |b| b.collect(x));
+        self.record("collect", move |b| b.collect(x));
     }
     fn masks(&mut self, masks: &[u32]) {
         let masks = masks.to_vec();
-        self.record(move |b| b.masks(&masks));
+        self.record("masks", move |b| b.masks(&masks));
     }
     fn sample(&mut self, logits: Tensor, first: usize) {
-        self.record(move |b| b.sample(logits, first));
+        self.record("sample", move |b| b.sample(logits, first));
     }
     fn submit(&mut self) -> Ticket {
         assert_eq!(self.state, State::Recording, "submit without begin");
@@ -173,8 +210,12 @@ impl<B: Backend> Backend for Recorder<B> {
     }
     fn wait(&mut self, ticket: Ticket, result: &mut StepResult) -> Result<(), BackendError> {
         assert_eq!(self.state, State::Submitted(ticket), "a read-back in the middle of a step");
-        for op in self.ops.drain(..) {
-            op(&mut self.inner);
+        for (op, run) in self.ops.drain(..) {
+            let begun = Instant::now();
+            run(&mut self.inner);
+            if let Some(times) = &self.times {
+                times.add(op, begun.elapsed());
+            }
         }
         self.state = State::Idle;
         let inner = self.inner.submit();

@@ -4,7 +4,7 @@ use std::path::Path;
 
 use anyhow::{Context, Result, bail};
 use indicatif::{ProgressBar, ProgressStyle};
-use millrace_backend::{KvDtype, WeightFormat};
+use millrace_backend::{Backend, KvDtype, WeightFormat};
 use millrace_backend_cpu::CpuBackend;
 use millrace_engine::{Engine, EngineConfig, Policy};
 use millrace_model::{
@@ -97,6 +97,17 @@ pub(crate) fn start(
     engine: &EngineArgs,
     planned_kv: Option<u64>,
 ) -> Result<Running> {
+    start_on(model, args, engine, planned_kv, |cpu| Box::new(cpu))
+}
+
+/// The same with the loaded backend in something of the caller's.
+pub(crate) fn start_on(
+    model: &Model,
+    args: &ModelArgs,
+    engine: &EngineArgs,
+    planned_kv: Option<u64>,
+    wrap: impl FnOnce(CpuBackend) -> Box<dyn Backend>,
+) -> Result<Running> {
     let mut backend = match engine.device {
         Device::Auto | Device::Cpu => CpuBackend::new(engine.threads)?,
     };
@@ -105,7 +116,7 @@ pub(crate) fn start(
         tracing::warn!("{warning}");
     }
     let config = engine_config(engine, &model.spec, planned_kv);
-    let engine = millrace_engine::start(Box::new(backend), decoder, &model.spec, &config)?;
+    let engine = millrace_engine::start(wrap(backend), decoder, &model.spec, &config)?;
     Ok(Running { engine, report })
 }
 

@@ -91,6 +91,26 @@ fn tables_have_their_rooflines() {
 }
 
 #[test]
+fn operations_are_timed() {
+    let args =
+        ["bench", "latency", "--json", "--ops", "--num-iters", "1", "--no-ceilings", "--case", "8:4:2"];
+    let result = json(&[&args[..], &["--kv-cache-memory", "16M"]].concat());
+    let ops = result["operations"].as_array().unwrap();
+    let calls = |name: &str, prompts: bool| -> u64 {
+        let of_kind = ops.iter().filter(|op| op["operation"] == name && op["prompts"] == prompts);
+        of_kind.map(|op| op["calls"].as_u64().unwrap()).sum()
+    };
+    // Two prompts and the first token of each; then three more steps.
+    let (prompts, answers) = (calls("begin", true), calls("begin", false));
+    assert!((1..=2).contains(&prompts) && (3..=4).contains(&answers), "{result}");
+    let layers = calls("attention", false) / answers;
+    assert!(layers > 1 && calls("linear", false).is_multiple_of(layers), "{result}");
+    assert!(ops.iter().all(|op| op["seconds"].as_f64().unwrap() > 0.0), "{result}");
+    let text = stdout(&["bench", "latency", "--ops", "--no-ceilings", "--case", "8:4:2"], "");
+    assert!(text.contains("with prompts: ") && text.contains("answers only: "), "{text}");
+}
+
+#[test]
 fn the_doctor_measures() {
     let report = json(&["doctor", "--threads", "1"]);
     positive(&report["bandwidth_bytes_per_second"]);

@@ -32,6 +32,9 @@ pub(crate) struct BenchArgs {
     /// Don't measure what the machine could do at best; the shares of it are left out
     #[arg(long)]
     pub(crate) no_ceilings: bool,
+    /// Also show what each operation takes; nothing else runs beside the operations then
+    #[arg(long)]
+    pub(crate) ops: bool,
     /// Runs before the measured ones, so that caches and memory are warm
     #[arg(long, value_name = "N", default_value = "1")]
     pub(crate) num_warmups: usize,
@@ -68,6 +71,7 @@ Examples:
   millrace bench latency
   millrace bench latency bench/shapes/qwen3-0.6b --load-format dummy --batch-size 8
   millrace bench latency --case 512:1:1 --case 128:64:1 --case 128:64:16
+  millrace bench latency --case 128:64:16 --ops
   echo 128:64:16 | millrace bench latency --case - --json")]
 pub(crate) struct LatencyArgs {
     #[command(flatten)]

@@ -1,18 +1,21 @@
 //! `millrace bench`: the engine without text and without HTTP, beside what the machine could do at best.
 
 pub(crate) mod latency;
+mod ops;
 mod roofline;
 mod stats;
 pub(crate) mod throughput;
 mod workload;
 
 use anyhow::{Context, Result};
+use millrace_backend::recording::{OpTimes, Recorder};
 use millrace_backend_cpu::{Level, Pool, bandwidth, default_threads, peak};
 use serde_json::{Value, json};
 
 use crate::args::{BenchArgs, EngineArgs, LoadFormat, QuantizeFormat};
 use crate::load::{self, Model, Running};
 use crate::output;
+use ops::Ops;
 use roofline::{Ceilings, Cost, Roof};
 use workload::{Run, Shape, Workload};
 
@@ -44,6 +47,8 @@ struct Bench {
     workload: Workload,
     cost: Cost,
     ceilings: Option<Ceilings>,
+    /// Counts what operations take, if that was asked for.
+    times: Option<OpTimes>,
     num_warmups: usize,
     num_iters: usize,
 }
@@ -62,9 +67,18 @@ fn measure_all<R: Report>(
     for shape in work {
         let shape = shape?;
         let report: R = bench.measure(shape)?;
+        let ops = bench.times.as_ref().map(Ops::take);
         let text = match args.json {
-            true => report.to_json(bench.describe_json(args, shape)).to_string(),
-            false => [vec![String::new(), bench.describe_work(shape)], report.lines()].concat().join("\n"),
+            true => {
+                let mut head = bench.describe_json(args, shape);
+                head["operations"] = ops.as_ref().map_or(Value::Null, Ops::to_json);
+                report.to_json(head).to_string()
+            }
+            false => {
+                let head = vec![String::new(), bench.describe_work(shape)];
+                let ops = ops.as_ref().map_or_else(Vec::new, Ops::lines);
+                [head, report.lines(), ops].concat().join("\n")
+            }
         };
         output::print(&(text + "\n"))?;
     }
@@ -83,10 +97,14 @@ impl Bench {
             ..args.engine.clone()
         };
         let ceilings = if args.no_ceilings { None } else { Some(measure_ceilings(&model, args)?) };
-        let running = load::start(&model, &args.model_args, &engine, None)?;
+        let times = args.ops.then(OpTimes::default);
+        let running = load::start_on(&model, &args.model_args, &engine, None, |cpu| match &times {
+            Some(times) => Box::new(Recorder::timing(cpu, times.clone())),
+            None => Box::new(cpu),
+        })?;
         let cost = Cost::new(&model.spec, &running.report, &engine);
         let workload = Workload::new(running.engine.handle.clone(), args.engine.seed.unwrap_or(0))?;
-        Ok(Self { model, running, workload, cost, ceilings, num_warmups: args.num_warmups, num_iters })
+        Ok(Self { model, running, workload, cost, ceilings, times, num_warmups: args.num_warmups, num_iters })
     }
 
     /// Does a piece of work again and again.
@@ -94,6 +112,7 @@ impl Bench {
         for _ in 0..self.num_warmups {
             self.workload.run(shape)?;
         }
+        self.times.as_ref().map(OpTimes::take);
         let runs = (0..self.num_iters).map(|_| self.workload.run(shape)).collect::<Result<Vec<_>>>()?;
         Ok(R::new(self, shape, &runs))
     }
