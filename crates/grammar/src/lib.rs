@@ -39,7 +39,7 @@ mod warm;
 pub use cache::{Found, Grammars};
 pub use compile::Grammar;
 pub use error::GrammarError;
-pub use reasoning::AfterReasoning;
+pub use reasoning::{AfterReasoning, ReasoningTokens};
 pub use schema::{format_pattern, is_deeper};
 pub use source::{Expr, Source, Tag, Whitespace};
 pub use vocabulary::Vocabulary;

@@ -40,6 +40,7 @@ mod scan;
 mod shape;
 mod text;
 mod tools;
+mod watch;
 mod written;
 
 pub use detect::{Detected, detect};
@@ -50,4 +51,5 @@ pub use history::{ArgumentsForm, arguments_form};
 pub use parser::{Families, Parser, Start};
 pub use shape::{ArgumentsShape, CallId, CallShape, MemberShape, ValueShape};
 pub use tools::Tools;
+pub use watch::{Spot, Watch};
 pub use written::{Parameter, Parameters, Written, parameters};

@@ -13,6 +13,7 @@ use crate::output::{Channel, Ids, Output};
 use crate::scan::{Scan, SharedPort};
 use crate::shape::CallShape;
 use crate::tools::Tools;
+use crate::watch::Watch;
 use crate::{harmony, text};
 
 /// Where the output begins, which only the prompt can tell: many templates end it with `<think>`.
@@ -83,6 +84,11 @@ impl Families {
     pub fn reasoning_marks(&self) -> impl Iterator<Item = (&'static str, &'static str)> + use<> {
         let pairs = |family: &'static ReasoningFamily| family.open.iter().zip(family.close);
         self.reasoning.into_iter().flat_map(pairs).map(|(open, close)| (*open, *close))
+    }
+
+    /// Follows where reasoning is, without the rest; `None` if none is looked for.
+    pub fn watch(&self) -> Option<Watch> {
+        self.reasoning.map(Watch::new)
     }
 
     /// How the family writes calls, the newest of its models first. Empty if it has a format that can't be put that way.
