@@ -8,10 +8,10 @@ use std::task::{Context, Waker};
 use crate::ParseError;
 use crate::event::{Answer, Event};
 use crate::families::{self, ReasoningFamily, ToolFamily};
-use crate::grammar::Plan;
+use crate::grammar::{Body, Plan};
 use crate::output::{Channel, Ids, Output};
 use crate::scan::{Scan, SharedPort};
-use crate::shape::CallShape;
+use crate::shape::{CallShape, CallSigns};
 use crate::tools::Tools;
 use crate::watch::Watch;
 use crate::{harmony, text};
@@ -94,6 +94,19 @@ impl Families {
     /// How the family writes calls, the newest of its models first. Empty if it has a format that can't be put that way.
     pub fn call_shapes(&self) -> &'static [CallShape] {
         self.tool.map_or(&[], |family| family.writes)
+    }
+
+    /// What makes text a call.
+    pub fn call_signs(&self) -> CallSigns {
+        let sections = || self.tool.into_iter().flat_map(|family| family.sections);
+        let has = |wanted: fn(&Body) -> bool| {
+            sections().any(|section| section.bare && section.bodies.iter().any(wanted))
+        };
+        CallSigns {
+            marks: sections().filter(|section| !section.bare).flat_map(|section| section.open).copied().collect(),
+            objects: has(|body| matches!(body, Body::Json)),
+            python: has(|body| matches!(body, Body::Python)),
+        }
     }
 
     /// Whether the whole output is in a format of its own, text included.

@@ -97,7 +97,7 @@ fn source(
         (Some(chat), None) => {
             let param = if wish == Wish::Forced { "tool_choice" } else { "tools" };
             let calls = Calls::new(model, chat, param)?;
-            let expr = if wish == Wish::Forced { calls.expr(1) } else { calls.among_text()? };
+            let expr = if wish == Wish::Forced { calls.expr(1) } else { calls.among_text() };
             Ok(Some((Source::Expr(expr), "tools".to_owned())))
         }
     }
