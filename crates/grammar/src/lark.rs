@@ -160,7 +160,11 @@ impl Writer<'_> {
         let never: Vec<String> = never.map(|pattern| format!("({pattern})")).collect();
         let plain = self.terminal(&format!("/{TEXT}/{}", without(&never, TEXT)));
         let open: Vec<String> = rules.open.iter().map(|pattern| regex_to_lark(pattern, "d")).collect();
-        let before = if open.is_empty() { plain.clone() } else { self.terminal(&format!("{plain}{}", without(&open, ""))) };
+        let before = if open.is_empty() {
+            plain.clone()
+        } else {
+            self.terminal(&format!("{plain}{}", without(&open, "")))
+        };
         let mut openings = Vec::new();
         for (tag, pieces) in &triggers {
             let opening = match pieces.as_slice() {

@@ -33,7 +33,10 @@ enum Place {
     Before,
     /// Behind so many of the tokens that begin reasoning. The answer may begin with the same text: then `answer` is where
     /// that is.
-    Opening { count: usize, answer: Option<Box<dyn Constraint>> },
+    Opening {
+        count: usize,
+        answer: Option<Box<dyn Constraint>>,
+    },
     Inside,
     /// Behind it, where so many line breaks may still follow.
     Gap(u8),
@@ -83,7 +86,9 @@ impl Constraint for AfterReasoning {
                 let inside = self.follow.inside();
                 Some(if inside { Place::Inside } else { Place::Gap(MAX_BREAKS) })
             }
-            Place::Gap(left) if *left > 0 && self.tokens.breaks.contains(&token) => Some(Place::Gap(left - 1)),
+            Place::Gap(left) if *left > 0 && self.tokens.breaks.contains(&token) => {
+                Some(Place::Gap(left - 1))
+            }
             Place::Gap(_) => None,
             Place::After => return self.inner.commit(token),
         };
@@ -98,7 +103,9 @@ impl Constraint for AfterReasoning {
     fn admit(&mut self, token: TokenId) -> Result<Option<bool>, ConstraintError> {
         match self.place {
             Place::After => self.inner.admit(token),
-            Place::Inside if self.tokens.ends.contains(&token) || self.follow.overruns(token) => Ok(Some(false)),
+            Place::Inside if self.tokens.ends.contains(&token) || self.follow.overruns(token) => {
+                Ok(Some(false))
+            }
             Place::Inside => self.commit(token).map(|()| Some(true)),
             Place::Before | Place::Opening { .. } | Place::Gap(_) => Ok(None),
         }
@@ -124,7 +131,9 @@ impl Constraint for AfterReasoning {
             Place::Inside => {
                 mask.fill(u32::MAX);
                 for token in &self.tokens.ends {
-                    mask.get_mut(*token as usize / 32).into_iter().for_each(|word| *word &= !(1 << (token % 32)));
+                    mask.get_mut(*token as usize / 32)
+                        .into_iter()
+                        .for_each(|word| *word &= !(1 << (token % 32)));
                 }
                 self.follow.forbid_overruns(mask);
             }
@@ -240,7 +249,10 @@ mod tests {
         assert_eq!(way(inside(), &[2, 4, 4, 4]), (vec![FREE, GAP, GAP, FIVE], "[4]".into()));
         assert_eq!(way(outside(), &[5]), (vec![choice, FIVE], "[5, 9]".into()));
         let mut inside = inside();
-        assert_eq!((inside.admit(8), inside.admit(3), inside.admit(7)), (Ok(Some(false)), Ok(Some(false)), Ok(Some(true))));
+        assert_eq!(
+            (inside.admit(8), inside.admit(3), inside.admit(7)),
+            (Ok(Some(false)), Ok(Some(false)), Ok(Some(true)))
+        );
     }
 
     #[test]

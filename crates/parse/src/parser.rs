@@ -103,7 +103,11 @@ impl Families {
             sections().any(|section| section.bare && section.bodies.iter().any(wanted))
         };
         CallSigns {
-            marks: sections().filter(|section| !section.bare).flat_map(|section| section.open).copied().collect(),
+            marks: sections()
+                .filter(|section| !section.bare)
+                .flat_map(|section| section.open)
+                .copied()
+                .collect(),
             objects: has(|body| matches!(body, Body::Json)),
             python: has(|body| matches!(body, Body::Python)),
         }

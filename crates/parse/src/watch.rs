@@ -88,7 +88,9 @@ impl Watch {
         }
         let node = match self.opens_anywhere {
             true => self.open.next(spot.node, byte),
-            false if spot.node > 0 || spot.line != Line::Middle => self.open.child(spot.node, byte).unwrap_or(0),
+            false if spot.node > 0 || spot.line != Line::Middle => {
+                self.open.child(spot.node, byte).unwrap_or(0)
+            }
             false => 0,
         };
         match self.open.mark(node) {
@@ -223,7 +225,8 @@ mod tests {
         assert_eq!(turns("qwen3", false, "a <think>b\n <think>"), [19]);
         assert_eq!(turns("qwen3", true, "a</</think>\n<think>"), [11, 19]);
         assert_eq!(turns("command_r", false, "a <|START_THINKING|>"), [20]);
-        let granite = "Here is my thought process:\nHm.\nHere is my response:\nYes. Here is my thought process:";
+        let granite =
+            "Here is my thought process:\nHm.\nHere is my response:\nYes. Here is my thought process:";
         assert_eq!(turns("granite", false, granite), [27, 52]);
         assert_eq!(turns("apriel", true, "1. [BEGIN [BEGIN FINAL RESPONSE]\nYes."), [32]);
         let frames = "<|channel|>analysis<|message|>a<|channel|>analysis<|message|>b<|end|><|start|>";
@@ -235,7 +238,9 @@ mod tests {
         let watch = watch("granite");
         let spot = watch.behind(watch.start(true), b"Here is my response");
         assert!(watch.overruns(spot, b":{") && watch.overruns(spot, b": \n 1"));
-        assert!(!watch.overruns(spot, b":") && !watch.overruns(spot, b":\n\n") && !watch.overruns(spot, b"{:"));
+        assert!(
+            !watch.overruns(spot, b":") && !watch.overruns(spot, b":\n\n") && !watch.overruns(spot, b"{:")
+        );
     }
 
     proptest! {
@@ -244,13 +249,11 @@ mod tests {
             parts in prop::collection::vec((0..9_usize, any::<prop::sample::Index>()), 0..12),
             inside in any::<bool>(),
         ) {
-            for (name, _) in reasoning_parsers() {
+            // Between frames the parser has nothing to say, so that it doesn't leave reasoning there.
+            for (name, _) in reasoning_parsers().filter(|(name, _)| *name != "gpt_oss") {
                 let families = Families::named(None, Some(name)).unwrap();
                 let marks = families.reasoning_marks().flat_map(|(open, close)| [open, close]);
                 let marks: Vec<&str> = marks.collect();
-                // Frames have marks of their own, and a prompt never ends inside of one.
-                let marks = if families.is_framed() { vec![harmony::ANALYSIS, "<|end|>", "<|start|>"] } else { marks };
-                let inside = inside && !families.is_framed();
                 let text: String = parts.iter().map(|(kind, index)| match kind {
                     0..5 => *index.get(&marks),
                     5 => "\n",

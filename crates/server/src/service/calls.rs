@@ -3,8 +3,8 @@
 use millrace_api::{ApiError, ChatInput, ToolChoice};
 use millrace_grammar::{Expr, Tag, TextRules, Whitespace, regex_escape};
 use millrace_parse::{
-    ArgumentsShape, CallId, CallShape, CallSigns, Families, MemberShape, Parameter, Parameters, ValueShape, Written,
-    parameters,
+    ArgumentsShape, CallId, CallShape, CallSigns, Families, MemberShape, Parameter, Parameters, ValueShape,
+    Written, parameters,
 };
 use serde_json::{Value, json};
 

@@ -27,7 +27,8 @@ impl Marks {
         let watch = Arc::new(families.watch()?);
         let (open, close, then) = vocabulary.spell(families, may_call)?;
         let spot = watch.start(false);
-        let outside = Follower { watch, tokenizer: vocabulary.tokenizer.clone(), vocab_size: vocabulary.size, spot };
+        let outside =
+            Follower { watch, tokenizer: vocabulary.tokenizer.clone(), vocab_size: vocabulary.size, spot };
         let breaks = (0..vocabulary.size).filter_map(|id| TokenId::try_from(id).ok());
         let breaks = breaks.filter(|id| vocabulary.is_break(*id)).collect();
         let tokens = Arc::new(ReasoningTokens { open, ends: vocabulary.ends.to_vec(), breaks });
@@ -57,7 +58,11 @@ pub(crate) struct Vocabulary<'a> {
 
 impl Vocabulary<'_> {
     /// The tokens that begin reasoning, those that lead out of it, and those of which one comes then.
-    fn spell(&self, families: &Families, may_call: bool) -> Option<(Vec<TokenId>, Vec<TokenId>, Vec<TokenId>)> {
+    fn spell(
+        &self,
+        families: &Families,
+        may_call: bool,
+    ) -> Option<(Vec<TokenId>, Vec<TokenId>, Vec<TokenId>)> {
         if families.is_framed() {
             // Words may be several tokens, of which the first decides.
             let first = |word: &&str| self.encode(word)?.first().copied();
@@ -66,7 +71,8 @@ impl Vocabulary<'_> {
         }
         let (open, close) = self.pair(families)?;
         // Text of several tokens begins a line, as models write it: then it doesn't depend on what stands before it.
-        let close = if self.is_marked(close) { self.encode(close) } else { self.encode(&format!("\n{close}")) };
+        let close =
+            if self.is_marked(close) { self.encode(close) } else { self.encode(&format!("\n{close}")) };
         Some((self.encode(open)?, close?, Vec::new()))
     }
 

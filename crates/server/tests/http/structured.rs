@@ -191,8 +191,16 @@ async fn strict_tools_hold_calls_without_marks() {
     let mut list = tools();
     list[0]["function"]["strict"] = json!(true);
     for (family, calls, bad) in [
-        ("llama3_json", [r#"{"name": "f", "parameters": {"x": 1}}"#, r#"{"name": "f", "parameters": {"x": 2}}"#], r#"{"name": "f", "parameters": {"x": 3}}"#),
-        ("json", [r#"[{"name": "f", "arguments": {"x": 1}}]"#, ""], r#"[{"name": "f", "arguments": {"x": 3}}]"#),
+        (
+            "llama3_json",
+            [r#"{"name": "f", "parameters": {"x": 1}}"#, r#"{"name": "f", "parameters": {"x": 2}}"#],
+            r#"{"name": "f", "parameters": {"x": 3}}"#,
+        ),
+        (
+            "json",
+            [r#"[{"name": "f", "arguments": {"x": 1}}]"#, ""],
+            r#"[{"name": "f", "arguments": {"x": 3}}]"#,
+        ),
         ("pythonic", ["[f(x=1), g(y=9)]", ""], "[f(x=3)]"),
         ("llama4_pythonic", ["[f(x=2)]", ""], "[f(x=3)]"),
     ] {
@@ -202,11 +210,13 @@ async fn strict_tools_hold_calls_without_marks() {
         for good in ["no call", r#"{"x": {"y": [1]}} and [g] {"#, called.trim_end()] {
             assert!(accepts(&request, good), "{family}: {good}");
         }
-        for bad in [bad, "<function=f>", r#"{"x": {"id": 1}}"#, r#"{ "name": "f""#, r#"{"n\u0061me""#, "[ f(x=1)]"] {
+        for bad in
+            [bad, "<function=f>", r#"{"x": {"id": 1}}"#, r#"{ "name": "f""#, r#"{"n\u0061me""#, "[ f(x=1)]"]
+        {
             let read = match family {
                 "llama3_json" => !bad.starts_with("[ f"),
                 "json" => bad.contains(['{']),
-                "pythonic" => bad.contains("f(") ,
+                "pythonic" => bad.contains("f("),
                 _ => !bad.starts_with('<'),
             };
             assert_eq!(accepts(&request, bad), !read, "{family}: {bad}");
