@@ -33,16 +33,16 @@ TEMPLATE = """\
 """
 
 
-def make(folder: Path) -> Path:
-    """Writes the model's files; returns their folder."""
+def make(folder: Path, names: dict = NAMES, template: str = TEMPLATE) -> Path:
+    """Writes the model's files; returns their folder. Other names and another template make another model look-alike."""
     shutil.copytree(DEMO, folder)
     tokenizer = json.loads((folder / "tokenizer.json").read_text())
     config = json.loads((folder / "tokenizer_config.json").read_text())
     for token in [*tokenizer["added_tokens"], *config["added_tokens_decoder"].values()]:
-        token |= {"content": NAMES[token["content"]], "special": True}
+        token |= {"content": names.get(token["content"], token["content"]), "special": True}
     for key, value in config.items():
-        config[key] = NAMES.get(value, value) if isinstance(value, str) else value
-    config |= {"chat_template": TEMPLATE, "additional_special_tokens": list(NAMES.values())}
+        config[key] = names.get(value, value) if isinstance(value, str) else value
+    config |= {"chat_template": template, "additional_special_tokens": list(names.values())}
     (folder / "tokenizer.json").write_text(json.dumps(tokenizer))
     (folder / "tokenizer_config.json").write_text(json.dumps(config))
     return folder

@@ -247,6 +247,7 @@ mod tests {
     use millrace_types::ThinkingLimit;
 
     use super::*;
+    use crate::thinking::tests::Between;
 
     fn state(params: SamplingParams, prompt: &[TokenId]) -> SamplingState {
         SamplingState::new(params, prompt, 40, 0)
@@ -303,13 +304,8 @@ mod tests {
 
     /// A limit that is used up, with bans of all that it asks for.
     fn closing() -> SamplingState {
-        let limit = ThinkingLimit {
-            open: 30,
-            close: vec![33],
-            then: vec![5, 34],
-            inside: true,
-            ..ThinkingLimit::default()
-        };
+        let follow = Box::new(Between { open: &[30], close: &[33], inside: true, seen: vec![] });
+        let limit = ThinkingLimit { budget: 0, follow, close: vec![33], then: vec![5, 34] };
         let bad_words = vec![vec![33], vec![5]];
         let allowed_token_ids = Some(vec![1]);
         state(

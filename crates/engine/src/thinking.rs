@@ -8,29 +8,8 @@ pub(crate) struct Thinking {
     limit: ThinkingLimit,
     /// Tokens that reasoning may still have.
     left: usize,
-    opening: Opening,
-    place: Place,
-}
-
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
-enum Place {
-    Outside,
-    Inside,
-    /// On the way out, behind so many of the closing tokens.
-    Leaving(usize),
-    /// Behind all of them.
-    Choosing,
-}
-
-/// How far reasoning is opened.
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
-enum Opening {
-    /// Not at all.
-    Closed,
-    /// Its name is to follow.
-    Unnamed,
-    /// More of its name may follow.
-    Named,
+    /// On the way out: behind so many of the closing tokens.
+    leaving: Option<usize>,
 }
 
 /// What the limit says about the next token.
@@ -46,68 +25,70 @@ pub(crate) enum Next<'a> {
 
 impl Thinking {
     pub(crate) fn new(limit: ThinkingLimit) -> Self {
-        let place = if limit.inside { Place::Inside } else { Place::Outside };
-        Self { left: limit.budget, opening: Opening::Closed, place, limit }
+        Self { left: limit.budget, leaving: None, limit }
     }
 
     /// What may come next.
     pub(crate) fn next(&self) -> Next<'_> {
-        let close = |index: usize| self.limit.close.get(index).map_or(Next::Free, |token| Next::Only(*token));
-        match self.place {
-            Place::Inside if self.left == 0 => close(0),
-            Place::Leaving(index) => close(index),
-            Place::Choosing => Next::OneOf(&self.limit.then),
-            Place::Inside | Place::Outside => Next::Free,
-        }
+        let Some(index) = self.way_out() else { return Next::Free };
+        self.limit.close.get(index).map_or(Next::OneOf(&self.limit.then), |token| Next::Only(*token))
     }
 
     /// Notes the next token of the sequence.
     pub(crate) fn append(&mut self, token: TokenId) {
         let forced = self.next() == Next::Only(token);
-        self.place = match self.place {
-            Place::Inside if forced => self.behind(1),
-            Place::Leaving(index) if forced => self.behind(index + 1),
-            Place::Inside if !self.limit.exits.contains(&token) => {
-                self.left = self.left.saturating_sub(1);
-                Place::Inside
-            }
-            // A format may put other tokens behind the first one that was forced; then it knows the way.
-            Place::Inside | Place::Leaving(_) | Place::Choosing | Place::Outside => Place::Outside,
-        };
-        if self.place != Place::Inside {
-            self.follow_opening(token);
+        let behind = self.way_out().filter(|_| forced).map(|index| index + 1);
+        // A format may put other tokens behind the first one that was forced; then it knows the way.
+        let end = self.limit.close.len() + usize::from(!self.limit.then.is_empty());
+        self.leaving = behind.filter(|index| *index < end);
+        let was_inside = self.limit.follow.inside();
+        self.limit.follow.append(token);
+        if was_inside && self.limit.follow.inside() && !forced {
+            self.left = self.left.saturating_sub(1);
         }
     }
 
-    /// Behind so many closing tokens.
-    fn behind(&self, count: usize) -> Place {
-        match count {
-            _ if count < self.limit.close.len() => Place::Leaving(count),
-            _ if self.limit.then.is_empty() => Place::Outside,
-            _ => Place::Choosing,
-        }
-    }
-
-    fn follow_opening(&mut self, token: TokenId) {
-        let ThinkingLimit { open, name, begin, .. } = &self.limit;
-        let is_name = name.contains(&token);
-        self.opening = match self.opening {
-            _ if token == *open && name.is_empty() => Opening::Named,
-            _ if token == *open => Opening::Unnamed,
-            Opening::Unnamed | Opening::Named if is_name => Opening::Named,
-            Opening::Named if *begin == Some(token) => Opening::Named,
-            _ => Opening::Closed,
-        };
-        let complete = self.opening == Opening::Named && begin.is_none_or(|begin| begin == token);
-        if complete && self.place == Place::Outside {
-            (self.opening, self.place) = (Opening::Closed, Place::Inside);
-        }
+    /// How many of the closing tokens have come, if they must; all of them, if a choice is what remains.
+    fn way_out(&self) -> Option<usize> {
+        self.leaving.or_else(|| (self.limit.follow.inside() && self.left == 0).then_some(0))
     }
 }
 
 #[cfg(test)]
-mod tests {
+pub(crate) mod tests {
+    use millrace_types::Follow;
+
     use super::*;
+
+    /// Reasoning stands between these tokens.
+    #[derive(Debug, Clone)]
+    pub(crate) struct Between {
+        pub(crate) open: &'static [TokenId],
+        pub(crate) close: &'static [TokenId],
+        pub(crate) inside: bool,
+        /// The tokens so far, as far as they are part of a mark.
+        pub(crate) seen: Vec<TokenId>,
+    }
+
+    impl Follow for Between {
+        fn append(&mut self, token: TokenId) {
+            self.seen.push(token);
+            if self.seen.ends_with(if self.inside { self.close } else { self.open }) {
+                self.inside = !self.inside;
+                self.seen.clear();
+            }
+        }
+        fn inside(&self) -> bool {
+            self.inside
+        }
+        fn overruns(&self, _: TokenId) -> bool {
+            false
+        }
+        fn forbid_overruns(&self, _: &mut [u32]) {}
+        fn fork(&self) -> Box<dyn Follow> {
+            Box::new(self.clone())
+        }
+    }
 
     /// What is said behind each token; the first thing said is at the beginning.
     fn way<'a>(thinking: &'a mut Thinking, tokens: &[TokenId]) -> Next<'a> {
@@ -116,14 +97,8 @@ mod tests {
     }
 
     fn tags(budget: usize, inside: bool) -> Thinking {
-        Thinking::new(ThinkingLimit {
-            budget,
-            open: 3,
-            close: vec![33],
-            exits: vec![33],
-            inside,
-            ..ThinkingLimit::default()
-        })
+        let follow = Box::new(Between { open: &[3], close: &[33], inside, seen: vec![] });
+        Thinking::new(ThinkingLimit { budget, follow, close: vec![33], then: vec![] })
     }
 
     #[test]
@@ -146,66 +121,31 @@ mod tests {
         }
     }
 
-    /// Messages as harmony frames them: 1 a channel, 2 and 20 its name, 3 the message, 4 its end, 5 the next one's start.
-    fn frames(then: &[TokenId]) -> Thinking {
-        Thinking::new(ThinkingLimit {
-            budget: 2,
-            open: 1,
-            name: vec![2, 20],
-            begin: Some(3),
-            close: vec![4, 5, 1],
-            exits: vec![4, 5, 1],
-            then: then.to_vec(),
-            inside: false,
-        })
+    /// Marks of several tokens, and a choice behind them.
+    fn words(then: &[TokenId]) -> Thinking {
+        let follow = Box::new(Between { open: &[1, 2, 3], close: &[4, 5], inside: false, seen: vec![] });
+        Thinking::new(ThinkingLimit { budget: 2, follow, close: vec![10, 4, 5], then: then.to_vec() })
     }
 
     #[test]
-    fn reasoning_in_frames_is_led_out_of() {
-        let mut thinking = frames(&[6, 7]);
-        assert_eq!(way(&mut thinking, &[1, 2]), Next::Free);
-        assert_eq!(way(&mut thinking, &[3, 9]), Next::Free);
-        assert_eq!(way(&mut thinking, &[9]), Next::Only(4));
+    fn reasoning_between_words_is_led_out_of() {
+        let mut thinking = words(&[6, 7]);
+        assert_eq!(way(&mut thinking, &[1, 2, 3, 9]), Next::Free);
+        assert_eq!(way(&mut thinking, &[9]), Next::Only(10));
+        assert_eq!(way(&mut thinking, &[10]), Next::Only(4));
         assert_eq!(way(&mut thinking, &[4]), Next::Only(5));
-        assert_eq!(way(&mut thinking, &[5]), Next::Only(1));
-        assert_eq!(way(&mut thinking, &[1]), Next::OneOf(&[6, 7]));
+        assert_eq!(way(&mut thinking, &[5]), Next::OneOf(&[6, 7]));
         assert_eq!(way(&mut thinking, &[6, 3, 9, 9, 9]), Next::Free);
         // What is opened again has nothing left.
-        assert_eq!(way(&mut thinking, &[4, 5, 1, 2, 3]), Next::Only(4));
-        assert_eq!(way(&mut frames(&[]), &[1, 2, 3, 9, 9, 4, 5, 1]), Next::Free);
-    }
-
-    #[test]
-    fn what_only_looks_like_reasoning_is_none() {
-        for tokens in [
-            &[1, 6, 3, 9, 9, 9][..],
-            &[2, 3, 9, 9, 9],
-            &[1, 3, 9, 9],
-            &[1, 2, 9, 3, 9, 9],
-            &[1, 2, 3, 9, 5, 9, 9],
-        ] {
-            assert_eq!(way(&mut frames(&[6]), tokens), Next::Free, "{tokens:?}");
-        }
-        for tokens in [&[1, 1, 2, 3, 9, 9][..], &[1, 2, 3, 9, 1, 2, 3, 9], &[1, 20, 2, 3, 9, 9]] {
-            assert_eq!(way(&mut frames(&[6]), tokens), Next::Only(4), "{tokens:?}");
-        }
-    }
-
-    #[test]
-    fn a_name_alone_may_begin_reasoning() {
-        let limit = ThinkingLimit {
-            open: 1,
-            name: vec![2],
-            close: vec![4],
-            exits: vec![4],
-            ..ThinkingLimit::default()
-        };
-        assert_eq!(way(&mut Thinking::new(limit.clone()), &[1, 2]), Next::Only(4));
-        assert_eq!(way(&mut Thinking::new(limit), &[1, 3, 2]), Next::Free);
+        assert_eq!(way(&mut thinking, &[1, 2, 3]), Next::Only(10));
+        assert_eq!(way(&mut words(&[]), &[1, 2, 3, 9, 9, 10, 4, 5]), Next::Free);
+        // The model closes it itself.
+        assert_eq!(way(&mut words(&[6]), &[1, 2, 3, 4, 5, 9, 9]), Next::Free);
     }
 
     #[test]
     fn a_format_may_lead_out_by_another_way() {
-        assert_eq!(way(&mut frames(&[6]), &[1, 2, 3, 9, 9, 4, 8]), Next::Free);
+        assert_eq!(way(&mut words(&[6]), &[1, 2, 3, 9, 9, 4, 5, 8]), Next::Free);
+        assert_eq!(way(&mut words(&[6]), &[1, 2, 3, 9, 9, 10, 8]), Next::Only(10));
     }
 }

@@ -5,7 +5,7 @@ use std::fmt::Write;
 use llguidance::regex_to_lark;
 
 use crate::{
-    Expr, GrammarError, Source, Tag, ebnf,
+    Expr, GrammarError, Source, Tag, TextRules, ebnf,
     vocabulary::{Names, Piece},
 };
 
@@ -77,7 +77,7 @@ impl Writer<'_> {
                 let optional = if *min == 0 { "?" } else { "" };
                 self.rule("", &format!("({item} {more}){optional}"))
             }
-            Expr::Free { tags, min, max } => self.free(tags, *min, *max),
+            Expr::Free { tags, min, max, rules } => self.free(tags, *min, *max, rules),
             Expr::Members { items, separator } => self.members(items, separator),
             Expr::Text { patterns, without, end } => self.text(patterns, without, end),
         }
@@ -88,6 +88,14 @@ impl Writer<'_> {
         self.count += 1;
         // Writing to a string can't fail.
         let _ = writeln!(self.rules, "{name}{attributes}: {body}");
+        name
+    }
+
+    /// A lexeme, which others may be put together from.
+    fn terminal(&mut self, body: &str) -> String {
+        let name = format!("T{}", self.count);
+        self.count += 1;
+        let _ = writeln!(self.rules, "{name}: {body}");
         name
     }
 
@@ -119,19 +127,14 @@ impl Writer<'_> {
     }
 
     /// A text, as one lexeme with as much of its end as isn't a control token.
-    fn text(&mut self, patterns: &[String], without: &[String], end: &str) -> String {
+    fn text(&mut self, patterns: &[String], never: &[String], end: &str) -> String {
         let mut body = format!("/{TEXT}/");
         for pattern in patterns {
             let _ = write!(body, " & {}", regex(pattern));
         }
-        if !without.is_empty() {
-            // All in one: the lexer's states multiply with each part of an intersection.
-            let texts: Vec<String> = without.iter().map(|text| regex_escape(text)).collect();
-            let _ = write!(body, " & ~/{TEXT}({}){TEXT}/", regex_to_lark(&texts.join("|"), ""));
-        }
-        let name = format!("T{}", self.count);
-        self.count += 1;
-        let _ = writeln!(self.rules, "{name}: {body}");
+        let never: Vec<String> = never.iter().map(|text| regex_to_lark(&regex_escape(text), "")).collect();
+        body.push_str(&without(&never, TEXT));
+        let name = self.terminal(&body);
         let pieces = self.names.split(end);
         let (text, rest) = match pieces.split_first() {
             Some((Piece::Text(text), rest)) => (quoted(text), rest),
@@ -142,37 +145,41 @@ impl Writer<'_> {
             return self.rule("[lazy]", &format!("{name} {text}"));
         }
         // A control token leaves no doubt about where a text ends.
-        let lexeme = format!("T{}", self.count);
-        self.count += 1;
-        let _ = writeln!(self.rules, "{lexeme}: {name} {text}");
+        let lexeme = self.terminal(&format!("{name} {text}"));
         self.rule("", &format!("{lexeme}{rest}"))
     }
 
     /// Text up to a trigger, what follows that, and so on; then text without any trigger.
-    fn free(&mut self, tags: &[Tag], min: usize, max: Option<usize>) -> String {
-        let mut forbidden = String::new();
+    fn free(&mut self, tags: &[Tag], min: usize, max: Option<usize>, rules: &TextRules) -> String {
+        let triggers = tags.iter().map(|tag| (tag, self.names.split(&tag.trigger)));
+        let triggers: Vec<_> = triggers.collect();
+        // Control tokens can't be in text.
+        let texts = triggers.iter().filter(|(_, pieces)| !matches!(pieces.as_slice(), [Piece::Token(_), ..]));
+        let texts = texts.map(|(tag, _)| regex_to_lark(&regex_escape(&tag.trigger), ""));
+        let never = texts.chain(rules.never.iter().map(|pattern| regex_to_lark(pattern, "d")));
+        let never: Vec<String> = never.map(|pattern| format!("({pattern})")).collect();
+        let plain = self.terminal(&format!("/{TEXT}/{}", without(&never, TEXT)));
+        let open: Vec<String> = rules.open.iter().map(|pattern| regex_to_lark(pattern, "d")).collect();
+        let before = if open.is_empty() {
+            plain.clone()
+        } else {
+            self.terminal(&format!("{plain}{}", without(&open, "")))
+        };
         let mut openings = Vec::new();
-        for tag in tags {
-            let opening = match self.names.split(&tag.trigger).as_slice() {
-                // Control tokens can't be in text.
+        for (tag, pieces) in &triggers {
+            let opening = match pieces.as_slice() {
                 [Piece::Token(id), rest @ ..] => {
                     let rest: String = rest.iter().map(|piece| format!(" {}", word(piece))).collect();
-                    let text = self.rule("", &format!("/{TEXT}/"));
+                    let text = self.rule("", &before);
                     self.rule("", &format!("{text} <[{id}]>{rest}"))
                 }
-                _ => {
-                    let trigger = regex_to_lark(&regex_escape(&tag.trigger), "");
-                    let _ = write!(forbidden, " & ~/{TEXT}{trigger}{TEXT}/");
-                    self.rule("[lazy]", &format!("/{TEXT}{trigger}/"))
-                }
+                _ => self.rule("[lazy]", &format!("{before} {}", quoted(&tag.trigger))),
             };
             let rest = self.write(&tag.rest);
             openings.push(self.rule("", &format!("{opening} {rest}")));
         }
         let any = self.rule("", &openings.join(" | "));
-        let tail = format!("T{}", self.count);
-        let _ = writeln!(self.rules, "{tail}: /{TEXT}/{forbidden}");
-        let tail = self.rule("", &tail);
+        let tail = self.rule("", &plain);
         let body = match max {
             None => format!("{any}{{{min},}} {tail}"),
             // The last of them is the end.
@@ -182,6 +189,12 @@ impl Writer<'_> {
         };
         self.rule("", &body)
     }
+}
+
+/// Leaves out of a lexeme what has one of these patterns, followed by `end`. All in one: the lexer's states multiply with
+/// each part of an intersection.
+fn without(patterns: &[String], end: &str) -> String {
+    if patterns.is_empty() { String::new() } else { format!(" & ~/{TEXT}({}){end}/", patterns.join("|")) }
 }
 
 /// A piece of a text in a rule.
@@ -204,7 +217,7 @@ fn regex(pattern: &str) -> String {
 }
 
 /// A text as a pattern that matches it and nothing else.
-fn regex_escape(text: &str) -> String {
+pub fn regex_escape(text: &str) -> String {
     let mut pattern = String::with_capacity(text.len() + 8);
     for c in text.chars() {
         match c {

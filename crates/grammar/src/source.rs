@@ -101,7 +101,18 @@ pub enum Expr {
         min: usize,
         /// At most so many of them; not 0. Nothing follows on the last.
         max: Option<usize>,
+        /// What the text can't be.
+        rules: TextRules,
     },
+}
+
+/// What free text can't be, besides beginning a tag: regular expressions.
+#[derive(Debug, Clone, Default, PartialEq, Eq)]
+pub struct TextRules {
+    /// Match no part of it.
+    pub never: Vec<String>,
+    /// Match no end of it before a tag.
+    pub open: Vec<String>,
 }
 
 /// Something that free text may be interrupted by.
@@ -227,10 +238,12 @@ impl Expr {
                 }
                 patterns.iter().try_for_each(|pattern| check_text(what, pattern, MAX_GRAMMAR_BYTES))
             }
-            Self::Free { tags, .. } => {
+            Self::Free { tags, rules, .. } => {
                 if tags.iter().any(|tag| tag.trigger.is_empty()) {
                     return Err(unusable(what, "a text that triggers a tag is empty"));
                 }
+                let mut patterns = rules.never.iter().chain(&rules.open);
+                patterns.try_for_each(|pattern| check_text(what, pattern, MAX_GRAMMAR_BYTES))?;
                 tags.iter().try_for_each(|tag| tag.rest.check(what))
             }
         }

@@ -4,7 +4,7 @@
 mod common;
 
 use common::*;
-use millrace_grammar::{Expr, Source, Tag, Whitespace};
+use millrace_grammar::{Expr, Source, Tag, TextRules, Whitespace};
 use serde_json::json;
 
 #[test]
@@ -121,7 +121,9 @@ fn free_text_is_free_up_to_a_trigger() {
             trigger: trigger.into(),
             rest: Expr::Seq(vec![call(name), literal("</tool>")]),
         };
-        let free = |min, max| Source::Expr(Expr::Free { tags: vec![tag("f"), tag("g")], min, max });
+        let free = |min, max| {
+            Source::Expr(Expr::Free { tags: vec![tag("f"), tag("g")], min, max, rules: TextRules::default() })
+        };
         let one =
             |name: &str| format!("{trigger}{{\"name\": \"{name}\", \"arguments\": {{\"a\": 1}}}}</tool>");
         let good = format!("Let me see.\n{} and {} <tool", one("f"), one("g"));
@@ -130,6 +132,19 @@ fn free_text_is_free_up_to_a_trigger() {
         assert!(!accepts(&free(0, None), &format!("x {}", one("h"))), "{trigger}");
         assert!(!accepts(&free(0, None), &format!("x {trigger} y")), "{trigger}");
         assert!(!accepts(&free(0, Some(1)), &good) && accepts(&free(0, Some(1)), &one("g")));
+    }
+}
+
+#[test]
+fn free_text_keeps_its_rules() {
+    let tag = Tag { trigger: "{\"f\"".into(), rest: literal("}") };
+    let rules = TextRules { never: vec![r#"\{\s*"(f|g)""#.into()], open: vec![r#"\("[^"]*"#.into()] };
+    let source = Source::Expr(Expr::Free { tags: vec![tag], min: 0, max: None, rules });
+    for good in ["", "{ \"h\": 1}", "so: {\"f\"}{\"f\"} {\"f", "a (\"quote\") {\"f\"}", "an (\"open one"] {
+        assert!(accepts(&source, good), "{good}");
+    }
+    for bad in ["{\"g\"", "{\n\"f\"}", "{\"f\":", "an (\"open one {\"f\"}"] {
+        assert!(!accepts(&source, bad), "{bad}");
     }
 }
 

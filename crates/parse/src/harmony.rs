@@ -19,6 +19,9 @@ const ENDS: [&str; 5] = [START, CHANNEL, END, CALL, RETURN];
 /// All marks.
 pub(crate) const MARKS: [&str; 7] = [START, CHANNEL, END, CALL, RETURN, MESSAGE, CONSTRAIN];
 
+/// How a message of reasoning begins.
+pub(crate) const ANALYSIS: &str = "<|channel|>analysis<|message|>";
+
 /// Longest header in bytes; what is longer is text.
 const MAX_HEADER: usize = 1024;
 

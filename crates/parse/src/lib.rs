@@ -40,6 +40,7 @@ mod scan;
 mod shape;
 mod text;
 mod tools;
+mod watch;
 mod written;
 
 pub use detect::{Detected, detect};
@@ -48,6 +49,7 @@ pub use event::{Answer, Call, Event};
 pub use families::{reasoning_parsers, tool_parsers};
 pub use history::{ArgumentsForm, arguments_form};
 pub use parser::{Families, Parser, Start};
-pub use shape::{ArgumentsShape, CallId, CallShape, MemberShape, ValueShape};
+pub use shape::{ArgumentsShape, CallId, CallShape, CallSigns, MemberShape, ValueShape};
 pub use tools::Tools;
+pub use watch::{Spot, Watch};
 pub use written::{Parameter, Parameters, Written, parameters};

@@ -8,11 +8,12 @@ use std::task::{Context, Waker};
 use crate::ParseError;
 use crate::event::{Answer, Event};
 use crate::families::{self, ReasoningFamily, ToolFamily};
-use crate::grammar::Plan;
+use crate::grammar::{Body, Plan};
 use crate::output::{Channel, Ids, Output};
 use crate::scan::{Scan, SharedPort};
-use crate::shape::CallShape;
+use crate::shape::{CallShape, CallSigns};
 use crate::tools::Tools;
+use crate::watch::Watch;
 use crate::{harmony, text};
 
 /// Where the output begins, which only the prompt can tell: many templates end it with `<think>`.
@@ -85,9 +86,31 @@ impl Families {
         self.reasoning.into_iter().flat_map(pairs).map(|(open, close)| (*open, *close))
     }
 
+    /// Follows where reasoning is, without the rest; `None` if none is looked for.
+    pub fn watch(&self) -> Option<Watch> {
+        self.reasoning.map(Watch::new)
+    }
+
     /// How the family writes calls, the newest of its models first. Empty if it has a format that can't be put that way.
     pub fn call_shapes(&self) -> &'static [CallShape] {
         self.tool.map_or(&[], |family| family.writes)
+    }
+
+    /// What makes text a call.
+    pub fn call_signs(&self) -> CallSigns {
+        let sections = || self.tool.into_iter().flat_map(|family| family.sections);
+        let has = |wanted: fn(&Body) -> bool| {
+            sections().any(|section| section.bare && section.bodies.iter().any(wanted))
+        };
+        CallSigns {
+            marks: sections()
+                .filter(|section| !section.bare)
+                .flat_map(|section| section.open)
+                .copied()
+                .collect(),
+            objects: has(|body| matches!(body, Body::Json)),
+            python: has(|body| matches!(body, Body::Python)),
+        }
     }
 
     /// Whether the whole output is in a format of its own, text included.

@@ -74,6 +74,22 @@ pub enum ValueShape {
     Python,
 }
 
+/// What text has to have for the parser to find a call in it.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct CallSigns {
+    /// One of these texts.
+    pub marks: Vec<&'static str>,
+    /// Or a JSON object whose first key is one of [`CallSigns::KEYS`], with the name of a tool.
+    pub objects: bool,
+    /// Or `[`, and a tool that is called as in Python.
+    pub python: bool,
+}
+
+impl CallSigns {
+    /// Keys that a call may begin with.
+    pub const KEYS: [&'static str; 10] = crate::call::KEYS;
+}
+
 /// `{"name": "f", "arguments": {…}}` in each of a list's places.
 const OBJECT: CallShape = CallShape {
     begin: "",

@@ -3,8 +3,10 @@
 use std::{collections::BTreeSet, sync::Arc};
 
 use millrace_parse::{ArgumentsForm, Families, arguments_form};
-use millrace_text::{ChatTemplate, Tokenizer};
+use millrace_text::Tokenizer;
 use millrace_types::TokenId;
+
+use crate::service::marks::{Marks, Vocabulary};
 
 /// The formats of one model, for requests with and without tools.
 #[derive(Debug)]
@@ -21,22 +23,23 @@ pub(crate) struct Format {
     pub(crate) families: Families,
     /// Special tokens that are part of its markup, in order: the parser needs them as text.
     pub(crate) markers: Arc<[TokenId]>,
+    /// How its reasoning is told from its tokens, and brought to an end; `None` if it can't be.
+    pub(crate) marks: Option<Marks>,
 }
 
 impl Formats {
     /// `ends` are tokens that end an answer: they are never text.
-    pub(crate) fn new(
-        families: Families,
-        tokenizer: &Tokenizer,
-        template: Option<&ChatTemplate>,
-        ends: &[TokenId],
-    ) -> Self {
+    pub(crate) fn new(families: Families, vocabulary: &Vocabulary<'_>) -> Self {
+        let Vocabulary { tokenizer, template, ends, .. } = *vocabulary;
         let special: Vec<TokenId> = (0..tokenizer.vocab_size())
             .filter_map(|id| TokenId::try_from(id).ok())
             .filter(|id| tokenizer.is_special(*id) && !ends.contains(id))
             .collect();
-        let format =
-            |families: Families| Format { families, markers: markers(&families, tokenizer, &special) };
+        let format = |families: Families| Format {
+            families,
+            markers: markers(&families, tokenizer, &special),
+            marks: Marks::new(&families, vocabulary, families.tool().is_some()),
+        };
         Self {
             with_tools: format(families),
             without_tools: format(families.without_tools()),

@@ -15,7 +15,7 @@ use millrace_types::TokenId;
 use crate::{
     formats::Formats,
     metrics::ModelMetrics,
-    service::{knows_developer, knows_late_system},
+    service::{knows_developer, knows_late_system, marks},
 };
 
 /// What a model needs besides its engine.
@@ -66,10 +66,12 @@ impl ServedModel {
         let knows_developer = parts.template.as_deref().is_some_and(knows_developer);
         let knows_late_system = parts.template.as_deref().is_some_and(knows_late_system);
         let template = parts.template.as_deref();
-        let formats = Formats::new(parts.families, &parts.tokenizer, template, &parts.eos_token_ids);
+        let vocab_size = engine.info().vocab_size;
+        let (tokenizer, ends) = (&parts.tokenizer, &*parts.eos_token_ids);
+        let formats =
+            Formats::new(parts.families, &marks::Vocabulary { tokenizer, template, ends, size: vocab_size });
         let metrics = Arc::new(ModelMetrics::new(max_model_len));
         let (tokenizer, ends) = (parts.tokenizer.clone(), parts.eos_token_ids.clone());
-        let vocab_size = engine.info().vocab_size;
         let grammars = Grammars::new(move || vocabulary(&tokenizer, &ends, vocab_size));
         Self {
             grammars,

@@ -3,11 +3,13 @@
 //! Nothing here computes. The engine side of Millrace works on token ids only; text exists above it.
 
 mod constraint;
+mod follow;
 mod output;
 mod request;
 mod sampling;
 
 pub use constraint::{Constraint, ConstraintError};
+pub use follow::Follow;
 pub use output::{Finish, FinishReason, RequestOutput, TokenLogprobs, Usage};
 pub use request::{Request, RequestId};
 pub use sampling::{GREEDY_TEMPERATURE, SamplingParams, ThinkingLimit};

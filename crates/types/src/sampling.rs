@@ -1,6 +1,6 @@
 //! Sampling parameters as the engine understands them: token ids and numbers, no text.
 
-use crate::TokenId;
+use crate::{Follow, TokenId};
 
 /// Temperatures below this are greedy (argmax), as in vLLM.
 pub const GREEDY_TEMPERATURE: f32 = 1e-5;
@@ -52,24 +52,23 @@ pub struct SamplingParams {
 }
 
 /// A bound on reasoning: once it is used up, the next tokens are those that lead out of it.
-#[derive(Debug, Clone, Default, PartialEq, Eq)]
+#[derive(Debug, Clone)]
 pub struct ThinkingLimit {
     /// Tokens of reasoning in one answer, those that begin and end it not counted.
     pub budget: usize,
-    /// The token that begins reasoning.
-    pub open: TokenId,
-    /// If not empty: one or more of these stand behind `open`, and without them it isn't reasoning. They spell a word.
-    pub name: Vec<TokenId>,
-    /// If there is one: it stands behind them, and only then reasoning begins.
-    pub begin: Option<TokenId>,
+    /// Tells where reasoning is; at the beginning of the answer.
+    pub follow: Box<dyn Follow>,
     /// The tokens that lead out of it, in order. Not empty.
     pub close: Vec<TokenId>,
-    /// Tokens each of which ends reasoning if the model writes it there.
-    pub exits: Vec<TokenId>,
     /// If not empty: what follows on `close` is one of these.
     pub then: Vec<TokenId>,
-    /// Whether the prompt ends inside of reasoning.
-    pub inside: bool,
+}
+
+/// What follows the tokens isn't compared: it goes with the model.
+impl PartialEq for ThinkingLimit {
+    fn eq(&self, other: &Self) -> bool {
+        (self.budget, &self.close, &self.then) == (other.budget, &other.close, &other.then)
+    }
 }
 
 impl Default for SamplingParams {

@@ -31,14 +31,28 @@ enum Key {
     Other,
 }
 
+/// All keys but others.
+pub(crate) const KEYS: [&str; 10] = [
+    "name",
+    "tool_name",
+    "arguments",
+    "parameters",
+    "args",
+    "id",
+    "tool_call_id",
+    "call_id",
+    "function",
+    "type",
+];
+
 impl Key {
     fn of(key: &str) -> Self {
-        match key {
-            "name" | "tool_name" => Self::Name,
-            "arguments" | "parameters" | "args" => Self::Arguments,
-            "id" | "tool_call_id" | "call_id" => Self::Id,
-            "function" => Self::Function,
-            "type" => Self::Type,
+        match KEYS.iter().position(|known| *known == key) {
+            Some(0..2) => Self::Name,
+            Some(2..5) => Self::Arguments,
+            Some(5..8) => Self::Id,
+            Some(8) => Self::Function,
+            Some(9) => Self::Type,
             _ => Self::Other,
         }
     }

@@ -5,6 +5,8 @@ mod named;
 mod python;
 mod tagged;
 
+pub(crate) use json_call::KEYS;
+
 use crate::grammar::{Body, Section};
 use crate::output::Channel;
 use crate::scan::{Miss, Scan};

@@ -1,10 +1,10 @@
 //! Calls of a conversation's tools as a format, in the way in which a model's family writes them.
 
 use millrace_api::{ApiError, ChatInput, ToolChoice};
-use millrace_grammar::{Expr, Tag, Whitespace};
+use millrace_grammar::{Expr, Tag, TextRules, Whitespace, regex_escape};
 use millrace_parse::{
-    ArgumentsShape, CallId, CallShape, Families, MemberShape, Parameter, Parameters, ValueShape, Written,
-    parameters,
+    ArgumentsShape, CallId, CallShape, CallSigns, Families, MemberShape, Parameter, Parameters, ValueShape,
+    Written, parameters,
 };
 use serde_json::{Value, json};
 
@@ -21,7 +21,7 @@ pub(super) struct Calls {
     /// Each tool that may be called: its name, and its arguments.
     tools: Vec<(String, Expr)>,
     most: Option<usize>,
-    family: &'static str,
+    signs: CallSigns,
 }
 
 impl Calls {
@@ -54,7 +54,7 @@ impl Calls {
             shape,
             tools: wanted(chat).map(one).collect::<Result<_, _>>()?,
             most: (!chat.parallel_tool_calls).then_some(1),
-            family: families.tool().unwrap_or("none"),
+            signs: families.call_signs(),
         })
     }
 
@@ -64,29 +64,61 @@ impl Calls {
         Expr::Seq(vec![literal(self.shape.begin), calls, literal(self.shape.end)])
     }
 
-    /// Text, and calls wherever the model wants them.
-    ///
-    /// # Errors
-    /// A 400 if calls begin like text.
-    pub(super) fn among_text(&self) -> Result<Expr, ApiError> {
-        let CallShape { marker, begin, before, end, .. } = *self.shape;
-        if marker.is_empty() {
-            let message = format!(
-                "`strict` tools need a tool-call format that marks calls, which this model's ({}) doesn't. Set `tool_choice` \
-                 to \"required\", or leave `strict` out.",
-                self.family
-            );
-            return Err(ApiError::invalid("tools", message));
-        }
-        let behind = |text: &'static str| text.strip_prefix(marker).unwrap_or(text);
-        // With a frame around all calls there is one tag, otherwise each call is one.
-        let (rest, max) = if begin.is_empty() {
-            (self.one(behind(before)), self.most)
-        } else {
-            let calls = self.repeated(self.one(before), 1);
-            (Expr::Seq(vec![literal(behind(begin)), calls, literal(end)]), Some(1))
+    /// Text, and calls wherever the model wants them. The text has nothing that is read as a call too.
+    pub(super) fn among_text(&self) -> Expr {
+        let CallShape { marker, begin, before, between, after, .. } = *self.shape;
+        let opening = format!("{begin}{before}");
+        let behind = |trigger: &str| {
+            let rest = opening.strip_prefix(trigger).unwrap_or(&opening);
+            self.tag(trigger.to_owned(), self.one(rest))
         };
-        Ok(Expr::Free { tags: vec![Tag { trigger: marker.into(), rest }], min: 0, max })
+        let tags = match (marker, before.rfind(':')) {
+            // Of what begins like text, as much as tells a call from other JSON: its first key.
+            ("", Some(key)) => vec![behind(&opening[..begin.len() + key])],
+            // Or the name of a tool.
+            ("", None) => {
+                let tag = |(name, arguments): &(String, Expr)| {
+                    let first = Expr::Seq(vec![arguments.clone(), literal(after)]);
+                    self.tag(format!("{opening}{name}{between}"), first)
+                };
+                self.tools.iter().map(tag).collect()
+            }
+            _ => vec![behind(marker)],
+        };
+        // With a frame around all calls there is one tag, otherwise each call is one.
+        let max = if begin.is_empty() { self.most } else { Some(1) };
+        Expr::Free { tags, min: 0, max, rules: self.rules() }
+    }
+
+    /// A call behind a text that begins it, and those that stand in its frame.
+    fn tag(&self, trigger: String, first: Expr) -> Tag {
+        let CallShape { begin, before, separator, end, .. } = *self.shape;
+        let more = self.most.map(|most| most - 1);
+        if begin.is_empty() || more == Some(0) {
+            return Tag { trigger, rest: Expr::Seq(vec![first, literal(end)]) };
+        }
+        let item = Box::new(Expr::Seq(vec![literal(separator), self.one(before)]));
+        let more = Expr::Repeat { item, separator: String::new(), min: 0, max: more };
+        Tag { trigger, rest: Expr::Seq(vec![first, more, literal(end)]) }
+    }
+
+    /// What free text can't hold, because it would be read as a call.
+    fn rules(&self) -> TextRules {
+        let mut rules = TextRules::default();
+        let marker = self.shape.marker;
+        let other = |mark: &&&str| marker.is_empty() || !mark.contains(marker);
+        rules.never.extend(self.signs.marks.iter().filter(other).map(|mark| regex_escape(mark)));
+        if self.signs.objects {
+            let keys = CallSigns::KEYS.join("|");
+            // A key may be written with escapes.
+            rules.never.push(format!(r#"\{{[\s,]*"(({keys})"|[^"\\]*\\)"#));
+            rules.open.push(r#"\{[\s,]*"[^"]*"#.to_owned());
+        }
+        if self.signs.python {
+            let names: Vec<String> = self.tools.iter().map(|(name, _)| regex_escape(name)).collect();
+            rules.never.push(format!(r"\[\s*({})(\.call)?\s*\(", names.join("|")));
+        }
+        rules
     }
 
     fn repeated(&self, item: Expr, min: usize) -> Expr {

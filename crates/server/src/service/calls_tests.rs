@@ -21,6 +21,11 @@ struct Toy {
 impl Toy {
     /// With the marks of a family, so that random choices come upon them.
     fn new(families: &Families, special: bool) -> Self {
+        Self::with(families, special, &[])
+    }
+
+    /// And with some texts besides.
+    fn with(families: &Families, special: bool, more: &[&str]) -> Self {
         let is_mark = |text: &&str| {
             let brackets = [('<', '>'), ('[', ']')];
             text.len() > 2 && brackets.iter().any(|(a, b)| text.starts_with(*a) && text.ends_with(*b))
@@ -35,6 +40,7 @@ impl Toy {
                 }
             }
         }
+        texts.extend(more.iter().map(|text| (*text).to_owned()));
         texts.retain(|text| !text.is_empty());
         texts.sort();
         texts.dedup();
@@ -199,8 +205,15 @@ fn fits(tool: &str, arguments: &Value) -> bool {
     }
 }
 
-/// Reads an answer; says how many calls it has.
+/// Reads an answer that has nothing but calls; says how many.
 fn check(families: &Families, toy: &Toy, text: &str) -> usize {
+    let (calls, content) = read(families, toy, text);
+    assert_eq!(content, "", "{:?} special={}\n{text}", families.tool(), toy.special);
+    calls
+}
+
+/// Reads an answer; says how many calls it has, and the text around them.
+fn read(families: &Families, toy: &Toy, text: &str) -> (usize, String) {
     let tools = Arc::new(Tools::from_list(&chat().tools).unwrap());
     let answer = families.parser(tools, Start::Content, 1).parse(text);
     let about = format!("{:?} special={}\n{text}\n{answer:?}", families.tool(), toy.special);
@@ -213,8 +226,7 @@ fn check(families: &Families, toy: &Toy, text: &str) -> usize {
         };
         assert!(call.complete && fits(&call.name, &arguments), "{about}");
     }
-    assert_eq!(answer.content, "", "{about}");
-    answer.calls.len()
+    (answer.calls.len(), answer.content)
 }
 
 #[test]
@@ -240,13 +252,56 @@ fn what_a_grammar_allows_is_read_back_as_calls_that_fit() {
                 }
             }
             assert!(whole >= 15, "{name} special={special}: only {whole} answers ended");
-            if !shape.marker.is_empty() {
-                toy.grammars.get(&Source::Expr(calls.among_text().unwrap())).unwrap();
-            }
         }
     }
     assert_eq!(refused, ["harmony"]);
 }
+
+/// Text is put together from what calls begin with, so that it comes as close to them as it may.
+#[test]
+fn whatever_is_read_as_a_call_among_text_fits_too() {
+    let mut called = 0;
+    for (name, _) in tool_parsers() {
+        let families = Families::named(Some(name), None).unwrap();
+        for shape in families.call_shapes() {
+            let calls = Calls::in_shape(shape, &families, &chat()).unwrap();
+            let source = Source::Expr(calls.among_text());
+            let toy = Toy::with(&families, false, &BAITS);
+            let mut random = Random(11);
+            let (mut whole, mut found) = (0, 0);
+            for _ in 0..25 {
+                if let Some(text) = toy.answer(&source, &mut random) {
+                    found += read(&families, &toy, &text).0;
+                    whole += 1;
+                }
+            }
+            assert!(whole >= 12, "{name}: only {whole} answers ended");
+            called += usize::from(found > 0);
+        }
+    }
+    // Random text may end before it comes to a call.
+    assert!(called >= 5, "only {called} formats had calls");
+}
+
+/// What calls begin with, or nearly.
+const BAITS: [&str; 16] = [
+    "{\"name\": \"",
+    "{\"name\": \"nothing\", \"arguments\": {\"a\": 1}}",
+    "{\n\"id\": \"",
+    "{\"x\": ",
+    "[{\"name\": \"nothing",
+    "[nothing(a=1)]",
+    "[anything()",
+    "[{",
+    "{\"",
+    "```json\n",
+    "<function=nothing>{\"a\": 1}</function>",
+    "[TOOL_CALLS]",
+    "<tool_call>",
+    "<|python_tag|>",
+    "\\u006e",
+    ", \"arguments\": {\"a\": 1}}",
+];
 
 #[test]
 fn framed_answers_have_one_call_behind_their_reasoning() {

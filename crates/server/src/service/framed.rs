@@ -6,7 +6,6 @@ use millrace_grammar::{Expr, Source};
 
 use super::{
     calls::{json, literal, wanted},
-    marks::Marks,
     structure::{Wish, part},
 };
 
@@ -16,19 +15,21 @@ const MOST_BEFORE: usize = 8;
 /// How the next message begins.
 const NEXT: &str = "<|end|><|start|>assistant";
 
-/// What reasoning stands between. Behind it comes the answer, or, if there `may` be `calls`, the beginning of either.
-pub(super) fn marks(may_call: bool) -> Marks {
-    Marks {
-        open: "<|channel|>analysis",
-        begin: Some("<|message|>"),
-        close: if may_call {
-            "<|end|><|start|>assistant<|channel|>"
-        } else {
-            "<|end|><|start|>assistant<|channel|>final<|message|>"
-        },
-        exits: &["<|start|>", "<|channel|>", "<|message|>", "<|constrain|>"],
-        then: if may_call { &["final", "commentary"] } else { &[] },
+/// How a message of reasoning begins.
+pub(super) const OPEN: &str = "<|channel|>analysis<|message|>";
+
+/// What leads out of reasoning: to the answer, or, if calls may come instead, to the choice [`then`].
+pub(super) fn close(may_call: bool) -> &'static str {
+    if may_call {
+        "<|end|><|start|>assistant<|channel|>"
+    } else {
+        "<|end|><|start|>assistant<|channel|>final<|message|>"
     }
+}
+
+/// What goes on behind it.
+pub(super) fn then(may_call: bool) -> &'static [&'static str] {
+    if may_call { &["final", "commentary"] } else { &[] }
 }
 
 /// What is compiled, and the field that asked for it.

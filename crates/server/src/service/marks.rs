@@ -1,132 +1,154 @@
-//! The tokens that reasoning begins and ends with, in one model's vocabulary.
+//! How a model's reasoning begins and ends: as text that is looked for, and as tokens that can be written.
 
-use millrace_parse::Families;
-use millrace_types::{ThinkingLimit, TokenId};
+use std::sync::Arc;
+
+use millrace_grammar::ReasoningTokens;
+use millrace_parse::{Families, Spot, Watch};
+use millrace_text::{ChatTemplate, Tokenizer};
+use millrace_types::{Follow, TokenId};
 
 use super::framed;
-use crate::ServedModel;
 
-/// Brackets of marks that are tokens.
-const BRACKETS: [(char, char); 3] = [('<', '>'), ('[', ']'), ('◁', '▷')];
-
-/// What reasoning stands between.
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub(super) struct Marks {
-    /// What begins it: a token of its own, and perhaps a word.
-    pub(super) open: &'static str,
-    /// The token that then follows, if there is one.
-    pub(super) begin: Option<&'static str>,
-    /// What leads out of it.
-    pub(super) close: &'static str,
-    /// What ends it besides.
-    pub(super) exits: &'static [&'static str],
-    /// If there are any: one of these goes on behind `close`.
-    pub(super) then: &'static [&'static str],
+/// What is known of a model's reasoning, once it is loaded.
+#[derive(Debug, Clone)]
+pub(crate) struct Marks {
+    /// At the beginning of an answer, outside of reasoning.
+    outside: Follower,
+    pub(super) tokens: Arc<ReasoningTokens>,
+    /// Lead out of reasoning, in order; not empty.
+    pub(super) close: Vec<TokenId>,
+    /// If not empty: one of these goes on behind `close`.
+    pub(super) then: Vec<TokenId>,
 }
 
-/// The tokens between which reasoning stands: of a family's pairs, the first that the model has both of.
-pub(super) fn pair(
-    families: &Families,
-    token: impl Fn(&str) -> Option<TokenId>,
-) -> Option<(TokenId, TokenId)> {
-    families.reasoning_marks().find_map(|(open, close)| token(open).zip(token(close)))
-}
-
-/// Where reasoning begins and how it can be brought to an end, as a limit of 0 tokens; `None` if one of its marks doesn't
-/// begin with a token of its own. `may_call`: calls may come behind it.
-pub(super) fn limit(model: &ServedModel, families: &Families, may_call: bool) -> Option<ThinkingLimit> {
-    let vocabulary = Known(model);
-    if families.is_framed() {
-        return vocabulary.limit(framed::marks(may_call));
+impl Marks {
+    /// `None` if the families look for no reasoning, or the vocabulary can't write what ends it.
+    pub(crate) fn new(families: &Families, vocabulary: &Vocabulary<'_>, may_call: bool) -> Option<Self> {
+        let watch = Arc::new(families.watch()?);
+        let (open, close, then) = vocabulary.spell(families, may_call)?;
+        let spot = watch.start(false);
+        let outside =
+            Follower { watch, tokenizer: vocabulary.tokenizer.clone(), vocab_size: vocabulary.size, spot };
+        let breaks = (0..vocabulary.size).filter_map(|id| TokenId::try_from(id).ok());
+        let breaks = breaks.filter(|id| vocabulary.is_break(*id)).collect();
+        let tokens = Arc::new(ReasoningTokens { open, ends: vocabulary.ends.to_vec(), breaks });
+        let marks = Self { outside, tokens, close, then };
+        // What is forced has to be read as the end, or it would be forced again and again; and not as that of the answer.
+        let ends_answer = marks.close.iter().any(|token| vocabulary.ends.contains(token));
+        let mut follow = marks.follow(true);
+        marks.close.iter().for_each(|token| follow.append(*token));
+        (!follow.inside() && !ends_answer).then_some(marks)
     }
-    let mut pairs = families.reasoning_marks();
-    pairs
-        .find_map(|(open, close)| vocabulary.limit(Marks { open, begin: None, close, exits: &[], then: &[] }))
+
+    /// The beginning of an answer, whose prompt ends inside of reasoning or not.
+    pub(super) fn follow(&self, inside: bool) -> Box<dyn Follow> {
+        Box::new(Follower { spot: self.outside.watch.start(inside), ..self.outside.clone() })
+    }
 }
 
-/// A model's vocabulary.
-struct Known<'a>(&'a ServedModel);
+/// A model's vocabulary, and what its template writes with it.
+pub(crate) struct Vocabulary<'a> {
+    pub(crate) tokenizer: &'a Arc<Tokenizer>,
+    pub(crate) template: Option<&'a ChatTemplate>,
+    /// Tokens that end an answer.
+    pub(crate) ends: &'a [TokenId],
+    /// How many tokens the model knows; the tokenizer may have more.
+    pub(crate) size: usize,
+}
 
-impl Known<'_> {
-    fn limit(&self, marks: Marks) -> Option<ThinkingLimit> {
-        let (open, word) = self.head(marks.open)?;
-        let begin = match marks.begin {
-            Some(begin) => Some(self.token(begin)?),
-            None => None,
-        };
-        let close = self.tokens(marks.close)?;
-        let exits =
-            marks.exits.iter().filter_map(|mark| self.token(mark)).chain(close.first().copied()).collect();
-        // A word may be several tokens, of which the first decides.
-        let first = |word: &&str| self.encode(word)?.first().copied();
-        let then = marks.then.iter().map(first).collect::<Option<_>>()?;
-        Some(ThinkingLimit {
-            budget: 0,
-            open,
-            name: self.spelling(word),
-            begin,
-            close,
-            exits,
-            then,
-            inside: false,
+impl Vocabulary<'_> {
+    /// The tokens that begin reasoning, those that lead out of it, and those of which one comes then.
+    fn spell(
+        &self,
+        families: &Families,
+        may_call: bool,
+    ) -> Option<(Vec<TokenId>, Vec<TokenId>, Vec<TokenId>)> {
+        if families.is_framed() {
+            // Words may be several tokens, of which the first decides.
+            let first = |word: &&str| self.encode(word)?.first().copied();
+            let then = framed::then(may_call).iter().map(first).collect::<Option<_>>()?;
+            return Some((self.encode(framed::OPEN)?, self.encode(framed::close(may_call))?, then));
+        }
+        let (open, close) = self.pair(families)?;
+        // Text of several tokens begins a line, as models write it: then it doesn't depend on what stands before it.
+        let close =
+            if self.is_marked(close) { self.encode(close) } else { self.encode(&format!("\n{close}")) };
+        Some((self.encode(open)?, close?, Vec::new()))
+    }
+
+    /// Of a family's pairs of marks, the one that the model uses: the first that begin with tokens of their own, else the
+    /// first that its template writes.
+    fn pair(&self, families: &Families) -> Option<(&'static str, &'static str)> {
+        let pairs = || families.reasoning_marks();
+        let template = self.template.map_or("", ChatTemplate::source);
+        pairs()
+            .find(|(open, close)| self.is_marked(open) && self.is_marked(close))
+            .or_else(|| pairs().find(|(open, close)| template.contains(open) || template.contains(close)))
+            .or_else(|| pairs().next())
+    }
+
+    /// Whether a mark begins with a token of its own.
+    fn is_marked(&self, mark: &str) -> bool {
+        const BRACKETS: [(char, char); 3] = [('<', '>'), ('[', ']'), ('◁', '▷')];
+        BRACKETS.into_iter().any(|(begin, end)| {
+            let until = mark.starts_with(begin).then(|| mark.find(end)).flatten();
+            let token = until.and_then(|until| self.tokenizer.token_to_id(&mark[..until + end.len_utf8()]));
+            token.is_some_and(|token| self.has(token))
         })
     }
 
-    /// The token of its own that a mark begins with, so that it doesn't depend on what stands before it; and the rest.
-    fn head(&self, mark: &'static str) -> Option<(TokenId, &'static str)> {
-        BRACKETS.into_iter().find_map(|(begin, end)| {
-            let end_at = mark.starts_with(begin).then(|| mark.find(end)).flatten()?;
-            let (first, rest) = mark.split_at(end_at + end.len_utf8());
-            Some((self.token(first)?, rest))
-        })
+    fn is_break(&self, token: TokenId) -> bool {
+        let bytes = self.tokenizer.token_bytes(token);
+        (1..=2).contains(&bytes.len())
+            && bytes.iter().all(|byte| *byte == b'\n')
+            && !self.tokenizer.is_special(token)
     }
 
-    /// The tokens of a mark that begins with one of its own.
-    fn tokens(&self, mark: &'static str) -> Option<Vec<TokenId>> {
-        let (first, _) = self.head(mark)?;
-        let tokens = self.encode(mark)?;
-        (tokens.first() == Some(&first)).then_some(tokens)
-    }
-
-    /// All tokens that can be part of a word: models don't always spell it the same way.
-    fn spelling(&self, word: &str) -> Vec<TokenId> {
-        let is_part = |token: &TokenId| {
-            let text = std::str::from_utf8(self.0.parts.tokenizer.token_bytes(*token));
-            text.is_ok_and(|text| !text.is_empty() && word.contains(text))
-        };
-        let all = (0..self.0.engine.info().vocab_size).filter_map(|id| TokenId::try_from(id).ok());
-        if word.is_empty() { Vec::new() } else { all.filter(is_part).collect() }
-    }
-
+    /// The tokens of a text; `None` if the model doesn't know all of them.
     fn encode(&self, text: &str) -> Option<Vec<TokenId>> {
-        let tokens = self.0.parts.tokenizer.encode(text, false).ok()?;
-        tokens.iter().all(|token| self.has(*token)).then_some(tokens)
-    }
-
-    fn token(&self, text: &str) -> Option<TokenId> {
-        self.0.parts.tokenizer.token_to_id(text).filter(|token| self.has(*token))
+        let tokens = self.tokenizer.encode(text, false).ok()?;
+        (!tokens.is_empty() && tokens.iter().all(|token| self.has(*token))).then_some(tokens)
     }
 
     fn has(&self, token: TokenId) -> bool {
-        (token as usize) < self.0.engine.info().vocab_size
+        (token as usize) < self.size
     }
 }
 
-#[cfg(test)]
-mod tests {
-    use super::*;
+/// Looks for the marks in the tokens' bytes.
+#[derive(Debug, Clone)]
+struct Follower {
+    watch: Arc<Watch>,
+    tokenizer: Arc<Tokenizer>,
+    vocab_size: usize,
+    spot: Spot,
+}
 
-    #[test]
-    fn marks_are_of_one_pair() {
-        let families = Families::named(None, Some("mistral")).unwrap();
-        let marks = |known: &[&str]| {
-            let token = |text: &str| known.iter().position(|known| *known == text);
-            pair(&families, |text| token(text).and_then(|at| TokenId::try_from(at).ok()))
-        };
-        assert_eq!(marks(&["[THINK]", "[/THINK]", "<think>", "</think>"]), Some((0, 1)));
-        assert_eq!(marks(&["<think>", "</think>"]), Some((0, 1)));
-        assert_eq!(marks(&["[THINK]", "<think>", "</think>"]), Some((1, 2)));
-        assert_eq!(marks(&["[/THINK]", "<think>"]), None);
-        assert_eq!(pair(&Families::default(), |_| Some(1)), None);
+impl Follow for Follower {
+    fn append(&mut self, token: TokenId) {
+        self.spot = self.watch.behind(self.spot, self.tokenizer.token_bytes(token));
+    }
+
+    fn inside(&self) -> bool {
+        self.spot.inside
+    }
+
+    fn overruns(&self, token: TokenId) -> bool {
+        self.watch.overruns(self.spot, self.tokenizer.token_bytes(token))
+    }
+
+    fn forbid_overruns(&self, mask: &mut [u32]) {
+        // No token spells a whole mark and more.
+        if !self.spot.in_mark() {
+            return;
+        }
+        let ids = (0..self.vocab_size).filter_map(|id| TokenId::try_from(id).ok());
+        for id in ids.filter(|id| self.overruns(*id)) {
+            mask.get_mut(id as usize / 32).into_iter().for_each(|word| *word &= !(1 << (id % 32)));
+        }
+    }
+
+    fn fork(&self) -> Box<dyn Follow> {
+        Box::new(self.clone())
     }
 }

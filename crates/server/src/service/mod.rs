@@ -6,7 +6,7 @@ mod calls;
 mod framed;
 mod generation;
 mod late_system;
-mod marks;
+pub(crate) mod marks;
 mod offload;
 mod pairs;
 mod pooling;

@@ -54,10 +54,9 @@ pub(super) fn prepare(
         rules.check_tokens("prompt", &tokens)?;
         let resolved = options.resolve(&rules, &model.parts.defaults, tokens.len())?;
         let bounds = ThinkingBounds::new(options, limits, resolved.max_tokens);
-        let thinking = thinking_limit(model, bounds, reading.as_ref())?;
+        let thinking = thinking_limit(bounds, reading.as_ref())?;
         let mut sampling = SamplingParams { bad_words: bad_words.clone(), thinking, ..resolved };
-        let constraint =
-            held_to.clone().map(|inner| after_reasoning(model, inner, reading.as_ref())).transpose()?;
+        let constraint = held_to.clone().map(|inner| after_reasoning(inner, reading.as_ref())).transpose()?;
         if !options.ignore_eos {
             sampling.eos_token_ids.extend(ends.into_iter().filter(|id| (*id as usize) < rules.vocab_size));
         }

@@ -4,9 +4,9 @@ use std::sync::Arc;
 
 use millrace_api::{ApiError, ChatInput, Delta, Part};
 use millrace_parse::{Event, Parser, Start, Tools};
-use millrace_types::{ThinkingLimit, TokenId};
+use millrace_types::{Follow, TokenId};
 
-use super::marks;
+use super::marks::Marks;
 use crate::{ServedModel, formats::Format};
 
 /// How the answers to one conversation are read.
@@ -54,20 +54,19 @@ impl Reading {
         }
     }
 
-    /// The tokens between which reasoning stands.
-    pub(super) fn mark_tokens(&self, model: &ServedModel) -> Option<(TokenId, TokenId)> {
-        let vocab_size = model.engine.info().vocab_size;
-        let token = |text: &str| {
-            model.parts.tokenizer.token_to_id(text).filter(|token| (*token as usize) < vocab_size)
-        };
-        marks::pair(&self.format.families, token)
+    /// Whether reasoning and answer are framed alike, so that a format says both.
+    pub(super) fn is_framed(&self) -> bool {
+        self.format.families.is_framed()
     }
 
-    /// How this conversation's reasoning is brought to an end, as a limit of 0 tokens; `None` if it can't be.
-    pub(super) fn limit(&self, model: &ServedModel) -> Option<ThinkingLimit> {
-        let families = &self.format.families;
-        let limit = marks::limit(model, families, families.tool().is_some())?;
-        Some(ThinkingLimit { inside: self.start == Start::Reasoning, ..limit })
+    /// How its reasoning is told from its tokens; `None` if there is none, or it can't be.
+    pub(super) fn marks(&self) -> Option<&Marks> {
+        self.format.marks.as_ref()
+    }
+
+    /// At the beginning of the answer.
+    pub(super) fn follow(&self, marks: &Marks) -> Box<dyn Follow> {
+        marks.follow(self.start == Start::Reasoning)
     }
 
     /// Special tokens that have to be text.

@@ -3,7 +3,7 @@
 use millrace_api::{ApiError, ChatInput, ErrorKind, Input, Structure, ToolChoice};
 use millrace_grammar::{AfterReasoning, Expr, GrammarError, Source};
 use millrace_parse::Start;
-use millrace_types::{Constraint, TokenId};
+use millrace_types::Constraint;
 
 use super::{calls::Calls, framed, reading::Reading};
 use crate::ServedModel;
@@ -97,7 +97,7 @@ fn source(
         (Some(chat), None) => {
             let param = if wish == Wish::Forced { "tool_choice" } else { "tools" };
             let calls = Calls::new(model, chat, param)?;
-            let expr = if wish == Wish::Forced { calls.expr(1) } else { calls.among_text()? };
+            let expr = if wish == Wish::Forced { calls.expr(1) } else { calls.among_text() };
             Ok(Some((Source::Expr(expr), "tools".to_owned())))
         }
     }
@@ -128,30 +128,21 @@ pub(super) fn part(structure: &Structure) -> Result<Expr, ApiError> {
 /// # Errors
 /// A 400 if the prompt has opened reasoning whose end can't be told from its tokens.
 pub(super) fn after_reasoning(
-    model: &ServedModel,
     inner: Box<dyn Constraint>,
     reading: Option<&Reading>,
 ) -> Result<Box<dyn Constraint>, ApiError> {
-    let Some(reading) = reading.filter(|reading| reading.may_reason()) else { return Ok(inner) };
-    let inside = reading.start() == Start::Reasoning;
-    let Some(marks) = reading.mark_tokens(model) else {
-        if inside {
-            let message = "This model reasons first, and ends its reasoning with no token of its own, so that its answer \
-                           can't be constrained. Turn reasoning off.";
-            return Err(ApiError::bad_request(message));
+    let free = |reading: &&Reading| reading.may_reason() && !reading.is_framed();
+    let Some(reading) = reading.filter(free) else { return Ok(inner) };
+    match reading.marks() {
+        Some(marks) => {
+            let follow = reading.follow(marks);
+            Ok(Box::new(AfterReasoning::new(inner, follow, marks.tokens.clone())))
         }
-        return Ok(inner);
-    };
-    let tokenizer = &model.parts.tokenizer;
-    let ids = (0..model.engine.info().vocab_size).filter_map(|id| TokenId::try_from(id).ok());
-    let is_break = |id: &TokenId| {
-        let bytes = tokenizer.token_bytes(*id);
-        !bytes.is_empty()
-            && bytes.len() <= 2
-            && bytes.iter().all(|byte| *byte == b'\n')
-            && !tokenizer.is_special(*id)
-    };
-    let breaks = ids.filter(is_break).collect();
-    let ends = model.parts.eos_token_ids.clone();
-    Ok(Box::new(AfterReasoning::new(inner, marks, ends, breaks, inside)))
+        None if reading.start() == Start::Reasoning => {
+            let message = "This model reasons first, and its vocabulary can't write what ends its reasoning, so that its \
+                           answer can't be constrained. Turn reasoning off.";
+            Err(ApiError::bad_request(message))
+        }
+        None => Ok(inner),
+    }
 }

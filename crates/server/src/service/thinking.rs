@@ -4,7 +4,6 @@ use millrace_api::{ApiError, GenerationOptions, Limits};
 use millrace_types::ThinkingLimit;
 
 use super::reading::Reading;
-use crate::ServedModel;
 
 /// What request and server say about the reasoning of one answer.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -43,27 +42,27 @@ impl ThinkingBounds {
 /// The limit on the reasoning of one answer, if there is one.
 ///
 /// # Errors
-/// A 400 if the request demands what can't be kept: for raw text, and for models whose reasoning doesn't begin and end
-/// with tokens of their own.
+/// A 400 if the request demands what can't be kept: for raw text, and for models without reasoning, or whose vocabulary
+/// can't write what ends it.
 pub(super) fn thinking_limit(
-    model: &ServedModel,
     bounds: ThinkingBounds,
     reading: Option<&Reading>,
 ) -> Result<Option<ThinkingLimit>, ApiError> {
     if bounds.tokens(0).is_none() {
         return Ok(None);
     }
-    match reading.and_then(|reading| reading.limit(model)) {
-        Some(limit) => {
-            let named = usize::from(!limit.name.is_empty()) + usize::from(limit.begin.is_some());
-            let opening = if limit.inside { 0 } else { 1 + named };
-            let marks = opening + limit.close.len() + usize::from(!limit.then.is_empty());
-            Ok(bounds.tokens(marks).map(|budget| ThinkingLimit { budget, ..limit }))
+    match reading.and_then(|reading| Some((reading, reading.marks()?))) {
+        Some((reading, marks)) => {
+            let follow = reading.follow(marks);
+            let opening = if follow.inside() { 0 } else { marks.tokens.open.len() };
+            let (close, then) = (marks.close.clone(), marks.then.clone());
+            let around = opening + close.len() + usize::from(!then.is_empty());
+            Ok(bounds.tokens(around).map(|budget| ThinkingLimit { budget, follow, close, then }))
         }
         None if !bounds.must => Ok(None),
         None => {
-            let message = "`thinking_token_budget` can't be kept here: it needs a conversation with a model that begins \
-                           and ends its reasoning with tokens of their own, and its reasoning parser. Leave it out.";
+            let message = "`thinking_token_budget` can't be kept here: it needs a conversation with a model that reasons, \
+                           and its reasoning parser. Leave it out.";
             Err(ApiError::invalid("thinking_token_budget", message))
         }
     }

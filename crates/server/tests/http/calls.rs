@@ -5,10 +5,11 @@ use std::collections::BTreeMap;
 use crate::support::{
     MODEL, Setup, TestServer,
     engine::Plan,
-    tokenizer::{EOS, PYTHON_TAG, SPECIAL, harmony_tokenizer},
+    tokenizer::{EOS, PYTHON_TAG, SPECIAL, TEMPLATE, VOCAB_SIZE, harmony_tokenizer},
 };
 use millrace_engine::EngineInfo;
 use millrace_parse::Families;
+use millrace_types::Follow;
 use serde_json::{Value, json};
 
 const CHAT: &str = "/v1/chat/completions";
@@ -273,19 +274,63 @@ async fn a_budget_leads_out_of_framed_reasoning() {
         let message = &answer["choices"][0]["message"];
         assert_eq!((&message["reasoning"], &message["content"]), (&json!("Hm."), &json!("Yes.")), "{answer}");
         let limit = server.engine.submitted().await.sampling.thinking.clone().unwrap();
-        let mut exits = tokens("<|channel|><|message|><|end|><|start|>");
-        exits.sort_unstable();
-        let mut found = limit.exits.clone();
-        found.sort_unstable();
-        assert_eq!((found, limit.budget, limit.inside), (exits, 9, false));
-        assert_eq!(
-            (vec![limit.open, limit.begin.unwrap()], limit.close),
-            (tokens("<|channel|><|message|>"), tokens(close))
-        );
-        let mut letters = tokens("analysi");
-        letters.sort_unstable();
-        letters.dedup();
-        assert_eq!(limit.name, letters);
+        assert_eq!((limit.budget, limit.close), (9, tokens(close)));
         assert_eq!(limit.then, then.into_iter().map(u32::from).collect::<Vec<_>>());
+        assert_eq!(turns(limit.follow, &tokens(HARMONY)), [10, 14]);
     }
+}
+
+/// Where reasoning begins and ends, as numbers of tokens.
+fn turns(mut follow: Box<dyn Follow>, tokens: &[u32]) -> Vec<usize> {
+    let turns = tokens.iter().enumerate().filter_map(|(index, token)| {
+        let was = follow.inside();
+        follow.append(*token);
+        (was != follow.inside()).then_some(index + 1)
+    });
+    turns.collect()
+}
+
+/// Reasoning between sentences, which are many tokens each.
+#[tokio::test]
+async fn a_budget_leads_out_of_reasoning_that_is_marked_by_text() {
+    const GRANITE: &str = "Here is my thought process:\nHm.\n\nHere is my response:\nYes.";
+    const SAYS: &str = "{% for m in messages %}{{ m.content }}{% endfor %}{# Here is my thought process: #}";
+    const OPENS: &str = "{% for m in messages %}{{ m.content }}{% endfor %}Here are my reasoning steps:\n";
+    for (family, template, answer, close, marks) in [
+        ("granite", SAYS, GRANITE, "\nHere is my response:", vec![27, 53]),
+        ("granite", TEMPLATE, "<think>Hm.</think>Yes.", "\n</think>", vec![7, 18]),
+        ("apriel", OPENS, "Hm.\n[BEGIN FINAL RESPONSE]\nYes.", "\n[BEGIN FINAL RESPONSE]", vec![26]),
+    ] {
+        let families = Families::named(None, Some(family)).unwrap();
+        let setup = Setup { families, template: Some(template), ..Setup::default() };
+        let mut server = setup.start(move |_| Plan::say(answer)).await;
+        let reply = server.post(CHAT, &body(json!({"thinking_token_budget": 9}))).await.json();
+        let message = &reply["choices"][0]["message"];
+        assert_eq!((&message["reasoning"], &message["content"]), (&json!("Hm."), &json!("Yes.")), "{reply}");
+        let limit = server.engine.submitted().await.sampling.thinking.clone().unwrap();
+        let tokens = |text: &str| text.bytes().map(u32::from).collect::<Vec<_>>();
+        assert_eq!((limit.budget, limit.close), (9, tokens(close)), "{family}");
+        assert_eq!(turns(limit.follow, &tokens(answer)), marks, "{family}");
+    }
+}
+
+/// A format begins behind the sentence that ends reasoning.
+#[tokio::test]
+async fn a_format_comes_behind_reasoning_that_is_marked_by_text() {
+    const OPENS: &str = "{% for m in messages %}{{ m.content }}{% endfor %}Here are my reasoning steps:\n";
+    let families = Families::named(None, Some("apriel")).unwrap();
+    let setup = Setup { families, template: Some(OPENS), ..Setup::default() };
+    let mut server = setup.start(|_| Plan::say("Hm.\n[BEGIN FINAL RESPONSE]\ntrue")).await;
+    let reply = server.post(CHAT, &body(json!({"structured_outputs": {"choice": ["true"]}}))).await.json();
+    assert_eq!(reply["choices"][0]["message"]["content"], "true", "{reply}");
+    let mut held = server.engine.submitted().await.constraint.clone().unwrap();
+    let mut allowed = |text: &str| {
+        text.bytes().for_each(|byte| held.commit(byte.into()).unwrap());
+        let mut mask = [0; VOCAB_SIZE.div_ceil(32)];
+        held.mask(&mut mask).unwrap();
+        (0..=255_u8).filter(|byte| mask[usize::from(*byte) / 32] >> (byte % 32) & 1 == 1).count()
+    };
+    assert_eq!(allowed("I think:\n[BEGIN"), 256);
+    // Two line breaks may come before it.
+    assert_eq!((allowed(" FINAL RESPONSE]"), allowed("\n\n"), allowed("t")), (2, 1, 1));
 }

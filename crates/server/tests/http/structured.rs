@@ -185,6 +185,45 @@ async fn strict_tools_hold_calls_and_leave_text_alone() {
     assert!(accepts(&request, "{}") && accepts(&request, &call("f", 1)) && !accepts(&request, "no call"));
 }
 
+/// Calls that begin like any other text: the text can't have what would be read as one.
+#[tokio::test]
+async fn strict_tools_hold_calls_without_marks() {
+    let mut list = tools();
+    list[0]["function"]["strict"] = json!(true);
+    for (family, calls, bad) in [
+        (
+            "llama3_json",
+            [r#"{"name": "f", "parameters": {"x": 1}}"#, r#"{"name": "f", "parameters": {"x": 2}}"#],
+            r#"{"name": "f", "parameters": {"x": 3}}"#,
+        ),
+        (
+            "json",
+            [r#"[{"name": "f", "arguments": {"x": 1}}]"#, ""],
+            r#"[{"name": "f", "arguments": {"x": 3}}]"#,
+        ),
+        ("pythonic", ["[f(x=1), g(y=9)]", ""], "[f(x=3)]"),
+        ("llama4_pythonic", ["[f(x=2)]", ""], "[f(x=3)]"),
+    ] {
+        let mut server = server(Some(family)).await;
+        let request = given(&mut server, CHAT, &body(json!({"tools": list}))).await;
+        let called = format!("Well [1], f(x=3), {{}}:\n{}\n{}", calls[0], calls[1]);
+        for good in ["no call", r#"{"x": {"y": [1]}} and [g] {"#, called.trim_end()] {
+            assert!(accepts(&request, good), "{family}: {good}");
+        }
+        for bad in
+            [bad, "<function=f>", r#"{"x": {"id": 1}}"#, r#"{ "name": "f""#, r#"{"n\u0061me""#, "[ f(x=1)]"]
+        {
+            let read = match family {
+                "llama3_json" => !bad.starts_with("[ f"),
+                "json" => bad.contains(['{']),
+                "pythonic" => bad.contains("f("),
+                _ => !bad.starts_with('<'),
+            };
+            assert_eq!(accepts(&request, bad), !read, "{family}: {bad}");
+        }
+    }
+}
+
 #[tokio::test]
 async fn formats_that_cannot_be_derived_are_named() {
     for (family, extra, word) in [
@@ -195,7 +234,6 @@ async fn formats_that_cannot_be_derived_are_named() {
             "The tool `f` can't be forced or strict",
         ),
         ("harmony", json!({"guided_grammar": "start: \"a\""}), "A grammar can't be combined"),
-        ("llama3_json", json!({}), "(llama3_json)"),
     ] {
         let server = server(Some(family)).await;
         let mut list = tools();

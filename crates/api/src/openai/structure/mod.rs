@@ -241,7 +241,7 @@ mod tests {
         ]}});
         let expected = source(&json!({"structural_tag": old}));
         assert!(
-            matches!(&expected, Source::Expr(Expr::Free { tags, min: 0, max: None }) if tags[0].trigger == "<f=")
+            matches!(&expected, Source::Expr(Expr::Free { tags, min: 0, max: None, .. }) if tags[0].trigger == "<f=")
         );
         let format = json!({"type": "structural_tag", "format": new["format"]});
         for body in [

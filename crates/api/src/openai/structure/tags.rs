@@ -1,7 +1,7 @@
 //! Structural tags: text with marked parts that have a format, as vLLM takes them. Older clients send `structures` and
 //! `triggers`, newer ones a tree of formats.
 
-use millrace_grammar::{Expr, Tag, Whitespace};
+use millrace_grammar::{Expr, Tag, TextRules, Whitespace};
 use serde_json::{Value, json};
 
 use crate::{ApiError, error::shorten};
@@ -125,7 +125,7 @@ impl Reader<'_> {
             .into_iter()
             .map(|(trigger, group)| Tag { trigger: trigger.into(), rest: Expr::Any(group) });
         let (min, max) = bounds(format);
-        Ok(Expr::Free { tags: tags.collect(), min, max })
+        Ok(Expr::Free { tags: tags.collect(), min, max, rules: TextRules::default() })
     }
 
     fn text<'v>(&self, value: &'v Value, name: &str) -> Result<&'v str, ApiError> {
