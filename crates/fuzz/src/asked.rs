@@ -55,7 +55,10 @@ fn check_lists(sampling: &SamplingParams, info: &EngineInfo) {
         check_tokens(name, tokens, info);
         assert!(tokens.len() <= limits.max_token_ids, "{name} has {} tokens", tokens.len());
     }
-    assert!(sampling.allowed_token_ids.as_ref().is_none_or(|tokens| !tokens.is_empty()), "nothing is allowed");
+    assert!(
+        sampling.allowed_token_ids.as_ref().is_none_or(|tokens| !tokens.is_empty()),
+        "nothing is allowed"
+    );
     assert!(sampling.bad_words.len() <= 2 * limits.max_bad_words, "{} bad words", sampling.bad_words.len());
     for word in &sampling.bad_words {
         assert!(!word.is_empty(), "an empty bad word");

@@ -1,9 +1,6 @@
 //! Stands in for the engine: says what the input wants to be said, as far as the request's format admits it.
 
-use std::sync::{
-    Arc, Mutex,
-    atomic::Ordering,
-};
+use std::sync::{Arc, Mutex, atomic::Ordering};
 
 use millrace_engine::{Command, EngineInfo, EnginePort, Inspection};
 use millrace_types::{
@@ -170,7 +167,8 @@ fn check_admission(constraint: &dyn Constraint, mask: &[u32], token: TokenId) {
 
 /// The token is the second best.
 fn score(token: TokenId, count: usize) -> TokenLogprobs {
-    let others = (0..count as TokenId).filter(|other| *other != token).map(|other| (other, -2.0 - other as f32));
+    let others =
+        (0..count as TokenId).filter(|other| *other != token).map(|other| (other, -2.0 - other as f32));
     let top = [(token, -0.5)].into_iter().chain(others).take(count).collect();
     TokenLogprobs { token, logprob: -0.5, rank: 1, top }
 }

@@ -41,10 +41,15 @@ fn check(kind: &str, format: &Value, choice: &Value) {
         "json" => {
             let value: Value = serde_json::from_str(said).expect("the answer is JSON");
             if let Some(allowed) = format["enum"].as_array() {
-                assert!(allowed.iter().any(|allowed| equal(allowed, &value)), "{value} is none of {allowed:?}");
+                assert!(
+                    allowed.iter().any(|allowed| equal(allowed, &value)),
+                    "{value} is none of {allowed:?}"
+                );
             }
         }
-        "choice" => assert!(format.as_array().unwrap().contains(&said.into()), "{said:?} is none of {format}"),
+        "choice" => {
+            assert!(format.as_array().unwrap().contains(&said.into()), "{said:?} is none of {format}")
+        }
         // Where the two engines read a pattern differently, this one can't tell.
         "regex" => {
             let whole = format!("^(?:{})$", format.as_str().unwrap());

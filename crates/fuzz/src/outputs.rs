@@ -3,7 +3,7 @@
 use std::sync::Arc;
 
 use millrace_parse::{Answer, Event, Families, Start, Tools, reasoning_parsers, tool_parsers};
-use millrace_text::{ChatTemplate, TextFiles, TemplateInput};
+use millrace_text::{ChatTemplate, TemplateInput, TextFiles};
 use serde_json::{Value, json};
 
 use crate::{input::SEPARATOR, models};
@@ -27,7 +27,8 @@ pub(crate) fn outputs(input: &[u8]) -> bool {
 
 fn families(tool: usize, reasoning: usize) -> Families {
     let tools: Vec<&str> = tool_parsers().map(|(name, _)| name).collect();
-    let reasonings: Vec<Option<&str>> = reasoning_parsers().map(|(name, _)| Some(name)).chain([None]).collect();
+    let reasonings: Vec<Option<&str>> =
+        reasoning_parsers().map(|(name, _)| Some(name)).chain([None]).collect();
     Families::named(Some(tools[tool % tools.len()]), reasonings[reasoning % reasonings.len()]).unwrap()
 }
 

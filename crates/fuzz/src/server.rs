@@ -23,7 +23,10 @@ use millrace_types::TokenId;
 use tokio::runtime::Runtime;
 use tower::ServiceExt;
 
-use crate::{engine, models::{FOLDER, with_files}};
+use crate::{
+    engine,
+    models::{FOLDER, with_files},
+};
 
 /// Longest prompt and answer of the models, in tokens.
 pub(crate) const MAX_MODEL_LEN: usize = 2048;

@@ -8,6 +8,7 @@
 
 mod db;
 mod open;
+mod solid;
 mod thread;
 
 use std::{path::PathBuf, sync::Arc, time::Duration};
