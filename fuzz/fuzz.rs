@@ -12,7 +12,8 @@ macro_rules! fuzz {
         });
 
         libfuzzer_sys::fuzz_mutator!(|input: &mut [u8], size: usize, most: usize, seed: u32| {
-            let changed = (seed % 2 == 0).then(|| millrace_fuzz::mutate(&input[..size], most, seed)).flatten();
+            let changed =
+                (seed % 2 == 0).then(|| millrace_fuzz::mutate(&input[..size], most, seed)).flatten();
             match changed {
                 Some(changed) => {
                     input[..changed.len()].copy_from_slice(&changed);

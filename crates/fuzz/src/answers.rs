@@ -108,7 +108,10 @@ fn completion_streamed(body: &[u8]) -> Value {
 }
 
 fn message_whole(body: &Value) -> Value {
-    let blocks: Value = list(&body["content"]).iter().map(block).collect();
+    let mut blocks: Vec<Value> = list(&body["content"]).iter().map(block).collect();
+    if body["stop_reason"] != "tool_use" {
+        forget_inputs(&mut blocks);
+    }
     json!([blocks, body["stop_reason"], body["stop_sequence"], body["usage"]["output_tokens"]])
 }
 
@@ -119,6 +122,11 @@ fn block(block: &Value) -> Value {
         _ => &block["input"],
     };
     json!([block["type"], block["name"], says])
+}
+
+/// An input that broke off is told whole as far as it can be read, and streamed as it was written.
+fn forget_inputs(blocks: &mut [Value]) {
+    blocks.iter_mut().filter(|block| block[0] == "tool_use").for_each(|block| block[2] = Value::Null);
 }
 
 fn message_streamed(body: &[u8]) -> Value {
@@ -147,12 +155,15 @@ fn message_streamed(body: &[u8]) -> Value {
         }
     }
     assert_eq!(events.last().map(|event| &event["type"]), Some(&json!("message_stop")));
-    for block in blocks.iter_mut().filter(|block| block[0] == "tool_use") {
+    let delta = &end["delta"];
+    if delta["stop_reason"] != "tool_use" {
+        forget_inputs(&mut blocks);
+    }
+    for block in blocks.iter_mut().filter(|block| block[0] == "tool_use" && block[2].is_string()) {
         let written = block[2].as_str().unwrap();
         let written = if written.is_empty() { "{}" } else { written };
         block[2] = serde_json::from_str(written).expect("arguments are JSON");
     }
-    let delta = &end["delta"];
     json!([blocks, delta["stop_reason"], delta["stop_sequence"], end["usage"]["output_tokens"]])
 }
 

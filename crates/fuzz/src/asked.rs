@@ -7,6 +7,9 @@ use millrace_types::{Request, SamplingParams, TokenId};
 
 use crate::server;
 
+/// The smallest number above 0.
+const SMALLEST: f32 = f32::from_bits(1);
+
 /// Checks a request that was let through.
 ///
 /// # Panics
@@ -35,12 +38,12 @@ fn check_numbers(sampling: &SamplingParams) {
         assert!(range.contains(&value), "{name} is {value}");
     };
     within("temperature", sampling.temperature, 0.0..=2.0);
-    within("top_p", sampling.top_p, f32::MIN_POSITIVE..=1.0);
+    within("top_p", sampling.top_p, SMALLEST..=1.0);
     within("min_p", sampling.min_p, 0.0..=1.0);
-    within("typical_p", sampling.typical_p, f32::MIN_POSITIVE..=1.0);
+    within("typical_p", sampling.typical_p, SMALLEST..=1.0);
     within("presence_penalty", sampling.presence_penalty, -2.0..=2.0);
     within("frequency_penalty", sampling.frequency_penalty, -2.0..=2.0);
-    within("repetition_penalty", sampling.repetition_penalty, f32::MIN_POSITIVE..=f32::MAX);
+    within("repetition_penalty", sampling.repetition_penalty, SMALLEST..=f32::MAX);
     sampling.logit_bias.iter().for_each(|(_, bias)| within("a bias", *bias, f32::MIN..=f32::MAX));
 }
 

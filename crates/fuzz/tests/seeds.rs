@@ -1,5 +1,5 @@
 //! Every input that is kept: what a fuzzer starts with, and what it once found.
-#![allow(clippy::unwrap_used, reason = "a test may fail")]
+#![allow(clippy::print_stdout, clippy::unwrap_used, reason = "a test may fail, and says at which input")]
 
 use std::{fs, path::Path};
 
