@@ -4,7 +4,7 @@ import pytest
 
 from known import ASKED, FRANCE, LONG, ORDER, PARIS, ROUNDS, is_order, known_calls, name, parts, too_long
 
-PROVIDERS = ["compatible", "openai", "responses", "anthropic"]
+PROVIDERS = ["compatible", "openai", "anthropic"]
 
 
 @pytest.fixture(scope="module", params=PROVIDERS)
@@ -19,8 +19,8 @@ def answer(seen: dict) -> dict:
 
 
 def readable(question: dict, sdk) -> dict:
-    """The known answer as this provider can show it: OpenAI's knows no reasoning in chats, and summaries elsewhere."""
-    return parts(question) | ({"reasoning": ""} if sdk.input["provider"] in ("openai", "responses") else {})
+    """The known answer as this provider can show it: OpenAI's knows no reasoning in chats."""
+    return parts(question) | ({"reasoning": ""} if sdk.input["provider"] == "openai" else {})
 
 
 @pytest.mark.parametrize("question", ASKED, ids=name)

@@ -1,5 +1,4 @@
-// Vercel's AI SDK over each of its providers that fit: `compatible`, `openai` (chat mode), `responses` (the same provider as
-// it is by default), `anthropic`.
+// Vercel's AI SDK over each of its providers that fit: `compatible`, `openai` (chat mode), `anthropic`.
 // Input: provider, url, key, model, question.
 import { createAnthropic } from "@ai-sdk/anthropic";
 import { createOpenAI } from "@ai-sdk/openai";
@@ -9,22 +8,19 @@ import { asked, failure, main, Order, runnable } from "./case.mjs";
 
 const template = ({ question }) => ({ chat_template_kwargs: { enable_thinking: question.enable_thinking } });
 
-// This provider has no way to send fields that it doesn't know, so they are added on the way.
-const openai = ({ url, key }, more) =>
-  createOpenAI({
-    baseURL: `${url}/v1`,
-    apiKey: key,
-    fetch: (to, init) => fetch(to, { ...init, body: JSON.stringify({ ...JSON.parse(init.body), ...more }) }),
-  });
-
 const models = {
   compatible: ({ url, key, model }) =>
     createOpenAICompatible({
       name: "millrace", baseURL: `${url}/v1`, apiKey: key, includeUsage: true, supportsStructuredOutputs: true,
     })(model),
-  openai: (input) => openai(input, template(input)).chat(input.model),
-  responses: (input) =>
-    openai(input, { reasoning: { effort: input.question.enable_thinking ? "medium" : "none" } })(input.model),
+  // This provider has no way to send fields that OpenAI's API doesn't know, so they are added on the way.
+  openai: (input) =>
+    createOpenAI({
+      baseURL: `${input.url}/v1`,
+      apiKey: input.key,
+      fetch: (url, init) =>
+        fetch(url, { ...init, body: JSON.stringify({ ...JSON.parse(init.body), ...template(input) }) }),
+    }).chat(input.model),
   anthropic: ({ url, key, model }) => createAnthropic({ baseURL: `${url}/v1`, apiKey: key })(model),
 };
 

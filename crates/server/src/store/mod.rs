@@ -8,7 +8,6 @@
 
 mod db;
 mod open;
-mod solid;
 mod thread;
 
 use std::{path::PathBuf, sync::Arc, time::Duration};

@@ -1,14 +1,8 @@
 //! Databases as the server opens them.
 
-use std::{
-    fs::OpenOptions,
-    panic::{AssertUnwindSafe, catch_unwind},
-    path::{Path, PathBuf},
-};
+use std::path::{Path, PathBuf};
 
-use redb::{Builder, Database, DatabaseError, Error, StorageError, backends::InMemoryBackend};
-
-use super::solid::SolidFile;
+use redb::{Builder, Database, Error, StorageError, backends::InMemoryBackend};
 
 /// Pages that are held in memory, in bytes.
 const CACHE: usize = 16 << 20;
@@ -23,9 +17,8 @@ pub(crate) fn open<D>(
     let Some(path) = path else {
         return make(builder().create_with_backend(InMemoryBackend::new())?);
     };
-    // A damaged file may make the database panic.
-    let opened = catch_unwind(AssertUnwindSafe(|| make(create(path)?)));
-    match opened.unwrap_or_else(|_| Err(Error::Corrupted("the database gave up".into()))) {
+    let opened = builder().create(path).map_err(Error::from);
+    match opened.and_then(&make) {
         Err(error) if is_damage(&error) => {
             let aside = aside(path);
             std::fs::rename(path, &aside).map_err(StorageError::from)?;
@@ -34,16 +27,10 @@ pub(crate) fn open<D>(
                 path.display(),
                 aside.display()
             );
-            make(create(path)?)
+            make(builder().create(path)?)
         }
         result => result,
     }
-}
-
-/// Opens the file; a new one if there is none.
-fn create(path: &Path) -> Result<Database, DatabaseError> {
-    let file = OpenOptions::new().read(true).write(true).create(true).truncate(false).open(path)?;
-    builder().create_with_backend(SolidFile::new(file)?)
 }
 
 fn builder() -> Builder {
