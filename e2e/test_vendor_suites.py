@@ -1,5 +1,6 @@
 """What vLLM's and llama.cpp's own server tests look at and no other file here does; e2e/README.md has the whole list."""
 
+import json
 from concurrent.futures import ThreadPoolExecutor
 
 import openai
@@ -148,3 +149,41 @@ def test_prompts_that_can_not_be(server):
     for prompt in ([], [[]], [10**9], [-1], [[1, 2], []], None):
         answer = server.http.post(COMPLETION, json={"model": MODEL, "prompt": prompt})
         assert answer.status_code == 400, prompt
+
+
+def test_null_is_as_if_left_out(client, server):
+    """Programs that fill in every field of a form send nulls."""
+    nulls = {name: None for name in (
+        "tools", "tool_choice", "stop", "seed", "logit_bias", "logprobs", "top_logprobs", "response_format", "n", "top_p",
+        "max_tokens", "max_completion_tokens", "stream_options", "user", "metadata", "parallel_tool_calls", "reasoning_effort",
+        "presence_penalty", "frequency_penalty", "structured_outputs", "stop_token_ids", "priority", "cache_salt",
+    )}
+    answer = server.http.post(CHAT, json=chat_body(**nulls)).raise_for_status().json()
+    assert answer["choices"][0]["message"]["content"] == PARIS
+    tool = {"type": "function", "function": {"name": "look_up", "parameters": {"type": "object", "properties": {}}}}
+    left_out, null = (
+        server.http.post(CHAT, json=chat_body(tools=[tool], **fields)).raise_for_status().json()["choices"][0]
+        for fields in ({}, {"tool_choice": None})
+    )
+    assert null["finish_reason"] == left_out["finish_reason"]
+
+
+@pytest.mark.parametrize("echo", [False, True])
+def test_offsets_say_where_tokens_begin(client, echo):
+    options = {"max_tokens": 12, "logprobs": 0, "echo": echo}
+    choice = complete(client, **options).choices[0]
+    offsets, tokens = choice.logprobs.text_offset, choice.logprobs.tokens
+    assert offsets[0] == 0 and len(offsets) == len(tokens)
+    assert all(choice.text.startswith(token, offset) for token, offset in zip(tokens, offsets))
+    pieces = [chunk.choices[0].logprobs for chunk in complete(client, stream=True, **options) if chunk.choices[0].logprobs]
+    assert [offset for piece in pieces for offset in piece.text_offset] == offsets
+
+
+def test_nobody_writes_lines_into_the_log(launch):
+    server = launch("--log-level", "info", "--log-format", "json")
+    for evil in ('x\n{"level":"ERROR","forged":1}', "x\r\n\x1b[31mforged"):
+        server.http.post(CHAT, json=chat_body(model=evil, user=evil)).read()
+        server.http.get("/v1/models/" + evil.replace("\r", "%0d").replace("\n", "%0a").replace("\x1b", "%1b")).read()
+    until(lambda: server.stderr().count('"status":404') >= 4, "all are logged")
+    for line in server.stderr().splitlines():
+        assert "forged" not in json.loads(line) and "\x1b" not in line

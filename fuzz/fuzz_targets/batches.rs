@@ -1,0 +1,7 @@
+#![no_main]
+
+#[macro_use]
+#[path = "../fuzz.rs"]
+mod fuzz;
+
+fuzz!("batches");
