@@ -1,5 +1,8 @@
 //! Inputs of a linear layer in the form that the weight's kernel reads, in scratch memory that is kept.
 
+#[cfg(target_arch = "x86_64")]
+mod bytes;
+
 use std::ops::Range;
 
 use bytemuck::{Pod, Zeroable};
@@ -10,6 +13,9 @@ use crate::pool::Pool;
 use crate::region::Region;
 use crate::shared::SharedMut;
 use crate::simd::{Bf16Dot, Bf16Kernel, Kernel, LANES, Simd};
+
+#[cfg(target_arch = "x86_64")]
+pub(crate) use bytes::{BYTE_COLS, BYTE_PASS, Bf16Rows};
 
 /// Rows of an AMX tile.
 pub(crate) const TILE_ROWS: usize = 16;
@@ -56,13 +62,38 @@ pub(crate) struct BandGroup {
 #[derive(Default)]
 pub(crate) struct Activations {
     f32: Region<f32>,
+    /// Also bytes, two at a time.
     bf16: Region<u16>,
+    /// Values of one unit of bytes.
+    units: Region<f32>,
     /// Activated features of a feed-forward, as [`Activations::bf16_tiles`].
     pub(crate) gated: Region<u16>,
     groups: Region<QuantGroup>,
     bands: Region<BandGroup>,
     /// Memory of each thread, for kernels that need some.
     pub(crate) rooms: Region<f32>,
+}
+
+/// Activations as tiles.
+#[derive(Clone, Copy)]
+pub(crate) struct Tiles<'a> {
+    /// `[bands][tiles of a band]`, each sixteen rows of 64 bytes.
+    pub(crate) tiles: &'a [u16],
+    /// What one stands for, `[bands][passes][16]`, if tiles hold bytes.
+    scales: &'a [f32],
+}
+
+impl<'a> Tiles<'a> {
+    /// bf16 numbers.
+    pub(crate) fn bf16(tiles: &'a [u16]) -> Self {
+        Self { tiles, scales: &[] }
+    }
+
+    /// What one stands for in each row.
+    #[inline(always)]
+    pub(crate) fn scales(&self, band: usize, passes: usize, pass: usize) -> &'a [f32; TILE_ROWS] {
+        &self.scales.as_chunks().0[band * passes + pass]
+    }
 }
 
 /// Row-major activations `[rows, cols]` on their way into a linear layer.
@@ -139,7 +170,7 @@ impl Activations {
         pool: &Pool,
         input: Input<'_>,
         stride: usize,
-    ) -> Result<&[u16], BackendError> {
+    ) -> Result<Tiles<'_>, BackendError> {
         let len = input.rows.next_multiple_of(TILE_ROWS) * stride;
         self.bf16.reserve(len, "bf16 activations")?;
         let tiles = SharedMut::new(&mut self.bf16[..len]);
@@ -151,7 +182,7 @@ impl Activations {
             let band = RoundBand { input, rows, out };
             if isa.has_bf16_dot() { isa.run_bf16(band) } else { isa.run(band) }
         })?;
-        Ok(&self.bf16[..len])
+        Ok(Tiles::bf16(&self.bf16[..len]))
     }
 
     /// Quantized in groups of 32, of which `shared` have one scale; rows padded with zeros to `groups` groups, for
@@ -307,29 +338,23 @@ impl Kernel for QuantizeRow<'_> {
 #[inline(always)]
 fn quantize_groups<S: Simd>(s: S, x: &[f32], out: &mut [QuantGroup], zero_point: i32) {
     let x = x.as_chunks::<LANES>().0;
-    let zero = s.splat(0.0);
-    let mut max = zero;
+    let mut max = s.splat(0.0);
     for x in x {
-        let x = s.load(x);
-        // A NaN leaves the maximum as it is.
-        max = s.max(s.max(x, s.sub(zero, x)), max);
+        max = larger(s, s.load(x), max);
     }
-    let max = s.max_lane(max);
-    let inverse = 127.0 / max;
-    let inverse = s.splat(if inverse.is_finite() { inverse } else { 0.0 });
-    let mut sum = zero;
+    let (scale, inverse) = unit(s, max);
+    let mut sum = s.splat(0.0);
     for (x, out) in x.chunks_exact(GROUP / LANES).zip(&mut *out) {
         let mut q = [[0; LANES]; GROUP / LANES];
         for (x, q) in x.iter().zip(&mut q) {
-            let x = s.mul(s.load(x), inverse);
-            let x = s.round(s.select_ge(x, x, x, zero));
+            let x = quantized(s, s.load(x), inverse);
             sum = s.add(sum, x);
             *q = s.to_i8(x);
         }
         *out = QuantGroup { q: bytemuck::cast(q), ..QuantGroup::zeroed() };
     }
     // Small whole numbers, so the sum is exact.
-    let (scale, sum) = (max / 127.0, s.sum(sum));
+    let sum = s.sum(sum);
     for out in &mut *out {
         out.scale = scale;
     }
@@ -337,6 +362,27 @@ fn quantize_groups<S: Simd>(s: S, x: &[f32], out: &mut [QuantGroup], zero_point:
         first.start = -zero_point * sum as i32;
         first.bias_factor = scale * sum;
     }
+}
+
+/// The larger of `max` and |x|. A NaN leaves it as it is.
+#[inline(always)]
+fn larger<S: Simd>(s: S, x: S::V, max: S::V) -> S::V {
+    s.max(s.max(x, s.sub(s.splat(0.0), x)), max)
+}
+
+/// The value of one unit for signed bytes that reach the largest lane of `max`, and how many units one is.
+#[inline(always)]
+fn unit<S: Simd>(s: S, max: S::V) -> (f32, S::V) {
+    let max = s.max_lane(max);
+    let inverse = 127.0 / max;
+    (max / 127.0, s.splat(if inverse.is_finite() { inverse } else { 0.0 }))
+}
+
+/// x in units, a whole number; 0 for NaN.
+#[inline(always)]
+fn quantized<S: Simd>(s: S, x: S::V, inverse: S::V) -> S::V {
+    let x = s.mul(x, inverse);
+    s.round(s.select_ge(x, x, x, s.splat(0.0)))
 }
 
 #[cfg(test)]

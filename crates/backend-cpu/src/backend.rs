@@ -322,8 +322,21 @@ impl Backend for CpuBackend {
     }
 
     fn add_rms_norm(&mut self, residual: Tensor, x: Tensor, weight: Tensor, eps: f32, out: Tensor) {
-        self.add(Tensor { rows: out.rows, ..residual }, x);
-        self.rms_norm(residual, weight, eps, out);
+        self.write_rows(out, out.rows, |me, values| {
+            me.lend(residual, out.rows, |me, sums| {
+                let (weight, sums) = (me.vector(weight), SharedMut::new(sums));
+                // What is added often lies where the result will.
+                let x = (x.id != out.id).then(|| me.rows(x, out.rows));
+                for_rows(&me.pool, values, out.cols, &|row, out| {
+                    let (first, cols) = (row * out.len(), out.len());
+                    // SAFETY: each row belongs to one task.
+                    #[allow(unsafe_code)]
+                    let sum = unsafe { sums.slice(first, cols) };
+                    me.isa.run(AddAssign { x: x.map_or(&*out, |x| &x[first..][..cols]), sum });
+                    me.isa.run(RmsNorm { x: sum, weight, eps, out });
+                })
+            })
+        });
     }
 
     fn add_embedding(&mut self, table: Matrix, index: RowIndex, out: Tensor) {

@@ -40,6 +40,17 @@ pub(crate) trait Element: Copy + Send + Sync + Zeroable {
     fn encode(x: f32, inverse: f32) -> Self;
     /// The first and the second elements.
     fn load<S: Simd>(s: S, from: &[Self; PAIR]) -> (S::V, S::V);
+    /// Writes [`TILE`] tokens of a head at once; false if that is not implemented.
+    #[inline(always)]
+    fn write_tile<S: Simd>(
+        _s: S,
+        _shape: Shape,
+        _k: &[&[f32]; TILE],
+        _v: &[&[f32]; TILE],
+        _data: &mut [Self],
+    ) -> bool {
+        false
+    }
 }
 
 /// An element type whose values are bf16 numbers.
@@ -80,6 +91,42 @@ impl Element for bf16 {
     #[inline(always)]
     fn load<S: Simd>(s: S, from: &[Self; PAIR]) -> (S::V, S::V) {
         s.load_bf16_pairs(bytemuck::cast_ref(from))
+    }
+    /// Keys are transposed, two head dimensions at a time; of values, neighbouring tokens are interleaved.
+    #[inline(always)]
+    fn write_tile<S: Simd>(
+        s: S,
+        shape: Shape,
+        k: &[&[f32]; TILE],
+        v: &[&[f32]; TILE],
+        data: &mut [Self],
+    ) -> bool {
+        let (keys, values) = data.split_at_mut(shape.lens().0);
+        for (index, places) in keys.as_chunks_mut::<{ PAIR * LANES }>().0.iter_mut().enumerate() {
+            let pairs: &mut [[u32; LANES]; TILE] = bytemuck::cast_mut(places);
+            for (pairs, k) in pairs.iter_mut().zip(k) {
+                let left = &k[index * DIM_STEP..];
+                *pairs = bytemuck::cast(encode::<Self>(&left[..left.len().min(DIM_STEP)], 1.0));
+            }
+            s.transpose(pairs);
+        }
+        let vectors = shape.dim.div_ceil(LANES);
+        let places = values.as_chunks_mut::<PAIR>().0.chunks_exact_mut(vectors);
+        for (places, v) in places.zip(v.as_chunks::<2>().0) {
+            for (index, places) in places.chunks_mut(DIM_STEP / LANES).enumerate() {
+                let left = index * DIM_STEP..shape.dim.min((index + 1) * DIM_STEP);
+                let (first, second) =
+                    (encode::<Self>(&v[0][left.clone()], 1.0), encode::<Self>(&v[1][left], 1.0));
+                let lanes = first.as_chunks::<LANES>().0.iter().zip(second.as_chunks::<LANES>().0);
+                for (place, (first, second)) in places.iter_mut().zip(lanes) {
+                    let pairs: &mut [u32; LANES] = bytemuck::cast_mut(place);
+                    for (pair, (first, second)) in pairs.iter_mut().zip(first.iter().zip(second)) {
+                        *pair = u32::from(first.to_bits()) | u32::from(second.to_bits()) << 16;
+                    }
+                }
+            }
+        }
+        true
     }
 }
 
@@ -190,7 +237,7 @@ pub(crate) struct Layer<E> {
 }
 
 #[derive(Clone, Copy)]
-struct Shape {
+pub(crate) struct Shape {
     heads: usize,
     dim: usize,
     block_size: usize,
@@ -279,23 +326,56 @@ struct WriteHeads<'a, E> {
 impl<E: Element> Kernel for WriteHeads<'_, E> {
     type Out = ();
     #[inline(always)]
-    fn run<S: Simd>(self, _: S) {
+    fn run<S: Simd>(self, s: S) {
         let Writing { shape, data, scales, rows, layout, slots } = self.writing;
         let (len, dim) = (shape.lens().1, shape.dim);
         let scales_len = if E::SCALED { 2 * LANES } else { 0 };
+        let cols = layout.fused_cols();
         for head in self.heads {
-            for (slot, row) in slots.iter().zip(rows.chunks_exact(layout.fused_cols())) {
-                let (block, offset) = (*slot as usize / shape.block_size, *slot as usize % shape.block_size);
+            let (first_k, first_v) =
+                (layout.q_cols() + head * dim, layout.q_cols() + (shape.heads + head) * dim);
+            let mut row = 0;
+            while row < slots.len() {
+                let slot = slots[row] as usize;
+                let (block, offset) = (slot / shape.block_size, slot % shape.block_size);
                 let tile = shape.tile(block, head, offset);
                 // SAFETY: tiles of a head are written by one task.
                 #[allow(unsafe_code)]
                 let (data, scales) =
                     unsafe { (data.slice(tile * len, len), scales.slice(tile * scales_len, scales_len)) };
-                let k = &row[layout.q_cols() + head * dim..][..dim];
-                let v = &row[layout.q_cols() + (shape.heads + head) * dim..][..dim];
+                if fills_tile(&slots[row..]) {
+                    let (mut k, mut v) = ([&[][..]; TILE], [&[][..]; TILE]);
+                    for (token, (k, v)) in k.iter_mut().zip(&mut v).enumerate() {
+                        let row = &rows[(row + token) * cols..][..cols];
+                        (*k, *v) = (&row[first_k..][..dim], &row[first_v..][..dim]);
+                    }
+                    if E::write_tile(s, *shape, &k, &v, data) {
+                        row += TILE;
+                        continue;
+                    }
+                }
+                let values = &rows[row * cols..][..cols];
+                let (k, v) = (&values[first_k..][..dim], &values[first_v..][..dim]);
                 write_token(*shape, offset % TILE, k, v, data, scales);
+                row += 1;
             }
         }
+    }
+}
+
+/// Whether slots begin with all those of a tile, in order.
+#[inline(always)]
+fn fills_tile(slots: &[u32]) -> bool {
+    match slots.first_chunk::<TILE>() {
+        Some(slots) => {
+            let first = slots[0];
+            let mut in_order = (first as usize).is_multiple_of(TILE);
+            for (index, slot) in slots.iter().enumerate() {
+                in_order &= *slot == first.wrapping_add(index as u32);
+            }
+            in_order
+        }
+        None => false,
     }
 }
 
@@ -353,3 +433,6 @@ fn encode<E: Element>(x: &[f32], inverse: f32) -> [E; DIM_STEP] {
     }
     encoded
 }
+
+#[cfg(test)]
+mod tests;

@@ -72,6 +72,11 @@ pub(crate) trait Unit {
     /// # Safety
     /// See [`Unit`].
     unsafe fn dot_bytes<const ACC: u8, const A: u8, const B: u8>(&mut self);
+    /// acc += a · b: signed bytes, four at a time, in int32.
+    ///
+    /// # Safety
+    /// See [`Unit`].
+    unsafe fn dot_signed<const ACC: u8, const A: u8, const B: u8>(&mut self);
     /// acc += a · b: pairs of bf16, in float32.
     ///
     /// # Safety
@@ -144,6 +149,19 @@ impl Unit for Hardware {
         }
     }
     #[inline(always)]
+    unsafe fn dot_signed<const ACC: u8, const A: u8, const B: u8>(&mut self) {
+        // SAFETY: by the caller's promise.
+        unsafe {
+            asm!(
+                "tdpbssd tmm{acc}, tmm{a}, tmm{b}",
+                acc = const ACC,
+                a = const A,
+                b = const B,
+                options(nostack, preserves_flags, nomem)
+            );
+        }
+    }
+    #[inline(always)]
     unsafe fn dot_bf16<const ACC: u8, const A: u8, const B: u8>(&mut self) {
         // SAFETY: by the caller's promise.
         unsafe {
@@ -183,7 +201,8 @@ pub(crate) unsafe fn self_test() -> bool {
     let signed = Tile([[0xfe_fe_fe_feu32; 16]; ROWS]); // i8: −2
     let unsigned = Tile([[0xc8_c8_c8_c8u32; 16]; ROWS]); // u8: 200
     let bf16 = Tile([[0x4000_4000u32; 16]; ROWS]); // 2.0
-    let (mut int, mut float) = (Tile([[0i32; 16]; ROWS]), Tile([[0f32; 16]; ROWS]));
+    let (mut int, mut signed_int) = (Tile([[0i32; 16]; ROWS]), Tile([[0i32; 16]; ROWS]));
+    let mut float = Tile([[0f32; 16]; ROWS]);
     let config = Config::new(&[(ROWS, ROW); 8]);
     let mut tiles = Hardware(());
     tiles.configure(&config);
@@ -197,9 +216,14 @@ pub(crate) unsafe fn self_test() -> bool {
         tiles.load::<5>((&raw const bf16).cast(), ROW);
         tiles.dot_bytes::<0, 2, 3>();
         tiles.dot_bf16::<1, 4, 5>();
+        tiles.zero::<6>();
+        tiles.load::<7>((&raw const signed).cast(), ROW);
+        tiles.dot_signed::<6, 2, 7>();
         tiles.store::<0>((&raw mut int).cast(), ROW);
+        tiles.store::<6>((&raw mut signed_int).cast(), ROW);
         tiles.store::<1>((&raw mut float).cast(), ROW);
     }
     int.0.as_flattened().iter().all(|x| *x == -2 * 200 * 64)
+        && signed_int.0.as_flattened().iter().all(|x| *x == -2 * -2 * 64)
         && float.0.as_flattened().iter().all(|x| *x == 2.0 * 2.0 * 32.0)
 }

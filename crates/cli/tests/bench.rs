@@ -92,8 +92,7 @@ fn tables_have_their_rooflines() {
 
 #[test]
 fn operations_are_timed() {
-    let args =
-        ["bench", "latency", "--json", "--ops", "--num-iters", "1", "--no-ceilings", "--case", "8:4:2"];
+    let args = ["bench", "latency", "--ops", "--num-iters", "1", "--no-ceilings", "--case", "8:4:2"];
     let result = json(&[&args[..], &["--kv-cache-memory", "16M"]].concat());
     let ops = result["operations"].as_array().unwrap();
     let calls = |name: &str, prompts: bool| -> u64 {

@@ -172,6 +172,16 @@ impl<'a, const FOUR: bool, const AFFINE: bool> IntWeights<'a, FOUR, AFFINE> {
         self.groups * Self::VECTORS * VECTOR
     }
 
+    /// Asks for scale and bias number `index` of a panel, wherever that is.
+    #[cfg(target_arch = "x86_64")]
+    #[inline(always)]
+    pub(crate) fn ask_for_constant(&self, panel: usize, index: usize) {
+        self.scales.prefetch_one(panel * self.per_panel + index);
+        if AFFINE {
+            self.biases.prefetch_one(panel * self.per_panel + index);
+        }
+    }
+
     /// Asks for `count` scales and biases of a panel from number `index` on, wherever that is.
     #[cfg(target_arch = "x86_64")]
     #[inline(always)]

@@ -22,8 +22,6 @@ use crate::shared::SharedMut;
 use crate::simd::{Bf16Dot, Bf16Kernel, Kernel, LANES, Simd, prefetch};
 use dense::{Bf16Pairs, Bf16Wide, DenseJob, F16Wide, F32Wide, WideWeights};
 use int::IntJob;
-#[cfg(target_arch = "x86_64")]
-use int::IntWeights;
 
 /// Runs of panels are multiples of this, so that kernels that take several at a time come out even.
 const PANEL_STEP: usize = 4;
@@ -58,6 +56,16 @@ impl Output<'_> {
     #[inline(always)]
     pub(crate) fn prefetch(&self, row: usize, panel: usize) {
         prefetch(self.values.address(row * self.cols + panel * LANES), 0);
+    }
+
+    /// The same for `count` rows from `row` on.
+    #[cfg(target_arch = "x86_64")]
+    #[inline(always)]
+    pub(crate) fn prefetch_rows(&self, row: usize, count: usize, panel: usize) {
+        let first = self.values.address(row * self.cols + panel * LANES);
+        for index in 0..count {
+            prefetch(first, index * self.cols * size_of::<f32>());
+        }
     }
 
     /// Stores sixteen outputs of some rows from `row` on, with the bias.
@@ -185,8 +193,8 @@ pub(crate) struct Linear<'a> {
 }
 
 impl Linear<'_> {
-    /// Whether tokens of prompts are computed in another way than generated ones: integer weights as bf16 tiles, with
-    /// activations in bf16, which takes many rows to pay.
+    /// Whether tokens of prompts are computed in another way than generated ones: integer weights as tiles of bf16 or
+    /// bytes, with activations likewise, which takes many rows to pay.
     pub(crate) fn tells_prompts_apart(isa: Isa, weight: &Packed) -> bool {
         isa.level() == Level::Amx && matches!(weight.data, Panels::Int(_))
     }
@@ -204,9 +212,10 @@ impl Linear<'_> {
                 self.tasks(8, |rows, panels, _| isa.run(Task { job: &job, rows, panels }))
             }
             #[cfg(target_arch = "x86_64")]
-            Panels::Bf16(w) if isa.level() == Level::Amx => {
-                self.gemm(amx::Bf16Weights { panels: w, k: self.weight.k }, scratch)
-            }
+            Panels::Bf16(w) if isa.level() == Level::Amx => match self.input.rows {
+                ..=amx::FEW_ROWS => self.one_pass(w, scratch),
+                _ => self.layer(scratch),
+            },
             Panels::Bf16(w) if isa.has_bf16_dot() => {
                 let x = scratch.bf16(isa, self.pool, self.input, self.weight.k)?;
                 let x = x.as_chunks::<2>().0;
@@ -250,7 +259,7 @@ impl Linear<'_> {
         let (isa, groups) = (self.isa, self.weight.k / GROUP);
         #[cfg(target_arch = "x86_64")]
         if isa.level() == Level::Amx && self.prompt {
-            return self.gemm(IntWeights::<FOUR, AFFINE>::new(int, groups), scratch);
+            return self.layer(scratch);
         }
         #[cfg(target_arch = "x86_64")]
         if isa.level() == Level::Amx && self.input.rows >= TILED_ROWS && int.shared() > 1 {

@@ -38,7 +38,7 @@ impl Constants {
         }
     }
 
-    pub(super) fn get(&self, index: usize) -> f32 {
+    pub(crate) fn get(&self, index: usize) -> f32 {
         match self {
             Self::Bf16(values) => bf16::from_bits(values[index]).to_f32(),
             Self::F16(values) => f16::from_bits(values[index]).to_f32(),
@@ -100,6 +100,18 @@ impl<'a> Vectors<'a> {
                 }
             }
             Self::F32(vectors) => out.copy_from_slice(&vectors[here]),
+        }
+    }
+
+    /// Asks for a vector, wherever that is.
+    #[cfg(target_arch = "x86_64")]
+    #[inline(always)]
+    pub(crate) fn prefetch_one(self, index: usize) {
+        match self {
+            Self::Bf16(vectors) | Self::F16(vectors) => {
+                prefetch(vectors.as_ptr(), index * size_of::<[u16; LANES]>());
+            }
+            Self::F32(vectors) => prefetch(vectors.as_ptr(), index * size_of::<[f32; LANES]>()),
         }
     }
 

@@ -154,6 +154,45 @@ impl Simd for Avx512 {
         })
     }
     #[inline(always)]
+    fn transpose(self, block: &mut [[u32; LANES]; LANES]) {
+        proven!({
+            let mut rows = [_mm512_setzero_si512(); LANES];
+            for (row, from) in rows.iter_mut().zip(&*block) {
+                *row = _mm512_loadu_si512(from.as_ptr().cast());
+            }
+            // Four by four in every quarter of a register, and then the quarters.
+            let mut fours = rows;
+            for i in (0..LANES).step_by(4) {
+                let (low, high) = (
+                    _mm512_unpacklo_epi32(rows[i], rows[i + 1]),
+                    _mm512_unpackhi_epi32(rows[i], rows[i + 1]),
+                );
+                let (low2, high2) = (
+                    _mm512_unpacklo_epi32(rows[i + 2], rows[i + 3]),
+                    _mm512_unpackhi_epi32(rows[i + 2], rows[i + 3]),
+                );
+                fours[i] = _mm512_unpacklo_epi64(low, low2);
+                fours[i + 1] = _mm512_unpackhi_epi64(low, low2);
+                fours[i + 2] = _mm512_unpacklo_epi64(high, high2);
+                fours[i + 3] = _mm512_unpackhi_epi64(high, high2);
+            }
+            for i in 0..4 {
+                let (a, b, c, d) = (fours[i], fours[i + 4], fours[i + 8], fours[i + 12]);
+                let (even, odd) = (_mm512_shuffle_i32x4::<0x88>(a, b), _mm512_shuffle_i32x4::<0xdd>(a, b));
+                let (even2, odd2) = (_mm512_shuffle_i32x4::<0x88>(c, d), _mm512_shuffle_i32x4::<0xdd>(c, d));
+                let columns = [
+                    _mm512_shuffle_i32x4::<0x88>(even, even2),
+                    _mm512_shuffle_i32x4::<0x88>(odd, odd2),
+                    _mm512_shuffle_i32x4::<0xdd>(even, even2),
+                    _mm512_shuffle_i32x4::<0xdd>(odd, odd2),
+                ];
+                for (quarter, column) in columns.into_iter().enumerate() {
+                    _mm512_storeu_si512(block[4 * quarter + i].as_mut_ptr().cast(), column);
+                }
+            }
+        });
+    }
+    #[inline(always)]
     fn to_i8(self, v: Self::V) -> [i8; LANES] {
         let mut out = [0; LANES];
         proven!({
@@ -324,6 +363,13 @@ impl Bf16Dot for Avx512Bf16 {
         });
     }
     #[inline(always)]
+    fn round_bf16(self, v: __m512) -> __m512 {
+        proven!({
+            let rounded = std::mem::transmute::<__m256bh, __m256i>(_mm512_cvtneps_pbh(v));
+            _mm512_castsi512_ps(_mm512_slli_epi32::<16>(_mm512_cvtepu16_epi32(rounded)))
+        })
+    }
+    #[inline(always)]
     fn scale_exp2_bits(self, v: __m512, n: __m512) -> __m512 {
         proven!({
             let n = _mm512_slli_epi32::<23>(_mm512_castps_si512(n));
@@ -333,6 +379,24 @@ impl Bf16Dot for Avx512Bf16 {
     #[inline(always)]
     fn any_above(self, x: __m512, y: __m512) -> bool {
         proven!(_mm512_cmp_ps_mask::<_CMP_GT_OQ>(x, y) != 0)
+    }
+    #[inline(always)]
+    fn words(self, v: __m512) -> [__m512i; 2] {
+        proven!({
+            let word = _mm512_and_si512(_mm512_cvtps_epi32(v), _mm512_set1_epi32(0xffff));
+            let twice = _mm512_or_si512(word, _mm512_slli_epi32::<16>(word));
+            [_mm512_unpacklo_epi32(twice, twice), _mm512_unpackhi_epi32(twice, twice)]
+        })
+    }
+    #[inline(always)]
+    fn requantize(self, bytes: __m512i, factor: [__m512i; 2], offset: [__m512i; 2]) -> __m512i {
+        proven!({
+            let zero = _mm512_setzero_si512();
+            let (low, high) = (_mm512_unpacklo_epi8(bytes, zero), _mm512_unpackhi_epi8(bytes, zero));
+            let low = _mm512_add_epi16(_mm512_mullo_epi16(low, factor[0]), offset[0]);
+            let high = _mm512_add_epi16(_mm512_mullo_epi16(high, factor[1]), offset[1]);
+            _mm512_packs_epi16(_mm512_srai_epi16::<8>(low), _mm512_srai_epi16::<8>(high))
+        })
     }
     #[inline(always)]
     fn store_bytes(self, b: __m512i, to: &mut [u8; 64]) {

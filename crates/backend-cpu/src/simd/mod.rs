@@ -72,6 +72,16 @@ pub(crate) trait Simd: Copy + Send + Sync {
         self.store(v, &mut lanes);
         *to = lanes.map(bf16_bits);
     }
+    /// Rows become columns.
+    #[inline(always)]
+    fn transpose(self, block: &mut [[u32; LANES]; LANES]) {
+        for row in 1..LANES {
+            let (above, below) = block.split_at_mut(row);
+            for (column, above) in above.iter_mut().enumerate() {
+                std::mem::swap(&mut above[row], &mut below[0][column]);
+            }
+        }
+    }
     /// Whole numbers in −128..=127.
     fn to_i8(self, v: Self::V) -> [i8; LANES];
     /// The first lane.
@@ -125,10 +135,17 @@ pub(crate) trait Bf16Dot: Simd<N = <Self as Simd>::B> {
     fn dequantize(self, bytes: Self::B, scale: Self::V, bias: Self::V) -> (Self::B, Self::B);
     /// Two vectors, one after the other, rounded to bf16, ties to even (denormals may become zero).
     fn store_bf16_twice(self, first: Self::V, second: Self::V, to: &mut [u16; 2 * LANES]);
+    /// Rounded to bf16, ties to even (denormals may become zero).
+    fn round_bf16(self, v: Self::V) -> Self::V;
     /// Per lane: adds the low bits of `n`, as a whole number, to the exponent of `v`.
     fn scale_exp2_bits(self, v: Self::V, n: Self::V) -> Self::V;
     /// Whether x > y in any lane.
     fn any_above(self, x: Self::V, y: Self::V) -> bool;
+    /// Each lane, rounded to a word of 16 bits, four times beside itself: lanes as in the low and in the high half of
+    /// [`requantize`](Self::requantize)'s words.
+    fn words(self, v: Self::V) -> [Self::B; 2];
+    /// `(byte · factor + offset) / 256`, rounded down, in words that wrap, as signed bytes that saturate.
+    fn requantize(self, bytes: Self::B, factor: [Self::B; 2], offset: [Self::B; 2]) -> Self::B;
     /// The 64 bytes of a register.
     fn store_bytes(self, b: Self::B, to: &mut [u8; 64]);
 }

@@ -252,3 +252,47 @@ fn every_half_widens_exactly() {
         }
     }
 }
+
+#[test]
+fn rows_become_columns() {
+    struct Transpose([[u32; LANES]; LANES]);
+    impl Kernel for Transpose {
+        type Out = [[u32; LANES]; LANES];
+        #[inline(always)]
+        fn run<S: Simd>(mut self, s: S) -> Self::Out {
+            s.transpose(&mut self.0);
+            self.0
+        }
+    }
+    let block = std::array::from_fn(|row| std::array::from_fn(|column| (100 * row + column) as u32));
+    let expected = std::array::from_fn(|row| std::array::from_fn(|column| (100 * column + row) as u32));
+    for isa in every_isa() {
+        assert_eq!(isa.run(Transpose(block)), expected, "{:?}", isa.level());
+    }
+}
+
+#[test]
+fn bytes_are_scaled_in_words_that_wrap() {
+    struct Requantize([u8; 64], [f32; LANES], [f32; LANES]);
+    impl Bf16Kernel for Requantize {
+        type Out = [u8; 64];
+        #[inline(always)]
+        fn run<S: Bf16Dot>(self, s: S) -> [u8; 64] {
+            let mut out = [0; 64];
+            let (factor, offset) = (s.words(s.load(&self.1)), s.words(s.load(&self.2)));
+            s.store_bytes(s.requantize(s.bytes(&self.0), factor, offset), &mut out);
+            out
+        }
+    }
+    let bytes: [u8; 64] = std::array::from_fn(|i| (i * 7 % 16) as u8);
+    // The largest factors wrap on the way to a sum that does not.
+    let factor: [f32; LANES] = std::array::from_fn(|i| 4335.0 - 500.0 * i as f32);
+    let offset: [f32; LANES] = std::array::from_fn(|i| -7.5 * factor[i] + 128.0);
+    let expected: [u8; 64] = std::array::from_fn(|i| {
+        let (factor, offset) = (factor[i / 4] as i32, offset[i / 4].round_ties_even() as i32);
+        (i32::from(bytes[i]) * factor + offset).div_euclid(256).clamp(-128, 127) as u8
+    });
+    for isa in every_isa().into_iter().filter(|isa| isa.has_bf16_dot()) {
+        assert_eq!(isa.run_bf16(Requantize(bytes, factor, offset)), expected, "{:?}", isa.level());
+    }
+}

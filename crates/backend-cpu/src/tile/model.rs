@@ -77,6 +77,12 @@ impl Unit for Model {
             (i32::from_le_bytes(acc) + terms.sum::<i32>()).to_le_bytes()
         });
     }
+    unsafe fn dot_signed<const ACC: u8, const A: u8, const B: u8>(&mut self) {
+        self.multiply([ACC, A, B], |acc, a, b| {
+            let terms = a.iter().zip(b).map(|(a, b)| i32::from(a.cast_signed()) * i32::from(b.cast_signed()));
+            (i32::from_le_bytes(acc) + terms.sum::<i32>()).to_le_bytes()
+        });
+    }
     unsafe fn dot_bf16<const ACC: u8, const A: u8, const B: u8>(&mut self) {
         let float = |low: u8, high: u8| half::bf16::from_le_bytes([low, high]).to_f32();
         self.multiply([ACC, A, B], |acc, a, b| {

@@ -260,13 +260,17 @@ fn what_a_grammar_allows_is_read_back_as_calls_that_fit() {
 /// Text is put together from what calls begin with, so that it comes as close to them as it may.
 #[test]
 fn whatever_is_read_as_a_call_among_text_fits_too() {
-    let mut called = 0;
+    let (mut called, mut refused) = (0, Vec::new());
     for (name, _) in tool_parsers() {
         let families = Families::named(Some(name), None).unwrap();
         for shape in families.call_shapes() {
             let calls = Calls::in_shape(shape, &families, &chat()).unwrap();
             let source = Source::Expr(calls.among_text());
             let toy = Toy::with(&families, false, &BAITS);
+            if let Err(error) = toy.grammars.get(&source) {
+                refused.push((name, error.to_string()));
+                continue;
+            }
             let mut random = Random(11);
             let (mut whole, mut found) = (0, 0);
             for _ in 0..25 {
@@ -278,6 +282,11 @@ fn whatever_is_read_as_a_call_among_text_fits_too() {
             assert!(whole >= 12, "{name}: only {whole} answers ended");
             called += usize::from(found > 0);
         }
+    }
+    // Calls that look like any list or object, and these tools, are too much for the lexer: a 400 that says so.
+    for (name, error) in &refused {
+        assert!(["llama4_pythonic", "auto", "gemma3"].contains(name), "{name}: {error}");
+        assert!(error.contains("too many expressions"), "{name}: {error}");
     }
     // Random text may end before it comes to a call.
     assert!(called >= 5, "only {called} formats had calls");

@@ -2,8 +2,6 @@
 
 #![allow(unsafe_code)]
 
-use std::ops::Range;
-
 use millrace_backend::Activation;
 
 use crate::activations::{TILE_COLS, TILE_ROWS};
@@ -16,9 +14,9 @@ use crate::simd::{Bf16Dot, LANES, Simd, prefetch};
 pub(crate) trait Finish: Sync {
     /// Panels of pair number `index`; the second is the first again if there is none. Pairs are equally far apart.
     fn pair(&self, index: usize) -> [usize; 2];
-    /// Asks for the places of results.
-    fn ask_for(&self, rows: Range<usize>, panels: [usize; 2]);
-    /// Takes sixteen outputs of each panel of a pair for some rows from `row` on.
+    /// Asks for the places of results of `count` rows of a band.
+    fn ask_for(&self, row: usize, count: usize, panels: [usize; 2]);
+    /// Takes sixteen outputs of each panel of a pair for some rows of a band from `row` on.
     fn rows<S: Bf16Dot>(&self, s: S, row: usize, panels: [usize; 2], values: [&[[f32; LANES]]; 2]);
 }
 
@@ -41,9 +39,9 @@ impl Finish for Store<'_> {
     }
 
     #[inline(always)]
-    fn ask_for(&self, rows: Range<usize>, panels: [usize; 2]) {
-        for row in rows {
-            panels.into_iter().for_each(|panel| self.out.prefetch(row, panel));
+    fn ask_for(&self, row: usize, count: usize, panels: [usize; 2]) {
+        for panel in panels {
+            self.out.prefetch_rows(row, count, panel);
         }
     }
 
@@ -72,7 +70,7 @@ impl Gate<'_> {
         self.cols / LANES
     }
 
-    /// Where a row's sixteen features of a panel lie.
+    /// Where a row's sixteen features of a panel lie; those of the band's next row, [`TILE_COLS`] further on.
     #[inline(always)]
     fn place(&self, row: usize, panel: usize) -> usize {
         let tile = row / TILE_ROWS * (self.cols / TILE_COLS) + panel * LANES / TILE_COLS;
@@ -96,19 +94,21 @@ impl Finish for Gate<'_> {
     }
 
     #[inline(always)]
-    fn ask_for(&self, rows: Range<usize>, [gate, _]: [usize; 2]) {
-        for row in rows {
-            prefetch(self.tiles.address(self.place(row, gate)), 0);
+    fn ask_for(&self, row: usize, count: usize, [gate, _]: [usize; 2]) {
+        let first = self.tiles.address(self.place(row, gate));
+        for index in 0..count {
+            prefetch(first, index * size_of::<[u16; TILE_COLS]>());
         }
     }
 
     #[inline(always)]
     fn rows<S: Bf16Dot>(&self, s: S, row: usize, [gate, up]: [usize; 2], values: [&[[f32; LANES]]; 2]) {
         let biases = [self.bias(s, gate), self.bias(s, up)];
+        let first = self.place(row, gate);
         for (index, (opened, value)) in values[0].iter().zip(values[1]).enumerate() {
             let (opened, value) = (s.add(s.load(opened), biases[0]), s.add(s.load(value), biases[1]));
             // SAFETY: this part of the row belongs to the task that computes it.
-            let place = unsafe { self.tiles.slice(self.place(row + index, gate), LANES) };
+            let place = unsafe { self.tiles.slice(first + index * TILE_COLS, LANES) };
             if let Some(place) = place.as_mut_array() {
                 s.store_bf16(gated(s, self.act, opened, value), place);
             }

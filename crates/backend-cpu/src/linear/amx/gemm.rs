@@ -1,9 +1,10 @@
-//! bf16 × bf16 on tiles: a band of sixteen rows times a pair of panels.
+//! Matrix products on tiles: a band of sixteen rows times a pair of panels.
 //!
-//! Blocked after Goto and van de Geijn (doi 10.1145/1356052.1356053): a task goes through [`K_BLOCK`] input features
-//! at a time. That part of two panels stays in the first-level cache while all bands of the task pass by; that part
+//! Blocked after Goto and van de Geijn (doi 10.1145/1356052.1356053): a task goes through some input features
+//! at a time ([`Product::PASS`]). That part of two panels stays in the first-level cache while all bands of the task pass by; that part
 //! of the bands stays in the second-level cache while all panels of the task pass by. Sums wait in scratch memory
-//! meanwhile, which leaves each of them one chain over the input features, in order.
+//! meanwhile, which leaves each of them one chain over the input features, in order. Bytes have scales for each pass:
+//! their exact sums become floats after it, and join those of the passes before.
 //!
 //! Two more things decide the speed (measured on Emerald Rapids, `docs/performance.md`):
 //!
@@ -16,30 +17,35 @@
 use std::ops::Range;
 
 use super::finish::Finish;
-use super::weights::Weights;
-use crate::activations::{TILE_COLS, TILE_ROWS};
+use super::product::Product;
+use super::weights::{TILE, Weights};
+use crate::activations::Tiles;
 use crate::level::Isa;
 use crate::linear::PREFETCH_BYTES;
 use crate::simd::{Bf16Dot, Bf16Kernel, LANES, prefetch};
 use crate::tile::{Config, ROW, ROWS, Tile, Unit};
 
-/// Input features of a pass.
-const K_BLOCK: usize = 256;
 /// Up to so many rows, weights that lie in memory as tiles are read once and straight through.
 pub(crate) const FEW_ROWS: usize = 2 * ROWS;
 /// Rows and pairs of panels of a task at most: what [`Room`] has room for.
 pub(crate) const MAX_ROWS: usize = 512;
 pub(crate) const MAX_PAIRS: usize = 8;
-/// Elements of a tile.
-const TILE: usize = TILE_ROWS * TILE_COLS;
-/// bf16 elements of a panel's part in a pass.
-const PART: usize = K_BLOCK * LANES;
+/// Tiles of a panel's part in a pass at most.
+const STEPS: usize = 8;
+/// Rows of a block that are given away together, and how often that is.
+const TURN: usize = 2;
+const TURNS: usize = ROWS / TURN;
 
 /// Sums of a band and two panels.
 type Sums = [Tile<f32>; 2];
 
-/// Parts of a pair of panels.
-type Made = [[u16; PART]; 2];
+/// Parts of a pair of panels, and what one stands for in them.
+#[derive(Clone, Copy, bytemuck::Pod, bytemuck::Zeroable)]
+#[repr(C)]
+struct Made {
+    tiles: [[[u16; TILE]; STEPS]; 2],
+    scales: [[f32; LANES]; 2],
+}
 
 /// A thread's memory for one task.
 pub(crate) struct Room<'a> {
@@ -68,14 +74,14 @@ impl<'a> Room<'a> {
     }
 }
 
-/// A linear layer in bf16.
+/// A linear layer on tiles.
 pub(crate) struct Gemm<'a, W, F> {
     pub(crate) isa: Isa,
     pub(crate) weights: W,
-    /// Columns; a multiple of 32.
+    /// Columns: whole tiles.
     pub(crate) k: usize,
-    /// `[bands][k / 32]` tiles.
-    pub(crate) x: &'a [u16],
+    /// Inputs: `[bands]` of them.
+    pub(crate) x: Tiles<'a>,
     pub(crate) finish: F,
 }
 
@@ -96,7 +102,7 @@ impl<W: Weights, F: Finish> Gemm<'_, W, F> {
         }
         let one_pass = self.one_pass(rows.len());
         assert!(one_pass || rows.len() <= MAX_ROWS && pairs.len() <= MAX_PAIRS);
-        let pass = if one_pass { self.k } else { K_BLOCK };
+        let pass = if one_pass { self.k } else { W::Product::PASS };
         self.isa.run_bf16(Task { gemm: self, unit, rows, pairs, room, pass });
     }
 }
@@ -122,13 +128,16 @@ impl<W: Weights, F: Finish, U: Unit> Bf16Kernel for Task<'_, W, F, U> {
         unit.configure(&config(rows.len().min(ROWS)));
         let mut blocks = Blocks { gemm, unit, rows, results: room.results, sums: room.sums, finished: None };
         // What is read straight through from memory asks for itself.
-        let made = pass <= K_BLOCK;
+        let made = pass <= W::Product::PASS;
         if made {
-            Making::new(&parts, 0, now).all(s, gemm);
+            Making::new(s, &parts, 0, now).all(s, gemm);
         }
         for index in 0..count {
             let part = parts.at(index);
-            let mut making = (made && index + 1 < count).then(|| Making::new(&parts, index + 1, next));
+            let mut making = match made && index + 1 < count {
+                true => Some(Making::new(s, &parts, index + 1, next)),
+                false => None,
+            };
             for band in 0..bands {
                 if let Some(making) = &mut making {
                     making.due = making.tiles * (band + 1) / bands;
@@ -145,6 +154,7 @@ impl<W: Weights, F: Finish, U: Unit> Bf16Kernel for Task<'_, W, F, U> {
 /// A pair of panels in a pass.
 struct Part {
     panels: [usize; 2],
+    pass: usize,
     cols: Range<usize>,
 }
 
@@ -156,7 +166,7 @@ struct Parts<'a, W, F> {
     bands: usize,
 }
 
-impl<W, F: Finish> Parts<'_, W, F> {
+impl<W: Weights, F: Finish> Parts<'_, W, F> {
     fn count(&self) -> usize {
         self.pairs.len() * self.gemm.k.div_ceil(self.pass)
     }
@@ -165,7 +175,7 @@ impl<W, F: Finish> Parts<'_, W, F> {
     fn at(&self, index: usize) -> Part {
         let first = index / self.pairs.len() * self.pass;
         let panels = self.gemm.finish.pair(self.pairs.start + index % self.pairs.len());
-        Part { panels, cols: first..(first + self.pass).min(self.gemm.k) }
+        Part { panels, pass: index / self.pairs.len(), cols: first..(first + self.pass).min(self.gemm.k) }
     }
 }
 
@@ -184,11 +194,19 @@ struct Making<'a> {
 
 impl<'a> Making<'a> {
     #[inline(always)]
-    fn new<W, F: Finish>(parts: &Parts<'_, W, F>, index: usize, room: &'a mut Made) -> Self {
+    fn new<S: Bf16Dot, W: Weights, F: Finish>(
+        s: S,
+        parts: &Parts<'_, W, F>,
+        index: usize,
+        room: &'a mut Made,
+    ) -> Self {
         let (part, finish) = (parts.at(index), &parts.gemm.finish);
-        let tiles = 2 * part.cols.len() / TILE_COLS;
+        for (scale, panel) in room.scales.iter_mut().zip(part.panels) {
+            s.store(parts.gemm.weights.scale(s, panel, part.cols.clone()), scale);
+        }
+        let tiles = 2 * part.cols.len() / W::Product::COLS;
         // Steps of a block in the last pass, which may be shorter.
-        let steps = parts.at(parts.count() - 1).cols.len() / TILE_COLS;
+        let steps = parts.at(parts.count() - 1).cols.len() / W::Product::COLS;
         let at_once = tiles.div_ceil(parts.bands).div_ceil(steps);
         Self { part, room, stride: finish.pair(1)[0] - finish.pair(0)[0], done: 0, due: 0, tiles, at_once }
     }
@@ -206,11 +224,11 @@ impl<'a> Making<'a> {
     fn some<S: Bf16Dot, W: Weights, F>(&mut self, s: S, gemm: &Gemm<'_, W, F>) {
         for _ in 0..self.at_once {
             if self.done < self.due {
-                let half = self.tiles / 2;
-                let (which, tile) = if self.done < half { (0, self.done) } else { (1, self.done - half) };
-                let room = &mut self.room[which].as_chunks_mut().0[tile];
-                let tile = self.part.cols.start / TILE_COLS + tile;
-                gemm.weights.make(s, self.part.panels[which], tile, self.stride, room);
+                let (which, tile) = (self.done % 2, self.done / 2);
+                let room = &mut self.room.tiles[which][tile];
+                let tile = self.part.cols.start / W::Product::COLS + tile;
+                let scale = &self.room.scales[which];
+                gemm.weights.make(s, self.part.panels[which], tile, self.stride, scale, room);
                 self.done += 1;
             }
         }
@@ -229,12 +247,19 @@ struct Block {
 
 /// A block whose results wait to be given away.
 #[derive(Clone, Copy)]
-struct Finished {
+struct Finished<'a> {
     row: usize,
     rows: usize,
     panels: [usize; 2],
-    /// Where they wait.
+    pass: usize,
+    /// No pass follows.
+    last: bool,
+    /// What one stands for in this pass.
+    inputs: &'a [f32; ROWS],
+    scales: [[f32; LANES]; 2],
+    /// Where they wait, and where sums do.
     at: usize,
+    sums: usize,
 }
 
 /// What computes blocks.
@@ -244,7 +269,7 @@ struct Blocks<'a, W, F, U> {
     rows: Range<usize>,
     results: &'a mut [Sums],
     sums: &'a mut [Sums],
-    finished: Option<Finished>,
+    finished: Option<Finished<'a>>,
 }
 
 impl<W: Weights, F: Finish, U: Unit> Blocks<'_, W, F, U> {
@@ -261,18 +286,20 @@ impl<W: Weights, F: Finish, U: Unit> Blocks<'_, W, F, U> {
         let (gemm, cols) = (self.gemm, &part.cols);
         let row = self.rows.start + block.band * ROWS;
         let rows = (self.rows.end - row).min(ROWS);
-        let x = &gemm.x[row * gemm.k + cols.start * ROWS..][..cols.len() * ROWS];
+        let (per_band, steps) = (gemm.k / W::Product::COLS, cols.len() / W::Product::COLS);
+        let x =
+            &gemm.x.tiles[(row / ROWS * per_band + cols.start / W::Product::COLS) * TILE..][..steps * TILE];
         let weights = |which: usize| {
             let here = gemm.weights.in_place(part.panels[which], cols.clone());
-            here.unwrap_or_else(|| &made[which][..cols.len() * LANES])
+            here.unwrap_or_else(|| made.tiles[which][..steps].as_flattened())
         };
         let weights = [weights(0), weights(1)];
         assert!(weights.iter().all(|weights| weights.len() == x.len()));
-        let (steps, last) = (cols.len() / TILE_COLS, cols.end == gemm.k);
-        let rows_at_once = ROWS.div_ceil(steps);
+        let last = cols.end == gemm.k;
+        let turns_at_once = TURNS.div_ceil(steps);
         // SAFETY: configured by `config`; each load reads a tile inside the slices above, each store writes a tile.
         unsafe {
-            if cols.start == 0 {
+            if W::Product::SCALED || part.pass == 0 {
                 self.unit.zero::<0>();
                 self.unit.zero::<1>();
             } else {
@@ -286,44 +313,104 @@ impl<W: Weights, F: Finish, U: Unit> Blocks<'_, W, F, U> {
                 }
                 self.unit.load::<2>(x.as_ptr().add(at).cast(), ROW);
                 self.unit.load::<3>(weights[0].as_ptr().add(at).cast(), ROW);
-                self.unit.dot_bf16::<0, 2, 3>();
+                W::Product::dot::<U, 0, 2, 3>(self.unit);
                 self.unit.load::<3>(weights[1].as_ptr().add(at).cast(), ROW);
-                self.unit.dot_bf16::<1, 2, 3>();
+                W::Product::dot::<U, 1, 2, 3>(self.unit);
                 if let Some(making) = making.as_deref_mut() {
                     making.some(s, gemm);
                 }
-                let turn = step * rows_at_once..(step + 1) * rows_at_once;
-                if last {
-                    gemm.finish.ask_for(row + turn.start..row + turn.end.min(rows), part.panels);
-                }
-                if let Some(before) = self.finished {
-                    self.give(s, before, turn.start..turn.end.min(before.rows));
+                for turn in step * turns_at_once..((step + 1) * turns_at_once).min(TURNS) {
+                    if last {
+                        gemm.finish.ask_for(
+                            row + turn_rows(turn, rows).start,
+                            turn_rows(turn, rows).len(),
+                            part.panels,
+                        );
+                    }
+                    if let Some(before) = &self.finished {
+                        give(s, gemm, before, turn, self.results, self.sums);
+                    }
                 }
             }
             let at = self.finished.take().map_or(0, |before| 1 - before.at);
-            let to = if last { &mut self.results[at] } else { &mut self.sums[block.sums] };
+            let done = W::Product::SCALED || last;
+            let to = if done { &mut self.results[at] } else { &mut self.sums[block.sums] };
             self.unit.store::<0>((&raw mut to[0]).cast(), ROW);
             self.unit.store::<1>((&raw mut to[1]).cast(), ROW);
-            if last {
-                self.finished = Some(Finished { row, rows, panels: part.panels, at });
+            if done {
+                let (panels, pass, scales, sums) = (part.panels, part.pass, made.scales, block.sums);
+                let inputs = match W::Product::SCALED {
+                    true => gemm.x.scales(row / ROWS, gemm.k.div_ceil(W::Product::PASS), pass),
+                    false => &[1.0; ROWS],
+                };
+                self.finished = Some(Finished { row, rows, panels, pass, last, inputs, scales, at, sums });
             }
-        }
-    }
-
-    /// Gives rows of results away.
-    #[inline(always)]
-    fn give<S: Bf16Dot>(&self, s: S, block: Finished, rows: Range<usize>) {
-        if rows.start < rows.end {
-            let values = self.results[block.at].each_ref().map(|tile| &tile.0[rows.clone()]);
-            self.gemm.finish.rows(s, block.row + rows.start, block.panels, values);
         }
     }
 
     /// Gives away what the last block left.
     #[inline(always)]
     fn end<S: Bf16Dot>(self, s: S) {
-        if let Some(last) = self.finished {
-            self.give(s, last, 0..last.rows);
+        if let Some(last) = &self.finished {
+            for turn in 0..TURNS {
+                give(s, self.gemm, last, turn, self.results, self.sums);
+            }
+        }
+    }
+}
+
+/// Those rows of a turn that a band with so many rows has.
+#[inline(always)]
+fn turn_rows(turn: usize, rows: usize) -> Range<usize> {
+    (turn * TURN).min(rows)..((turn + 1) * TURN).min(rows)
+}
+
+/// Gives a turn's rows of results away, or adds them to sums.
+#[inline(always)]
+fn give<S: Bf16Dot, W: Weights, F: Finish>(
+    s: S,
+    gemm: &Gemm<'_, W, F>,
+    block: &Finished<'_>,
+    turn: usize,
+    results: &mut [Sums],
+    sums: &mut [Sums],
+) {
+    let results = &mut results[block.at];
+    if W::Product::SCALED {
+        let sums = &mut sums[block.sums];
+        match (block.pass == 0, block.last) {
+            (true, true) => settle::<S, true, true>(s, block, turn, results, sums),
+            (true, false) => settle::<S, true, false>(s, block, turn, results, sums),
+            (false, true) => settle::<S, false, true>(s, block, turn, results, sums),
+            (false, false) => settle::<S, false, false>(s, block, turn, results, sums),
+        }
+    }
+    let rows = turn_rows(turn, block.rows);
+    if block.last && !rows.is_empty() {
+        let values = [&results[0].0[rows.clone()], &results[1].0[rows.clone()]];
+        gemm.finish.rows(s, block.row + rows.start, block.panels, values);
+    }
+}
+
+/// Makes integers floats, and adds them to those of earlier passes.
+#[inline(always)]
+fn settle<S: Bf16Dot, const FIRST: bool, const LAST: bool>(
+    s: S,
+    block: &Finished<'_>,
+    turn: usize,
+    results: &mut Sums,
+    sums: &mut Sums,
+) {
+    let inputs: &[f32; TURN] = &block.inputs.as_chunks().0[turn];
+    for which in 0..2 {
+        let weights = s.load(&block.scales[which]);
+        let results: &mut [_; TURN] = &mut results[which].0.as_chunks_mut().0[turn];
+        let sums: &mut [_; TURN] = &mut sums[which].0.as_chunks_mut().0[turn];
+        for row in 0..TURN {
+            let before = if FIRST { s.splat(0.0) } else { s.load(&sums[row]) };
+            let dot = s.to_f32(s.load_i32(bytemuck::cast_ref::<[f32; LANES], _>(&results[row])));
+            let value = s.fma(dot, s.mul(s.splat(inputs[row]), weights), before);
+            s.store(value, if LAST { &mut results[row] } else { &mut sums[row] });
         }
     }
 }

@@ -5,10 +5,13 @@
 
 #![allow(unsafe_code)]
 
+mod bytes;
 mod finish;
 mod gemm;
 mod integers;
+mod layer;
 mod mlp;
+mod product;
 mod tasks;
 #[cfg(test)]
 mod tests;
@@ -16,4 +19,3 @@ mod weights;
 
 pub(crate) use gemm::FEW_ROWS;
 pub(crate) use mlp::TiledMlp;
-pub(crate) use weights::Bf16Weights;

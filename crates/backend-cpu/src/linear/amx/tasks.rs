@@ -5,7 +5,8 @@ use millrace_backend::{BackendError, GROUP};
 use super::finish::{Finish, Store};
 use super::gemm::{Gemm, MAX_PAIRS, MAX_ROWS, Room};
 use super::integers::IntTiles;
-use super::weights::Weights;
+use super::layer::{Inputs, Layer};
+use super::weights::{Bf16Weights, Weights};
 use crate::activations::Activations;
 use crate::linear::Linear;
 use crate::linear::int::IntJob;
@@ -48,29 +49,32 @@ impl<W: Weights, F: Finish> Gemm<'_, W, F> {
 }
 
 impl Linear<'_> {
-    /// In bf16.
-    pub(in crate::linear) fn gemm<W: Weights>(
+    /// As a whole: many rows, or tokens of prompts.
+    pub(in crate::linear) fn layer(&self, scratch: &mut Activations) -> Result<(), BackendError> {
+        let (isa, pool, weight) = (self.isa, self.pool, self.weight);
+        let finish = Store { out: self.out };
+        let (pairs, inputs) = (finish.pairs(), Inputs::Rows(self.input));
+        Layer { isa, pool, weight, inputs, finish, pairs }.run(scratch)
+    }
+
+    /// A few rows and bf16 weights, which are read once, straight through.
+    pub(in crate::linear) fn one_pass(
         &self,
-        weights: W,
+        panels: &[u16],
         scratch: &mut Activations,
     ) -> Result<(), BackendError> {
+        let (isa, k) = (self.isa, self.weight.k);
         let mut rooms = std::mem::take(&mut scratch.rooms);
-        let x = scratch.bf16_tiles(self.isa, self.pool, self.input, self.weight.k)?;
-        let finish = Store { out: self.out };
-        let pairs = finish.pairs();
-        let gemm = Gemm { isa: self.isa, weights, k: self.weight.k, x, finish };
-        let done = if gemm.one_pass(self.input.rows) {
-            rooms.reserve(Room::SIZE * self.pool.threads(), ROOM)?;
-            let memory = SharedMut::new(&mut rooms);
-            self.tasks(4, |rows, panels, thread| {
-                // SAFETY: each thread has a room of its own, used by one task at a time.
-                let room = Room::new(unsafe { memory.slice(thread * Room::SIZE, Room::SIZE) });
-                let pairs = panels.start / 2..panels.end.div_ceil(2);
-                gemm.run(&mut Hardware::new(gemm.isa), rows, pairs, room);
-            })
-        } else {
-            gemm.run_all(self.pool, self.input.rows, pairs, &mut rooms)
-        };
+        rooms.reserve(Room::SIZE * self.pool.threads(), ROOM)?;
+        let x = scratch.bf16_tiles(isa, self.pool, self.input, k)?;
+        let gemm = Gemm { isa, weights: Bf16Weights { panels, k }, k, x, finish: Store { out: self.out } };
+        let memory = SharedMut::new(&mut rooms);
+        let done = self.tasks(4, |rows, panels, thread| {
+            // SAFETY: each thread has a room of its own, used by one task at a time.
+            let room = Room::new(unsafe { memory.slice(thread * Room::SIZE, Room::SIZE) });
+            let pairs = panels.start / 2..panels.end.div_ceil(2);
+            gemm.run(&mut Hardware::new(isa), rows, pairs, room);
+        });
         scratch.rooms = rooms;
         done
     }

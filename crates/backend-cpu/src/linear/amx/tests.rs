@@ -1,21 +1,26 @@
 //! The tile kernels on a software model of the tile unit, so that everything but the instructions themselves is
 //! tested on machines without them (with them, `tests/` runs the same kernels at level Amx).
 
+use std::ops::Range;
+
 use millrace_backend::{Activation, BackendError, Encoding, GROUP, MatrixSource, WeightFormat};
 
+use super::bytes::ByteWeights;
 use super::finish::{Gate, Store};
 use super::gemm::{Gemm, Room};
 use super::integers::IntTiles;
+use super::product::Product;
 use super::weights::{Bf16Weights, Weights};
-use crate::activations::{Activations, Input, TILE_COLS};
+use crate::activations::{Activations, BYTE_PASS, Input, TILE_COLS};
 use crate::elementwise::Gated;
 use crate::level::{Isa, Level};
 use crate::linear::Output;
 use crate::linear::int::{IntJob, IntWeights};
-use crate::pack::{self, Packed, Panels};
+use crate::pack::{self, IntPanels, Packed, Panels};
 use crate::pool::Pool;
 use crate::region::Region;
 use crate::shared::SharedMut;
+use crate::simd::LANES;
 use crate::tile::{ROWS, model::Model};
 
 /// Values without a pattern that an index error could hide in.
@@ -69,6 +74,8 @@ const OUT: usize = 70;
 const PANELS: usize = 5;
 /// More than one pass of the tile kernels.
 const COLS: usize = 448;
+/// More than one pass of bytes, the last one short.
+const MORE_COLS: usize = 2 * BYTE_PASS + 64;
 
 fn best_isa() -> Isa {
     Isa::new(*Level::supported().last().unwrap()).unwrap()
@@ -78,18 +85,19 @@ fn inputs(rows: usize) -> Vec<f32> {
     (0..rows * COLS).map(|i| value(i + 5)).collect()
 }
 
-/// Products of all rows in one piece agree with plain sums, and with those of each row alone.
-fn check_gemm<W: Weights>(weight: &Packed, weights: impl Fn() -> W, exact: impl Fn(usize, &mut [f32])) {
-    // Needs an instruction that rounds to bf16.
-    if !best_isa().has_bf16_dot() {
-        return;
-    }
-    let (isa, pool, values) = (best_isa(), Pool::new(1), inputs(ROWS_OF_GEMM));
+/// Products of all rows in one piece, after making sure that they are those of each row alone.
+fn products<W: Weights>(weight: &Packed, weights: impl Fn() -> W, values: &[f32]) -> Vec<f32> {
+    let (isa, pool) = (best_isa(), Pool::new(1));
     let run = |first: usize, rows: usize| {
         let mut results = vec![0.0; rows * OUT];
         let mut scratch = Activations::default();
-        let input = Input { values: &values[first * COLS..], rows, cols: COLS };
-        let x = scratch.bf16_tiles(isa, &pool, input, weight.k).unwrap();
+        let cols = weight.cols;
+        let input = Input { values: &values[first * cols..], rows, cols };
+        let x = match W::Product::SCALED {
+            true => scratch.byte_tiles(isa, &pool, &input, rows, weight.k),
+            false => scratch.bf16_tiles(isa, &pool, input, weight.k),
+        };
+        let x = x.unwrap();
         let out = Output { values: SharedMut::new(&mut results), cols: OUT, bias: None };
         let finish = Store { out };
         let pairs = finish.pairs();
@@ -106,6 +114,17 @@ fn check_gemm<W: Weights>(weight: &Packed, weights: impl Fn() -> W, exact: impl 
     for row in 0..ROWS_OF_GEMM {
         assert_eq!(run(row, 1), whole[row * OUT..][..OUT], "row {row}");
     }
+    whole
+}
+
+/// Products of all rows agree with plain sums.
+fn check_gemm<W: Weights>(weight: &Packed, weights: impl Fn() -> W, exact: impl Fn(usize, &mut [f32])) {
+    // Needs an instruction that rounds to bf16.
+    if !best_isa().has_bf16_dot() {
+        return;
+    }
+    let values = inputs(ROWS_OF_GEMM);
+    let whole = products(weight, weights, &values);
     let round = |x: f32| half::bf16::from_f32(x).to_f32();
     let mut w = vec![0.0; COLS];
     for n in 0..OUT {
@@ -151,6 +170,81 @@ fn dequantized_products_are_right_and_independent_of_the_batch() {
         };
         check_dequantized::<false, true>(&load(8));
         check_dequantized::<true, true>(&load(4));
+    }
+}
+
+/// The bytes that a run of columns becomes, and what one stands for.
+fn bytes(values: &[f32]) -> (Vec<i32>, f32) {
+    let max = values.iter().fold(0.0f32, |max, x| max.max(x.abs()));
+    (values.iter().map(|x| (x * (127.0 / max)).round_ties_even() as i32).collect(), max / 127.0)
+}
+
+/// Products of bytes are those of their definition, and not far from those of the weights.
+fn check_bytes<const AFFINE: bool>(weight: &Packed) {
+    if !best_isa().has_bf16_dot() {
+        return;
+    }
+    let Panels::Int(int) = &weight.data else { panic!("integers") };
+    let values: Vec<f32> =
+        (0..ROWS_OF_GEMM * MORE_COLS).map(|i| half::bf16::from_f32(value(i + 5)).to_f32()).collect();
+    let all = IntWeights::<true, AFFINE>::new(int, weight.k / GROUP);
+    let weights = || ByteWeights::new(&all).unwrap();
+    let whole = products(weight, weights, &values);
+    let mut w = vec![0.0; MORE_COLS];
+    for n in 0..OUT {
+        weight.read_row(n, &mut w);
+        for (row, x) in values.chunks_exact(MORE_COLS).enumerate() {
+            let (mut sum, mut plain, mut bound) = (0.0f32, 0.0f32, 0.0f32);
+            for (pass, (w, x)) in w.chunks(BYTE_PASS).zip(x.chunks(BYTE_PASS)).enumerate() {
+                let (x_bytes, x_unit) = bytes(x);
+                let first = pass * BYTE_PASS;
+                let w_unit = largest(int, n, first..first + w.len()) * (1.0 / 127.0);
+                let inverse = 256.0 / w_unit;
+                let w_bytes = w.iter().enumerate().map(|(column, w)| {
+                    let (scale, bias) = constants(int, n, (first + column) / int.group);
+                    let factor = (scale * inverse).round_ties_even() as i32;
+                    let offset = bias.mul_add(inverse, 128.0).round_ties_even() as i32;
+                    (((w - bias) / scale).round() as i32 * factor + offset).div_euclid(256)
+                });
+                let dot: i32 = w_bytes.zip(&x_bytes).map(|(w, x)| w * x).sum();
+                sum = (dot as f32).mul_add(x_unit * w_unit, sum);
+                for (w, x) in w.iter().zip(x) {
+                    plain += w * x;
+                    bound += 0.55 * (x.abs() * w_unit + w.abs() * x_unit) + 0.3 * w_unit * x_unit;
+                }
+            }
+            let got = whole[row * OUT + n];
+            assert_eq!(got, sum, "row {row}, output {n}");
+            assert!((got - plain).abs() <= bound, "row {row}, output {n}: {got}, {plain}, bound {bound}");
+        }
+    }
+}
+
+/// The largest weight that the groups of an output can hold which have a share in these columns.
+fn largest(int: &IntPanels, output: usize, cols: Range<usize>) -> f32 {
+    let ends = (cols.start / int.group..cols.end.div_ceil(int.group)).flat_map(|group| {
+        let (scale, bias) = constants(int, output, group);
+        [bias, scale.mul_add(15.0, bias)]
+    });
+    ends.fold(0.0, |most: f32, end| most.max(end.abs()))
+}
+
+/// Scale and bias.
+fn constants(int: &IntPanels, output: usize, group: usize) -> (f32, f32) {
+    let at = (output / LANES * (MORE_COLS / int.group) + group) * LANES + output % LANES;
+    let scale = int.scales.get(at);
+    (scale, int.biases.as_ref().map_or(-8.0 * scale, |biases| biases.get(at)))
+}
+
+#[test]
+fn products_of_bytes_are_right_and_independent_of_the_batch() {
+    let pool = Pool::new(1);
+    for group in [32, 64] {
+        let mut dense = Source { rows: OUT, cols: MORE_COLS, encoding: Encoding::F32 };
+        let format = WeightFormat::Quantize { bits: 4, group };
+        check_bytes::<false>(&pack::load(best_isa(), &pool, &mut dense, format).unwrap());
+        let mut source = Source { rows: OUT, cols: MORE_COLS, encoding: Encoding::Affine { bits: 4, group } };
+        check_bytes::<true>(&pack::load(best_isa(), &pool, &mut source, WeightFormat::Native).unwrap());
     }
 }
 
@@ -242,7 +336,7 @@ fn gates_go_to_tiles() {
         let input = Input { values: &expected, rows, cols: INNER };
         let mut other = Activations::default();
         let expected = other.bf16_tiles(isa, &pool, input, INNER).unwrap();
-        for (at, (got, expected)) in tiles.iter().zip(expected).enumerate() {
+        for (at, (got, expected)) in tiles.iter().zip(expected.tiles).enumerate() {
             let row = at / (ROWS * INNER) * ROWS + at % TILE / TILE_COLS;
             // Tiles take denormal numbers for zeros, and so does the instruction that rounds for them.
             let flushed = |bits: u16| if bits & 0x7f80 == 0 { 0 } else { bits };

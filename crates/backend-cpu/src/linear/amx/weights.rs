@@ -1,28 +1,44 @@
-//! Where weights as bf16 tiles come from: memory, or grouped integers, each of which is scale · q + bias, rounded once
-//! to float32 and once to bf16.
+//! Where tiles of weights come from: memory, or grouped integers, each of which is scale · q + bias, rounded once to
+//! float32 and once to bf16 (or, with 4 bits, made a byte: see [`super::bytes`]).
 
 use std::ops::Range;
 
+use super::product::{Bf16, Product};
 use crate::activations::{TILE_COLS, TILE_ROWS};
 use crate::linear::int::IntWeights;
 use crate::simd::{Bf16Dot, LANES, prefetch};
 
 /// Elements of a pair vector: two input features of sixteen outputs.
 const PAIR: usize = 2 * LANES;
-/// Elements of a tile: `[16][16][2]`, thirty-two input features of sixteen outputs.
-const TILE: usize = TILE_ROWS * TILE_COLS;
+/// Elements of 16 bits of a tile; in bf16 `[16][16][2]`, thirty-two input features of sixteen outputs.
+pub(super) const TILE: usize = TILE_ROWS * TILE_COLS;
 /// Pair vectors in half a tile.
 const HALF: usize = TILE / PAIR / 2;
 
-/// Panels of bf16 weights, cut into tiles of 32 input features.
+/// Panels of weights, cut into tiles.
 pub(crate) trait Weights: Sync {
+    /// What the tiles hold.
+    type Product: Product;
     /// Whether they lie in memory as tiles.
     const IN_PLACE: bool;
-    /// Columns `cols` (multiples of 32) of a panel, if they lie in memory as tiles.
+    /// Columns `cols` (whole tiles) of a panel, if they lie in memory as tiles.
     fn in_place(&self, panel: usize, cols: Range<usize>) -> Option<&[u16]>;
-    /// Makes a tile in `room`, or brings it close if it lies in memory, and asks for the same of the panel that lies
-    /// `stride` panels further on.
-    fn make<S: Bf16Dot>(&self, s: S, panel: usize, tile: usize, stride: usize, room: &mut [u16; TILE]);
+    /// What one stands for in a pass over these columns of a panel.
+    #[inline(always)]
+    fn scale<S: Bf16Dot>(&self, s: S, _panel: usize, _cols: Range<usize>) -> S::V {
+        s.splat(1.0)
+    }
+    /// Makes a tile in `room`, for a pass of that [`scale`](Self::scale), or brings it close if it lies in memory, and
+    /// asks for the same of the panel that lies `stride` panels further on.
+    fn make<S: Bf16Dot>(
+        &self,
+        s: S,
+        panel: usize,
+        tile: usize,
+        stride: usize,
+        scale: &[f32; LANES],
+        room: &mut [u16; TILE],
+    );
 }
 
 /// bf16 panels.
@@ -33,6 +49,7 @@ pub(crate) struct Bf16Weights<'a> {
 }
 
 impl Weights for Bf16Weights<'_> {
+    type Product = Bf16;
     const IN_PLACE: bool = true;
 
     #[inline(always)]
@@ -41,13 +58,22 @@ impl Weights for Bf16Weights<'_> {
     }
 
     #[inline(always)]
-    fn make<S: Bf16Dot>(&self, _: S, panel: usize, tile: usize, _: usize, _: &mut [u16; TILE]) {
+    fn make<S: Bf16Dot>(
+        &self,
+        _: S,
+        panel: usize,
+        tile: usize,
+        _: usize,
+        _: &[f32; LANES],
+        _: &mut [u16; TILE],
+    ) {
         let tile = &self.panels[panel * self.k * LANES + tile * TILE..][..TILE];
         tile.as_chunks::<PAIR>().0.iter().for_each(|line| prefetch(line, 0));
     }
 }
 
 impl<const FOUR: bool, const AFFINE: bool> Weights for IntWeights<'_, FOUR, AFFINE> {
+    type Product = Bf16;
     const IN_PLACE: bool = false;
 
     #[inline(always)]
@@ -56,10 +82,18 @@ impl<const FOUR: bool, const AFFINE: bool> Weights for IntWeights<'_, FOUR, AFFI
     }
 
     #[inline(always)]
-    fn make<S: Bf16Dot>(&self, s: S, panel: usize, tile: usize, stride: usize, room: &mut [u16; TILE]) {
+    fn make<S: Bf16Dot>(
+        &self,
+        s: S,
+        panel: usize,
+        tile: usize,
+        stride: usize,
+        _: &[f32; LANES],
+        room: &mut [u16; TILE],
+    ) {
         let index = tile / self.per_scale;
         let (scale, bias) = self.constants(s, panel, index);
-        self.ask_for_constants(panel + stride, index, 1);
+        self.ask_for_constant(panel + stride, index);
         let bias = if AFFINE { bias } else { s.mul(scale, s.splat(-(if FOUR { 8.0 } else { 128.0 }))) };
         let q = &self.panel(panel)[tile * Self::VECTORS..][..Self::VECTORS];
         let pairs = room.as_chunks_mut::<PAIR>().0;
