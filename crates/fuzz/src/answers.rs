@@ -54,6 +54,17 @@ fn chat_whole(body: &Value) -> Value {
 }
 
 fn chat_streamed(body: &[u8]) -> Value {
+    choices_streamed(body, &json!(["", "", []]), |said, choice| {
+        let delta = &choice["delta"];
+        assert!(said[1].is_null(), "news of a choice that has ended: {choice}");
+        append(&mut said[0][0], &delta["content"]);
+        append(&mut said[0][1], &delta["reasoning_content"]);
+        list(&delta["tool_calls"]).iter().for_each(|call| add_call(&mut said[0][2], call));
+    })
+}
+
+/// Choices and why they ended, from events that each add something to what a choice has said.
+fn choices_streamed(body: &[u8], nothing: &Value, add: impl Fn(&mut Value, &Value)) -> Value {
     assert!(stream::is_done(body), "a stream without an end");
     let mut choices: Vec<Value> = Vec::new();
     for event in stream::events(body) {
@@ -61,15 +72,10 @@ fn chat_streamed(body: &[u8]) -> Value {
         for choice in list(&event["choices"]) {
             let index = choice["index"].as_u64().unwrap() as usize;
             while choices.len() <= index {
-                choices.push(json!([["", "", []], null]));
+                choices.push(json!([nothing, null]));
             }
-            let delta = &choice["delta"];
-            let said = &mut choices[index];
-            assert!(said[1].is_null(), "news of a choice that has ended: {event}");
-            append(&mut said[0][0], &delta["content"]);
-            append(&mut said[0][1], &delta["reasoning_content"]);
-            list(&delta["tool_calls"]).iter().for_each(|call| add_call(&mut said[0][2], call));
-            said[1] = choice["finish_reason"].clone();
+            add(&mut choices[index], choice);
+            choices[index][1] = choice["finish_reason"].clone();
         }
     }
     choices.into()
@@ -91,20 +97,7 @@ fn completion_whole(body: &Value) -> Value {
 }
 
 fn completion_streamed(body: &[u8]) -> Value {
-    assert!(stream::is_done(body), "a stream without an end");
-    let mut choices: Vec<Value> = Vec::new();
-    for event in stream::events(body) {
-        assert!(event["error"].is_null(), "an error in a stream: {event}");
-        for choice in list(&event["choices"]) {
-            let index = choice["index"].as_u64().unwrap() as usize;
-            while choices.len() <= index {
-                choices.push(json!(["", null]));
-            }
-            append(&mut choices[index][0], &choice["text"]);
-            choices[index][1] = choice["finish_reason"].clone();
-        }
-    }
-    choices.into()
+    choices_streamed(body, &json!(""), |said, choice| append(&mut said[0], &choice["text"]))
 }
 
 fn message_whole(body: &Value) -> Value {
