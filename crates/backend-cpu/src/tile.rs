@@ -96,6 +96,25 @@ impl Hardware {
     }
 }
 
+/// A method that multiplies two tiles.
+macro_rules! product {
+    ($name:ident, $instruction:literal) => {
+        #[inline(always)]
+        unsafe fn $name<const ACC: u8, const A: u8, const B: u8>(&mut self) {
+            // SAFETY: by the caller's promise.
+            unsafe {
+                asm!(
+                    concat!($instruction, " tmm{acc}, tmm{a}, tmm{b}"),
+                    acc = const ACC,
+                    a = const A,
+                    b = const B,
+                    options(nostack, preserves_flags, nomem)
+                );
+            }
+        }
+    };
+}
+
 impl Unit for Hardware {
     #[inline(always)]
     fn configure(&mut self, config: &Config) {
@@ -135,45 +154,9 @@ impl Unit for Hardware {
             );
         }
     }
-    #[inline(always)]
-    unsafe fn dot_bytes<const ACC: u8, const A: u8, const B: u8>(&mut self) {
-        // SAFETY: by the caller's promise.
-        unsafe {
-            asm!(
-                "tdpbsud tmm{acc}, tmm{a}, tmm{b}",
-                acc = const ACC,
-                a = const A,
-                b = const B,
-                options(nostack, preserves_flags, nomem)
-            );
-        }
-    }
-    #[inline(always)]
-    unsafe fn dot_signed<const ACC: u8, const A: u8, const B: u8>(&mut self) {
-        // SAFETY: by the caller's promise.
-        unsafe {
-            asm!(
-                "tdpbssd tmm{acc}, tmm{a}, tmm{b}",
-                acc = const ACC,
-                a = const A,
-                b = const B,
-                options(nostack, preserves_flags, nomem)
-            );
-        }
-    }
-    #[inline(always)]
-    unsafe fn dot_bf16<const ACC: u8, const A: u8, const B: u8>(&mut self) {
-        // SAFETY: by the caller's promise.
-        unsafe {
-            asm!(
-                "tdpbf16ps tmm{acc}, tmm{a}, tmm{b}",
-                acc = const ACC,
-                a = const A,
-                b = const B,
-                options(nostack, preserves_flags, nomem)
-            );
-        }
-    }
+    product!(dot_bytes, "tdpbsud");
+    product!(dot_signed, "tdpbssd");
+    product!(dot_bf16, "tdpbf16ps");
 }
 
 impl Drop for Hardware {

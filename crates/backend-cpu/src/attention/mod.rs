@@ -5,7 +5,7 @@
 //! and V come from memory once per item. Spans form *chunks* of 512; both are aligned to the position in the
 //! sequence. Chunks are computed apart and merged in order.
 //!
-//! How a band meets a span depends on the CPU ([`units`]): float32 multiply-adds, `vdpbf16ps`, or AMX tiles. The
+//! How a band meets a span depends on the CPU: float32 multiply-adds, `vdpbf16ps` ([`units`]), or AMX tiles (`tiled`). The
 //! latter two round queries and softmax weights to bf16, as flash attention does (arXiv 2205.14135).
 //!
 //! Why a row's bits depend on its own keys alone: each score is one chain of multiply-adds over the head dimension;

@@ -48,11 +48,6 @@ impl<const AFFINE: bool> Weights for ByteWeights<'_, AFFINE> {
     const IN_PLACE: bool = false;
 
     #[inline(always)]
-    fn in_place(&self, _: usize, _: Range<usize>) -> Option<&[u16]> {
-        None
-    }
-
-    #[inline(always)]
     fn scale<S: Bf16Dot>(&self, s: S, panel: usize, cols: Range<usize>) -> S::V {
         let per_scale = GROUP << self.shift;
         let zero = s.splat(0.0);

@@ -12,7 +12,7 @@ use crate::pool::Pool;
 use crate::region::Region;
 use crate::shared::SharedMut;
 
-/// A feed-forward and where it runs, for rows that are multiplied in bf16.
+/// A feed-forward and where it runs, for rows that are multiplied on tiles.
 pub(crate) struct TiledMlp<'a> {
     pub(crate) isa: Isa,
     pub(crate) pool: &'a Pool,

@@ -22,7 +22,10 @@ pub(crate) trait Weights: Sync {
     /// Whether they lie in memory as tiles.
     const IN_PLACE: bool;
     /// Columns `cols` (whole tiles) of a panel, if they lie in memory as tiles.
-    fn in_place(&self, panel: usize, cols: Range<usize>) -> Option<&[u16]>;
+    #[inline(always)]
+    fn in_place(&self, _panel: usize, _cols: Range<usize>) -> Option<&[u16]> {
+        None
+    }
     /// What one stands for in a pass over these columns of a panel.
     #[inline(always)]
     fn scale<S: Bf16Dot>(&self, s: S, _panel: usize, _cols: Range<usize>) -> S::V {
@@ -75,11 +78,6 @@ impl Weights for Bf16Weights<'_> {
 impl<const FOUR: bool, const AFFINE: bool> Weights for IntWeights<'_, FOUR, AFFINE> {
     type Product = Bf16;
     const IN_PLACE: bool = false;
-
-    #[inline(always)]
-    fn in_place(&self, _: usize, _: Range<usize>) -> Option<&[u16]> {
-        None
-    }
 
     #[inline(always)]
     fn make<S: Bf16Dot>(
