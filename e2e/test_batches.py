@@ -1,20 +1,15 @@
-"""Files and batches with the official client: answers, order, limits, restarts, failing disks."""
+"""Files and batches with the official client: answers, order, limits, restarts."""
 
 import openai
 import pytest
 
-from harness.batches import CHAT, ended, line, order, results, upload
+from harness.batches import CHAT, body, ended, line, order, results, upload
 from harness.process import until
 from harness.questions import FRANCE, QUESTIONS
-from harness.server import MODEL, Server
+from harness.server import MODEL
 
 # Plain questions: one message, no tools, no thinking.
 PLAIN = [each for each in QUESTIONS if not each["tools"] and not each["enable_thinking"]][:20]
-
-
-def body(question: dict, **fields) -> dict:
-    kwargs = {"enable_thinking": False}
-    return {"model": MODEL, "messages": question["messages"], "temperature": 0, "chat_template_kwargs": kwargs} | fields
 
 
 def story(name: str, tokens: int = 60) -> str:
@@ -169,48 +164,6 @@ def test_a_full_store_is_a_clean_error(launch):
     batch = ended(client, order(client, upload(client, lines)))
     assert (batch.status, batch.errors.data[0].code) == ("failed", "store_full")
     assert len(results(client, batch.output_file_id)) == batch.request_counts.completed > 0
-
-
-def limited(*flags: str) -> Server:
-    """A server whose files can't grow beyond 8 MB, as on a disk that is full then."""
-    server = Server(*flags)
-    server.command[:0] = ["env", "--ignore-signal=XFSZ", "prlimit", "--fsize=8000000"]
-    return server
-
-
-def answers(server: Server) -> None:
-    answer = server.http.post(CHAT, json=body(FRANCE)).json()
-    assert answer["choices"][0]["message"]["content"] == FRANCE["expected"].strip()
-
-
-def test_a_full_disk_refuses_files_and_nothing_else(tmp_path):
-    with limited("--file-store", str(tmp_path / "files.redb")) as server:
-        client = server.client()
-        kept = upload(client, [line("a", body(FRANCE))])
-        with pytest.raises(openai.InternalServerError, match="file store") as refusal:
-            for _ in range(40):
-                upload(client, [line("a", body(FRANCE, user="x" * 1_000_000))])
-        assert refusal.value.status_code == 503
-        answers(server)
-        assert "a" in client.files.content(kept.id).text, "what was there can still be read"
-        for file in client.files.list():
-            client.files.delete(file.id)
-        upload(client, [line("a", body(FRANCE))])
-
-
-def test_a_full_disk_costs_no_answer(tmp_path):
-    with limited("--response-store", str(tmp_path / "responses.redb")) as server:
-        client = server.client()
-        request = {"model": MODEL, "input": "Hello!", "max_output_tokens": 1}
-        failures = lambda: server.metrics().value("millrace:response_store_failures_total")
-        metadata = {str(number): "x" * 512 for number in range(16)}
-        for _ in range(1500):
-            client.responses.create(**request, metadata=metadata)
-            if failures():
-                break
-        assert failures(), "the disk was never full"
-        answers(server)
-        client.responses.create(**request)
 
 
 def test_files_belong_to_their_key(launch):

@@ -3,9 +3,15 @@
 import json
 
 from harness.process import until
+from harness.server import MODEL
 
 CHAT = "/v1/chat/completions"
 FINAL = ("completed", "failed", "expired", "cancelled")
+
+
+def body(question: dict, **fields) -> dict:
+    kwargs = {"enable_thinking": False}
+    return {"model": MODEL, "messages": question["messages"], "temperature": 0, "chat_template_kwargs": kwargs} | fields
 
 
 def line(name: str, body: dict, url: str = CHAT) -> str:

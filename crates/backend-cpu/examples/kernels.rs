@@ -1,8 +1,8 @@
 //! Times every operation on the shapes of Qwen3-0.6B, beside the ceiling that this machine allows.
 //!
-//! `cargo run --release -p millrace-backend-cpu --example kernels [-- THREADS [FILTER [LAYER]]]`
+//! `cargo run --release -p millrace-backend-cpu --example kernels [-- THREADS [FILTER [LAYER [ROWS]]]]`
 //!
-//! With a layer's name: that layer with every batch from 1 to 64.
+//! With a layer's name: that layer with every batch from 1 to 64, or with one, again and again.
 
 #![allow(clippy::print_stdout, clippy::unwrap_used)]
 
@@ -28,6 +28,8 @@ const LAYERS: [(&str, usize, usize); 5] = [
     ("down", 3072, 1024),
     ("lm_head", 1024, 151_936),
 ];
+/// Bytes of all copies of a matrix: servers have caches of hundreds of megabytes.
+const COPIES_BYTES: usize = 1 << 30;
 /// Rows, and how many of them are tokens of prompts.
 const BATCHES: [(usize, usize); 11] =
     [(1, 0), (2, 0), (4, 0), (8, 0), (16, 0), (32, 0), (64, 0), (16, 16), (64, 64), (512, 512), (2048, 2048)];
@@ -39,8 +41,9 @@ fn main() -> Result<(), Error> {
     let threads = arguments.next().map_or(Ok(default_threads()), |n| n.parse())?;
     let filter = arguments.next().unwrap_or_default();
     let layer = arguments.next();
+    let rows = arguments.next().map(|n| n.parse()).transpose()?;
     let backend = CpuBackend::new(Some(threads))?;
-    let bandwidth = bandwidth::read_bandwidth(backend.pool())?;
+    let bandwidth = bandwidth::read_bandwidth(backend.level(), backend.pool())?;
     println!("{}: memory {:.1} GB/s", backend.describe(), bandwidth / 1e9);
     let peaks = peak::measure(backend.level(), backend.pool())?;
     for peak in &peaks {
@@ -58,7 +61,7 @@ fn main() -> Result<(), Error> {
     ] {
         if name.contains(&filter) {
             let ceilings = (bandwidth, peaks[peak].ops_per_second);
-            linears(threads, name, encoding, format, ceilings, layer.as_deref())?;
+            linears(threads, name, encoding, format, ceilings, layer.as_deref(), rows)?;
         }
     }
     if "mlp".contains(&filter) {
@@ -142,22 +145,26 @@ fn linears(
     format: WeightFormat,
     (bandwidth, peak): (f64, f64),
     only: Option<&str>,
+    only_rows: Option<usize>,
 ) -> Result<(), Error> {
     println!("\n{name}: µs (GB/s of weights, Gop/s; share of the nearer ceiling)");
     for (layer, cols, rows) in LAYERS.into_iter().filter(|(layer, ..)| only.is_none_or(|name| name == *layer))
     {
         let mut backend = CpuBackend::new(Some(threads))?;
         // Enough copies to leave the caches, as a model does.
-        let copies = (256 << 20) / (rows * cols) + 1;
-        let mut matrices = Vec::new();
-        for copy in 0..copies {
-            let mut source = Noise { rows, cols, encoding, random: Random(copy as u64) };
+        let (mut matrices, mut bytes) = (Vec::new(), 0);
+        while matrices.len() * bytes < COPIES_BYTES {
+            let mut source = Noise { rows, cols, encoding, random: Random(matrices.len() as u64) };
             matrices.push(backend.load_matrix(&mut source, format)?);
+            bytes = backend.matrix_bytes(matrices[0]) as usize;
         }
-        let bytes = backend.matrix_bytes(matrices[0]) as f64;
+        let (copies, bytes) = (matrices.len(), bytes as f64);
         print!("{layer:8}");
-        let batches =
-            if only.is_some() { (1..=64).map(|rows| (rows, 0)).collect() } else { BATCHES.to_vec() };
+        let batches = match (only, only_rows) {
+            (None, _) => BATCHES.to_vec(),
+            (Some(_), None) => (1..=64).map(|rows| (rows, 0)).collect(),
+            (Some(_), Some(rows)) => vec![(rows, 0); 10],
+        };
         for (batch, prompt) in batches {
             if layer == "lm_head" && prompt > 0 {
                 continue;

@@ -12,7 +12,7 @@ use crate::level::Isa;
 use crate::pool::Pool;
 use crate::region::Region;
 use crate::shared::SharedMut;
-use crate::simd::{Bf16Dot, Bf16Kernel, Kernel, LANES, Simd};
+use crate::simd::{Bf16Dot, Bf16Kernel, Kernel, LANES, Simd, WHOLE};
 
 #[cfg(target_arch = "x86_64")]
 pub(crate) use bytes::{BYTE_COLS, BYTE_PASS, Bf16Rows};
@@ -54,6 +54,7 @@ pub(crate) struct BandGroup {
     pub(crate) q: [[i8; BAND_COLS]; TILE_ROWS],
     /// By row.
     pub(crate) scale: [f32; TILE_ROWS],
+    /// Plus [`WHOLE`].
     pub(crate) start: [i32; TILE_ROWS],
     pub(crate) bias_factor: [f32; TILE_ROWS],
 }
@@ -230,7 +231,7 @@ impl Activations {
                 for (to, [first, second]) in to.iter_mut().zip(pairs) {
                     to.q[lane] = bytemuck::cast([first.q, second.q]);
                     to.scale[lane] = first.scale;
-                    to.start[lane] = first.start;
+                    to.start[lane] = first.start + WHOLE;
                     to.bias_factor[lane] = first.bias_factor;
                 }
             }

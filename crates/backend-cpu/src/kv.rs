@@ -19,7 +19,7 @@ use crate::level::Isa;
 use crate::pool::Pool;
 use crate::region::Region;
 use crate::shared::SharedMut;
-use crate::simd::{Bf16Dot, Kernel, LANES, Simd};
+use crate::simd::{Bf16Dot, Kernel, LANES, LINE, Simd, prefetch_far};
 
 /// Tokens of a tile.
 pub(crate) const TILE: usize = LANES;
@@ -27,6 +27,8 @@ pub(crate) const TILE: usize = LANES;
 pub(crate) const PAIR: usize = 2 * LANES;
 /// The head dimension of keys is padded to a multiple of this.
 pub(crate) const DIM_STEP: usize = 32;
+/// How many tokens of a head in advance the memory of single ones is asked for, which lies far apart.
+const AHEAD: usize = 2;
 /// Elements below which a write is not worth waking threads for.
 const PARALLEL: usize = 16 * 1024;
 
@@ -331,34 +333,54 @@ impl<E: Element> Kernel for WriteHeads<'_, E> {
         let (len, dim) = (shape.lens().1, shape.dim);
         let scales_len = if E::SCALED { 2 * LANES } else { 0 };
         let cols = layout.fused_cols();
-        for head in self.heads {
+        // Heads one after another, with all tokens.
+        let place = |at: usize| {
+            let (head, row) = (self.heads.start + at / slots.len(), at % slots.len());
+            let slot = slots[row] as usize;
+            let (block, offset) = (slot / shape.block_size, slot % shape.block_size);
+            (head, row, shape.tile(block, head, offset), offset % TILE)
+        };
+        let (mut at, end) = (0, self.heads.len() * slots.len());
+        while at < end {
+            let (head, row, tile, token) = place(at);
             let (first_k, first_v) =
                 (layout.q_cols() + head * dim, layout.q_cols() + (shape.heads + head) * dim);
-            let mut row = 0;
-            while row < slots.len() {
-                let slot = slots[row] as usize;
-                let (block, offset) = (slot / shape.block_size, slot % shape.block_size);
-                let tile = shape.tile(block, head, offset);
-                // SAFETY: tiles of a head are written by one task.
-                #[allow(unsafe_code)]
-                let (data, scales) =
-                    unsafe { (data.slice(tile * len, len), scales.slice(tile * scales_len, scales_len)) };
-                if fills_tile(&slots[row..]) {
-                    let (mut k, mut v) = ([&[][..]; TILE], [&[][..]; TILE]);
-                    for (token, (k, v)) in k.iter_mut().zip(&mut v).enumerate() {
-                        let row = &rows[(row + token) * cols..][..cols];
-                        (*k, *v) = (&row[first_k..][..dim], &row[first_v..][..dim]);
-                    }
-                    if E::write_tile(s, *shape, &k, &v, data) {
-                        row += TILE;
-                        continue;
-                    }
+            // SAFETY: tiles of a head are written by one task.
+            #[allow(unsafe_code)]
+            let (tile_data, scales) =
+                unsafe { (data.slice(tile * len, len), scales.slice(tile * scales_len, scales_len)) };
+            if fills_tile(&slots[row..]) {
+                let (mut k, mut v) = ([&[][..]; TILE], [&[][..]; TILE]);
+                for (token, (k, v)) in k.iter_mut().zip(&mut v).enumerate() {
+                    let row = &rows[(row + token) * cols..][..cols];
+                    (*k, *v) = (&row[first_k..][..dim], &row[first_v..][..dim]);
                 }
-                let values = &rows[row * cols..][..cols];
-                let (k, v) = (&values[first_k..][..dim], &values[first_v..][..dim]);
-                write_token(*shape, offset % TILE, k, v, data, scales);
-                row += 1;
+                if E::write_tile(s, *shape, &k, &v, tile_data) {
+                    at += TILE;
+                    continue;
+                }
             }
+            if at + AHEAD < end {
+                let (_, _, tile, token) = place(at + AHEAD);
+                ask_for::<E>(*shape, data.address(tile * len), token);
+            }
+            let values = &rows[row * cols..][..cols];
+            let (k, v) = (&values[first_k..][..dim], &values[first_v..][..dim]);
+            write_token(*shape, token, k, v, tile_data, scales);
+            at += 1;
+        }
+    }
+}
+
+/// Asks for what [`write_token`] is going to touch: a part of every line of keys, and a row of values.
+#[inline(always)]
+fn ask_for<E>(shape: Shape, tile: *const E, token: usize) {
+    let (keys, all) = shape.lens();
+    let row = shape.dim.div_ceil(LANES) * PAIR;
+    let values = if token == 0 { keys..all } else { keys + token / 2 * row..keys + (token / 2 + 1) * row };
+    for part in [0..keys, values] {
+        for element in part.step_by(LINE / size_of::<E>()) {
+            prefetch_far(tile, element * size_of::<E>());
         }
     }
 }

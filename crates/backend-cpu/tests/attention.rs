@@ -23,6 +23,8 @@ struct Setup {
     block_size: usize,
     num_blocks: usize,
     dtype: KvDtype,
+    /// All rows are prompts', else generated: they may be computed in different ways.
+    prompts: bool,
 }
 
 impl Setup {
@@ -76,6 +78,7 @@ impl Setup {
             rows.extend_from_slice(&sequence.rows[first * cols..(first + count) * cols]);
         }
         let total = batch.slots.len();
+        batch.prompt_rows = if self.prompts { total } else { 0 };
         let qkv = tensor(backend, total, &rows);
         let out = backend.alloc(total, self.heads.q_cols()).unwrap();
         backend.begin(&batch);
@@ -109,7 +112,8 @@ fn agrees_with_the_reference() {
             [(None, F32), (Some(1), F32), (Some(37), Bf16), (None, Bf16), (Some(200), Int8), (None, Int8)]
         {
             let block_size = [16, 32, 48][case % 3];
-            let setup = Setup { heads: layout, window, block_size, num_blocks: 100, dtype };
+            let mut setup =
+                Setup { heads: layout, window, block_size, num_blocks: 100, dtype, prompts: true };
             let sequences = setup.sequences(&mut random, &[1, 130, 70, 600]);
             let steps: [&[(usize, usize, usize)]; 3] = [
                 &[(0, 0, 1), (1, 0, 100), (3, 0, 590)],
@@ -119,7 +123,8 @@ fn agrees_with_the_reference() {
             let mut reference = ReferenceBackend::new();
             setup.prepare(&mut reference);
             let expected = steps.map(|parts| setup.step(&mut reference, &sequences, parts));
-            for level in &levels {
+            for (level, prompts) in levels.iter().flat_map(|level| [(level, true), (level, false)]) {
+                setup.prompts = prompts;
                 let mut backend = cpu(*level, 2);
                 setup.prepare(&mut backend);
                 for (parts, expected) in steps.iter().zip(&expected) {
@@ -128,7 +133,7 @@ fn agrees_with_the_reference() {
                     // also round queries and weights, to eight bits.
                     let rounds = *level >= Level::Avx512Bf16 && dtype != F32;
                     let tolerance = |x: f32| if rounds { 1.2e-2 * (1.0 + x.abs()) } else { 2e-5 };
-                    let what = format!("{level:?} {layout:?} {window:?} {dtype:?}");
+                    let what = format!("{level:?} {layout:?} {window:?} {dtype:?} {prompts}");
                     assert_close(&what, &got, expected, |i| tolerance(expected[i]));
                 }
             }
@@ -176,8 +181,10 @@ fn bits_do_not_depend_on_chunks_batches_blocks_or_threads() {
         (heads(3, 3, 16), None),
         (heads(12, 2, 80), Some(520)),
     ] {
-        for dtype in [F32, Bf16, Int8] {
-            let setup = Setup { heads: layout, window, block_size: 16, num_blocks: 200, dtype };
+        for (dtype, prompts) in
+            [F32, Bf16, Int8].into_iter().flat_map(|dtype| [(dtype, true), (dtype, false)])
+        {
+            let setup = Setup { heads: layout, window, block_size: 16, num_blocks: 200, dtype, prompts };
             let mut random = Random(11);
             let sequences = setup.sequences(&mut random, &[1100, 65, 530]);
             // The same rows, elsewhere in a cache with larger blocks.
@@ -193,14 +200,14 @@ fn bits_do_not_depend_on_chunks_batches_blocks_or_threads() {
                 assert_eq!(
                     outputs(&setup, level, 2, &sequences, true, chunked),
                     whole,
-                    "{level:?} {layout:?}"
+                    "{level:?} {layout:?} {prompts}"
                 );
                 let mut random = Random(14);
                 let chunked = |left: usize| left.min(1 + random.below(400));
                 assert_eq!(
                     outputs(&moved, level, 5, &elsewhere, true, chunked),
                     whole,
-                    "{level:?} {layout:?}"
+                    "{level:?} {layout:?} {prompts}"
                 );
             }
         }
@@ -209,10 +216,17 @@ fn bits_do_not_depend_on_chunks_batches_blocks_or_threads() {
 
 #[test]
 fn decoding_a_long_sequence_on_many_threads_is_split_and_stays_the_same() {
-    let setup =
-        Setup { heads: heads(4, 1, 64), window: None, block_size: 16, num_blocks: 300, dtype: KvDtype::Bf16 };
-    let sequences = setup.sequences(&mut Random(15), &[4100]);
-    for level in levels() {
+    let setup = |prompts| Setup {
+        heads: heads(4, 1, 64),
+        window: None,
+        block_size: 16,
+        num_blocks: 300,
+        dtype: KvDtype::Bf16,
+        prompts,
+    };
+    let sequences = setup(true).sequences(&mut Random(15), &[4100]);
+    for (level, setup) in levels().into_iter().flat_map(|level| [(level, setup(true)), (level, setup(false))])
+    {
         let run = |threads: usize| {
             let mut backend = cpu(level, threads);
             setup.prepare(&mut backend);
@@ -235,6 +249,7 @@ fn what_other_sequences_left_behind_has_no_influence() {
         block_size: 32,
         num_blocks: 6,
         dtype: KvDtype::F32,
+        prompts: true,
     };
     let mut random = Random(16);
     let sequences = setup.sequences(&mut random, &[70]);

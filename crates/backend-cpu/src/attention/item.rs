@@ -135,6 +135,11 @@ impl<E> Job<'_, E> {
         &self.batch.seqs[self.tiles[tile].seq as usize]
     }
 
+    /// Whether the item's rows were generated, and are not a prompt's.
+    pub(super) fn is_generated(&self, item: Item) -> bool {
+        self.seq(item.tile).query.start as usize >= self.batch.prompt_rows
+    }
+
     /// Position in the sequence of the item's first row.
     pub(super) fn first_position(&self, item: Item) -> usize {
         let seq = self.seq(item.tile);

@@ -14,7 +14,7 @@ use super::{Output, PANEL_STEP, PREFETCH_BYTES, Rows};
 use crate::activations::QuantGroup;
 use crate::level::{Isa, Level};
 use crate::pack::{IntPanels, Vectors, group_bytes};
-use crate::simd::{Kernel, LANES, Simd, prefetch, prefetch_share};
+use crate::simd::{Kernel, LANES, Simd, prefetch, prefetch_far};
 
 /// Up to this many rows wait for memory: one panel at a time is one stream, the fastest way to read.
 const FEW_ROWS: usize = 8;
@@ -53,6 +53,8 @@ pub(crate) struct IntJob<'a, const FOUR: bool, const AFFINE: bool> {
 
 /// Panels that a kernel takes at a time, at most.
 const MAX_PANELS: usize = 2;
+/// How far in advance scales and biases are asked for where they are read directly.
+const CONSTANTS_AHEAD: usize = 1 << 10;
 /// Scales that are widened ahead of their use.
 const WIDENED: usize = 16;
 
@@ -182,24 +184,13 @@ impl<'a, const FOUR: bool, const AFFINE: bool> IntWeights<'a, FOUR, AFFINE> {
         }
     }
 
-    /// Asks for `count` scales and biases of a panel from number `index` on, wherever that is.
+    /// Asks for `count` vectors of a panel, wherever that is, to come into the second-level cache.
     #[cfg(target_arch = "x86_64")]
     #[inline(always)]
-    pub(crate) fn ask_for_constants(&self, panel: usize, index: usize, count: usize) {
-        let first = panel * self.per_panel + index;
-        self.scales.prefetch(first, count);
-        if AFFINE {
-            self.biases.prefetch(first, count);
-        }
-    }
-
-    /// Asks for share number `share` of `shares` of some groups of a panel, constants with the first.
-    #[cfg(target_arch = "x86_64")]
-    pub(crate) fn ask_for_groups(&self, panel: usize, groups: Range<usize>, share: usize, shares: usize) {
-        let vectors = groups.start * Self::VECTORS..groups.end * Self::VECTORS;
-        prefetch_share(&self.panel(panel)[vectors], share, shares);
-        if share == 0 {
-            self.ask_for_constants(panel, groups.start / self.per_scale, groups.len() / self.per_scale);
+    pub(crate) fn ask_for_vectors(&self, panel: usize, first: usize, count: usize) {
+        let first = panel * self.panel_bytes() + first * VECTOR;
+        for vector in 0..count {
+            prefetch_far(self.q.as_ptr(), first + vector * VECTOR);
         }
     }
 }
@@ -216,11 +207,11 @@ impl<'a, const FOUR: bool, const AFFINE: bool> IntJob<'a, FOUR, AFFINE> {
     pub(crate) fn accumulate<S: Simd>(
         s: S,
         acc: S::V,
-        dot: S::I,
+        dot: S::V,
         constants: (S::V, S::V),
         of_x: (f32, f32),
     ) -> S::V {
-        let acc = s.fma(s.to_f32(dot), s.mul(constants.0, s.splat(of_x.0)), acc);
+        let acc = s.fma(dot, s.mul(constants.0, s.splat(of_x.0)), acc);
         if AFFINE { s.fma(constants.1, s.splat(of_x.1), acc) } else { acc }
     }
 
@@ -255,7 +246,7 @@ impl<'a, const FOUR: bool, const AFFINE: bool> IntJob<'a, FOUR, AFFINE> {
                 *q = &q[group * IntWeights::<FOUR, AFFINE>::VECTORS..][..IntWeights::<FOUR, AFFINE>::VECTORS];
                 match ahead {
                     Ahead::Nothing => {}
-                    Ahead::All => q.iter().for_each(|vector| prefetch(vector, PREFETCH_BYTES)),
+                    Ahead::All => q.iter().for_each(|vector| prefetch_far(vector, PREFETCH_BYTES)),
                     Ahead::Half(which) => self.ask_for::<P>(q, which, 2),
                     Ahead::Quarter(which) => self.ask_for::<P>(q, which, 4),
                 }
@@ -329,6 +320,10 @@ impl<'a, const FOUR: bool, const AFFINE: bool> IntJob<'a, FOUR, AFFINE> {
                     next += self.weights.per_scale;
                 }
                 let dots = self.dots::<S, M, P>(s, &weights, &x, group, ahead);
+                if DIRECT && P == 1 {
+                    prefetch(&direct_scales[0][start + index], CONSTANTS_AHEAD);
+                    prefetch(&direct_biases[0][start + index], CONSTANTS_AHEAD);
+                }
                 for p in 0..P {
                     let (scale, bias) = if DIRECT {
                         let scale = s.load_bf16(&direct_scales[p][start + index]);
@@ -339,7 +334,7 @@ impl<'a, const FOUR: bool, const AFFINE: bool> IntJob<'a, FOUR, AFFINE> {
                     };
                     for m in 0..M {
                         let of_x = (x[m][group].scale, x[m][group].bias_factor);
-                        acc[m][p] = Self::accumulate(s, acc[m][p], dots[m][p], (scale, bias), of_x);
+                        acc[m][p] = Self::accumulate(s, acc[m][p], s.to_f32(dots[m][p]), (scale, bias), of_x);
                     }
                 }
             }
@@ -384,7 +379,11 @@ impl<'a, const FOUR: bool, const AFFINE: bool> IntJob<'a, FOUR, AFFINE> {
 
     /// M rows × one panel.
     fn narrow<const M: usize>(&self, isa: Isa, at: Rows, panels: Range<usize>, w: &mut Widened) {
-        isa.run(Block::<FOUR, AFFINE, M, 1, false> { job: self, at, panels, w });
+        if self.weights.is_bf16() {
+            isa.run(Block::<FOUR, AFFINE, M, 1, true> { job: self, at, panels, w });
+        } else {
+            isa.run(Block::<FOUR, AFFINE, M, 1, false> { job: self, at, panels, w });
+        }
     }
 
     /// M rows × several panels.

@@ -39,7 +39,7 @@ const MAX_BUSY_RUN: usize = 16;
 const BUSY_ROWS: usize = 32;
 /// From this many rows on, tiles multiply integers faster than vectors do.
 #[cfg(target_arch = "x86_64")]
-const TILED_ROWS: usize = 32;
+const TILED_ROWS: usize = 9;
 /// Bytes of activations that a task goes through for each run of panels: about half of a core's L2.
 const ROW_BLOCK_BYTES: usize = 512 << 10;
 

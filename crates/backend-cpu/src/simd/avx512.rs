@@ -4,7 +4,7 @@
 
 use std::arch::x86_64::*;
 
-use super::{Bf16Dot, Bf16Kernel, Kernel, LANES, Simd};
+use super::{Bf16Dot, Bf16Kernel, Kernel, LANES, Simd, WHOLE};
 use crate::level::{Isa, Level};
 
 /// Proof of F, BW, DQ, VL, VNNI (and of AVX2, FMA, F16C).
@@ -322,6 +322,10 @@ impl Bf16Dot for Avx512Bf16 {
     #[inline(always)]
     fn load_i32(self, from: &[i32; LANES]) -> __m512i {
         proven!(_mm512_loadu_si512(from.as_ptr().cast()))
+    }
+    #[inline(always)]
+    fn offset_to_f32(self, i: __m512i) -> __m512 {
+        proven!(_mm512_sub_ps(_mm512_castsi512_ps(i), _mm512_set1_ps(f32::from_bits(WHOLE as u32))))
     }
     #[inline(always)]
     fn join_bf16(self, first: __m512, second: __m512) -> __m512i {

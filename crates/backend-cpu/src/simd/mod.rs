@@ -20,6 +20,9 @@ pub(crate) const LANES: usize = 16;
 /// Bytes of a cache line.
 pub(crate) const LINE: usize = 64;
 
+/// The bits of 1.5 · 2²³, a float whose last bit counts one: see [`Bf16Dot::offset_to_f32`].
+pub(crate) const WHOLE: i32 = 0x4b40_0000;
+
 /// Sixteen float32 lanes and sixteen int32 lanes. A value of an implementing type proves that its features work.
 ///
 /// All implementations but [`Portable`] give the same bits: `fma` rounds once, sums fold halves.
@@ -129,6 +132,9 @@ pub(crate) trait Bf16Dot: Simd<N = <Self as Simd>::B> {
     /// Per lane: acc + w₀·x₀ + w₁·x₁ over the lane's pair of bf16 and the pair in `x`; denormals count as zero.
     fn dot_bf16(self, acc: Self::V, w: Self::B, x: [u16; 2]) -> Self::V;
     fn load_i32(self, from: &[i32; LANES]) -> Self::I;
+    /// Whole numbers of magnitudes up to 2²², to which [`WHOLE`] has been added, as floats. Exact, and made by additions:
+    /// while a core's tile unit is in use, one of its two multipliers is not, and conversions are multipliers' work.
+    fn offset_to_f32(self, i: Self::I) -> Self::V;
     /// Pairs of bf16 from numbers that are bf16 already.
     fn join_bf16(self, first: Self::V, second: Self::V) -> Self::B;
     /// Bytes 0 and 1, and bytes 2 and 3, of each lane as pairs of bf16 numbers scale · byte + bias.

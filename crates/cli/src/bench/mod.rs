@@ -181,33 +181,41 @@ impl Bench {
 fn measure_ceilings(model: &Model, args: &BenchArgs) -> Result<Ceilings> {
     let pool = Pool::new(args.engine.threads.unwrap_or_else(default_threads));
     let level = Level::detect()?;
-    // Tile units multiply prompts in bf16, whatever the weights are stored in.
-    let unit = if level == Level::Amx { "bf16" } else { weight_unit(model, args)? };
+    let unit = match weight_bits(model, args)? {
+        // As tiles, prompts are multiplied by 8-bit weights in bf16.
+        8 if level == Level::Amx => "bf16",
+        4 | 8 => "int8",
+        16 => "bf16",
+        // Half precision is widened before it is multiplied.
+        _ => "f32",
+    };
     let peaks = peak::measure(level, &pool)?;
     let peak =
         peaks.iter().find(|peak| peak.name == unit).context("the peak of the weights' type is not known")?;
     Ok(Ceilings {
-        bytes_per_second: bandwidth::read_bandwidth(&pool)?,
+        bytes_per_second: bandwidth::read_bandwidth(level, &pool)?,
         ops_per_second: peak.ops_per_second,
         unit,
     })
 }
 
-/// The type in which weights are multiplied.
-fn weight_unit(model: &Model, args: &BenchArgs) -> Result<&'static str> {
-    let dummy = args.model_args.load_format == LoadFormat::Dummy;
-    if args.model_args.quantize != QuantizeFormat::None {
-        return Ok("int8");
+/// Bits of a weight: 4 or 8 for integers, 16 for bf16, 32 for whatever becomes float32.
+fn weight_bits(model: &Model, args: &BenchArgs) -> Result<u64> {
+    match args.model_args.quantize {
+        QuantizeFormat::Q4 => return Ok(4),
+        QuantizeFormat::Q8 => return Ok(8),
+        QuantizeFormat::None => {}
     }
-    if dummy {
-        return Ok("bf16");
+    if args.model_args.load_format == LoadFormat::Dummy {
+        return Ok(16);
     }
     let config = model.files.config()?;
     let dtype = config.value("torch_dtype").or_else(|| config.value("dtype")).and_then(Value::as_str);
-    Ok(match (config.value("quantization"), dtype) {
-        (Some(_), _) => "int8",
-        (None, Some("bfloat16")) => "bf16",
-        // Half precision is widened before it is multiplied.
-        (None, _) => "f32",
+    let bits =
+        config.value("quantization").map(|quantization| quantization.get("bits").and_then(Value::as_u64));
+    Ok(match (bits, dtype) {
+        (Some(bits), _) => bits.unwrap_or(8),
+        (None, Some("bfloat16")) => 16,
+        (None, _) => 32,
     })
 }

@@ -46,7 +46,7 @@ impl Report {
             levels: millrace_backend_cpu::report(),
             memory_total: memory::total(),
             memory_available: memory::available(),
-            bandwidth: bandwidth::read_bandwidth(&pool)?,
+            bandwidth: bandwidth::read_bandwidth(level, &pool)?,
             peaks: peak::measure(level, &pool)?,
             gpus: gpu::find(),
         })

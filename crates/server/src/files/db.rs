@@ -17,9 +17,6 @@ pub(super) const MAX_RECORDS: u64 = 10_000;
 /// Bytes after which a page of lines ends, and their greatest number.
 pub(super) const PAGE: (usize, usize) = (1 << 20, 1024);
 
-/// Seconds between two looks for what is too old.
-const TIDY: u64 = 60;
-
 /// Whether something could be kept.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub(crate) enum Room {
@@ -49,7 +46,6 @@ pub(crate) struct Page<T> {
 pub(super) struct Db {
     database: Database,
     pub(super) max_bytes: u64,
-    tidied_at: u64,
     /// What the store holds, if that has changed: records and bytes.
     news: Option<(u64, u64)>,
 }
@@ -58,11 +54,8 @@ impl Db {
     /// Opens the file, or a new database in memory. Lines that belong to nothing are forgotten: what was being uploaded
     /// when the process ended.
     pub(super) fn open(path: Option<&Path>, max_bytes: u64) -> Result<Self, Error> {
-        open(path, "file store", |database| {
-            let mut db = Self { database, max_bytes, tidied_at: 0, news: None };
-            db.write(drop_orphans)?;
-            Ok(db)
-        })
+        let make = |database| Self { database, max_bytes, news: None };
+        open(path, "file store", make, |db| db.write(drop_orphans))
     }
 
     /// Does all of it or nothing.
@@ -90,12 +83,8 @@ impl Db {
         self.news.take()
     }
 
-    /// From time to time, forgets files that have expired and batches that ended `ttl` seconds ago.
+    /// Forgets files that have expired and batches that ended `ttl` seconds ago.
     pub(super) fn tidy(&mut self, now: u64, ttl: u64) -> Result<(), Error> {
-        if now < self.tidied_at.saturating_add(TIDY) {
-            return Ok(());
-        }
-        self.tidied_at = now;
         self.write(|tables| {
             let open = tables.open_batches()?;
             let is_read = |id: &str| open.iter().any(|batch| batch.input_file_id == id);

@@ -75,29 +75,38 @@ pub(super) struct Db {
     bounds: Bounds,
     /// The time of the last entry: no two have the same, so that their order is that of writing.
     last: u64,
+    /// What the store holds, if that has changed.
+    news: Option<Totals>,
 }
 
 impl Db {
-    /// Opens the file, or a new database in memory. A damaged file is renamed.
-    pub(super) fn open(path: Option<&Path>, bounds: Bounds) -> Result<Self, Error> {
-        open(path, "response store", |database| Self::new(database, bounds))
-    }
-
-    /// Takes a database; makes its tables if it is new.
-    pub(super) fn new(database: Database, bounds: Bounds) -> Result<Self, Error> {
-        let transaction = database.begin_write()?;
-        drop(Tables::open(&transaction)?);
-        transaction.commit()?;
-        Ok(Self { database, bounds, last: 0 })
+    /// Opens the file, or a new database in memory, at `now` microseconds since 1970. A damaged file is renamed.
+    pub(super) fn open(path: Option<&Path>, bounds: Bounds, now: u64) -> Result<Self, Error> {
+        let make = |database| Self { database, bounds, last: 0, news: None };
+        open(path, "response store", make, |db| db.write(&[], now).map(drop))
     }
 
     /// Does all of it or nothing, at `now` microseconds since 1970.
-    pub(super) fn apply(&mut self, ops: &[Op], now: u64) -> Result<(Vec<Done>, Option<Totals>), Error> {
-        let oldest = now.saturating_sub(self.bounds.ttl_micros);
-        // No request at all is a look at the totals, which takes a clean-up first.
-        if !ops.is_empty() && ops.iter().all(|op| matches!(op, Op::Get(_) | Op::Page(_))) {
-            return Ok((self.read(ops, oldest)?, None));
+    pub(super) fn apply(&mut self, ops: &[Op], now: u64) -> Result<Vec<Done>, Error> {
+        if ops.iter().all(|op| matches!(op, Op::Get(_) | Op::Page(_))) {
+            self.read(ops, self.oldest(now))
+        } else {
+            self.write(ops, now)
         }
+    }
+
+    /// What the store holds, if that has changed since the last call.
+    pub(super) fn take_news(&mut self) -> Option<Totals> {
+        self.news.take()
+    }
+
+    /// No entry may be older.
+    fn oldest(&self, now: u64) -> u64 {
+        now.saturating_sub(self.bounds.ttl_micros)
+    }
+
+    fn write(&mut self, ops: &[Op], now: u64) -> Result<Vec<Done>, Error> {
+        let oldest = self.oldest(now);
         let transaction = self.database.begin_write()?;
         let (done, totals) = {
             let mut tables = Tables::open(&transaction)?;
@@ -111,7 +120,8 @@ impl Db {
             (done, Totals { entries: tables.values.len()?, bytes: tables.bytes()?, evicted })
         };
         transaction.commit()?;
-        Ok((done, Some(totals)))
+        self.news = Some(totals);
+        Ok(done)
     }
 
     fn read(&self, ops: &[Op], oldest: u64) -> Result<Vec<Done>, Error> {
@@ -255,7 +265,7 @@ mod tests {
     use super::*;
 
     fn memory(max_bytes: u64, ttl_micros: u64) -> Db {
-        Db::open(None, Bounds { max_bytes, ttl_micros }).unwrap()
+        Db::open(None, Bounds { max_bytes, ttl_micros }, 0).unwrap()
     }
 
     fn put(name: &str, size: usize) -> Op {
@@ -266,12 +276,12 @@ mod tests {
     fn old_entries_are_gone_before_and_after_they_are_swept() {
         let mut db = memory(1000, 10);
         db.apply(&[put("a", 5), put("b", 5)], 100).unwrap();
-        let mut get = |now| db.apply(&[Op::Get("a".into())], now).unwrap().0;
+        let mut get = |now| db.apply(&[Op::Get("a".into())], now).unwrap();
         assert_eq!(get(110), [Done::Found(Some(vec![7; 5]))]);
         assert_eq!(get(112), [Done::Found(None)]);
         // A read leaves them in place, the next write doesn't.
-        let (_, totals) = db.apply(&[put("c", 5)], 112).unwrap();
-        assert_eq!(totals, Some(Totals { entries: 1, bytes: 6, evicted: 0 }));
+        db.apply(&[put("c", 5)], 112).unwrap();
+        assert_eq!(db.take_news(), Some(Totals { entries: 1, bytes: 6, evicted: 0 }));
     }
 
     #[test]
@@ -282,7 +292,7 @@ mod tests {
             .unwrap();
         let mut names = |from: Option<&str>, descending, now| {
             let range = Range { from: from.map(str::to_owned), prefix: "b/".into(), descending };
-            let Done::Page(page) = db.apply(&[Op::Page(range)], now).unwrap().0.remove(0) else { panic!() };
+            let Done::Page(page) = db.apply(&[Op::Page(range)], now).unwrap().remove(0) else { panic!() };
             page.into_iter().map(|(name, _)| name).collect::<Vec<_>>()
         };
         assert_eq!(names(None, false, 100), ["b/1", "b/2"]);
@@ -303,7 +313,7 @@ mod tests {
             Op::Delete("a".into()),
             put("c", 90),
         ];
-        let (done, totals) = db.apply(&ops, 1).unwrap();
+        let done = db.apply(&ops, 1).unwrap();
         let expected = [
             Done::Kept,
             Done::Found(Some(vec![7; 5])),
@@ -313,8 +323,8 @@ mod tests {
             Done::TooLarge,
         ];
         assert_eq!(done, expected);
-        assert_eq!(totals, Some(Totals { entries: 1, bytes: 6, evicted: 0 }));
-        let (_, totals) = db.apply(&[put("d", 5), put("e", 5)], 2).unwrap();
-        assert_eq!(totals, Some(Totals { entries: 2, bytes: 12, evicted: 1 }));
+        assert_eq!(db.take_news(), Some(Totals { entries: 1, bytes: 6, evicted: 0 }));
+        db.apply(&[put("d", 5), put("e", 5)], 2).unwrap();
+        assert_eq!(db.take_news(), Some(Totals { entries: 2, bytes: 12, evicted: 1 }));
     }
 }

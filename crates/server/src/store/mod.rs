@@ -8,6 +8,7 @@
 
 mod db;
 mod open;
+mod solid;
 mod thread;
 
 use std::{path::PathBuf, sync::Arc, time::Duration};
@@ -20,7 +21,7 @@ use tokio::{
 
 use crate::{ServerError, metrics::StoreMetrics};
 use db::{Done, Op, Range};
-pub(crate) use open::open;
+pub(crate) use open::{caught, open};
 use thread::{Command, Worker};
 
 /// Requests that may wait; what is beyond them isn't kept, because the disk can't keep up.

@@ -1,25 +1,37 @@
 //! Databases as the server opens them.
 
-use std::path::{Path, PathBuf};
+use std::{
+    panic::{AssertUnwindSafe, catch_unwind},
+    path::{Path, PathBuf},
+};
 
 use redb::{Builder, Database, Error, StorageError, backends::InMemoryBackend};
+
+use super::solid::SolidFile;
 
 /// Pages that are held in memory, in bytes.
 const CACHE: usize = 16 << 20;
 
-/// Opens the file, or a new database in memory; `make` takes it, and makes its tables if it is new. A damaged file is
-/// renamed, with a warning that calls it `what`.
+/// Opens the file, or a new database in memory; `make` takes it, and `upkeep` then makes its tables if it is new and
+/// forgets what need not be kept. A damaged file is renamed, with a warning that calls it `what`. Where there is no room
+/// for the upkeep, the database is opened without it: what it holds can still be read.
 pub(crate) fn open<D>(
     path: Option<&Path>,
     what: &str,
-    make: impl Fn(Database) -> Result<D, Error>,
+    make: impl Fn(Database) -> D,
+    upkeep: impl Fn(&mut D) -> Result<(), Error>,
 ) -> Result<D, Error> {
-    let Some(path) = path else {
-        return make(builder().create_with_backend(InMemoryBackend::new())?);
+    let database = || match path {
+        Some(path) => builder().create_with_backend(SolidFile::open(path).map_err(StorageError::from)?),
+        None => builder().create_with_backend(InMemoryBackend::new()),
     };
-    let opened = builder().create(path).map_err(Error::from);
-    match opened.and_then(&make) {
-        Err(error) if is_damage(&error) => {
+    let kept_up = || {
+        let mut db = make(database()?);
+        upkeep(&mut db)?;
+        Ok(db)
+    };
+    match (caught(kept_up), path) {
+        (Err(error), Some(path)) if is_damage(&error) => {
             let aside = aside(path);
             std::fs::rename(path, &aside).map_err(StorageError::from)?;
             tracing::warn!(
@@ -27,10 +39,21 @@ pub(crate) fn open<D>(
                 path.display(),
                 aside.display()
             );
-            make(builder().create(path)?)
+            kept_up()
         }
-        result => result,
+        (Err(error @ Error::Io(_)), Some(path)) => {
+            let db = make(database()?);
+            tracing::warn!("the {what} {} can be read, but not written: {error}", path.display());
+            Ok(db)
+        }
+        (result, _) => result,
     }
+}
+
+/// Runs work that touches the database. A damaged file may make it panic; that must cost no more than an error does.
+pub(crate) fn caught<T>(work: impl FnOnce() -> Result<T, Error>) -> Result<T, Error> {
+    catch_unwind(AssertUnwindSafe(work))
+        .unwrap_or_else(|_| Err(Error::Corrupted("the database gave up".into())))
 }
 
 fn builder() -> Builder {

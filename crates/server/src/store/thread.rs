@@ -1,7 +1,6 @@
 //! The thread that owns the database.
 
 use std::{
-    panic::{AssertUnwindSafe, catch_unwind},
     path::PathBuf,
     sync::Arc,
     time::{SystemTime, UNIX_EPOCH},
@@ -11,7 +10,7 @@ use redb::Error;
 use tokio::sync::{mpsc, oneshot};
 
 use super::{
-    StoreConfig,
+    StoreConfig, caught,
     db::{Bounds, Db, Done, Op},
 };
 use crate::metrics::StoreMetrics;
@@ -56,10 +55,7 @@ impl Worker {
                 ops.push(next.op);
                 replies.push(next.reply);
             }
-            // A damaged file may make the database panic; that must cost no more than an error does.
-            let result = catch_unwind(AssertUnwindSafe(|| self.work(&ops)));
-            let result = result.unwrap_or_else(|_| Err(Error::Corrupted("the database gave up".into())));
-            match result {
+            match caught(|| self.work(&ops)) {
                 Ok(done) => {
                     // Whoever has left doesn't listen.
                     replies.into_iter().zip(done).for_each(|(reply, done)| drop(reply.send(Ok(done))));
@@ -76,10 +72,10 @@ impl Worker {
     fn work(&mut self, ops: &[Op]) -> Result<Vec<Done>, Error> {
         let mut db = match self.db.take() {
             Some(db) => db,
-            None => Db::open(self.path.as_deref(), self.bounds)?,
+            None => Db::open(self.path.as_deref(), self.bounds, now_micros())?,
         };
-        let (done, totals) = db.apply(ops, now_micros())?;
-        self.metrics.note(totals.map(|totals| (totals.entries, totals.bytes, totals.evicted)));
+        let done = db.apply(ops, now_micros())?;
+        self.metrics.note(db.take_news().map(|totals| (totals.entries, totals.bytes, totals.evicted)));
         self.db = Some(db);
         Ok(done)
     }

@@ -17,7 +17,7 @@ use std::ops::Range;
 use super::item::{Item, Job, first_visible};
 use super::state::State;
 use super::task::{Chunks, Task};
-use super::units::{FEW_ROWS, Runs};
+use super::units::{FEW_ROWS, Pairs, Runs};
 use super::walk::{Asking, TILES, Walk};
 use super::{BAND, SPAN};
 use crate::kv::{Bf16Element, TILE};
@@ -29,16 +29,22 @@ use room::{Room, Sizes};
 /// Rows of an item at most.
 const MAX_ROWS: usize = 128;
 
-/// The way of AMX, on a tile unit.
+/// The way of AMX: prompts on a tile unit, and generated tokens with a few query heads per KV head, which wait for memory
+/// and read it faster so, in vectors.
 pub(super) struct OnTiles<U>(U);
 
 impl<E: Bf16Element> Runs<E> for OnTiles<Hardware> {
     const ROWS: usize = MAX_ROWS;
     fn room(dim: usize, rows: usize) -> usize {
-        Sizes::new(dim, rows).floats()
+        Sizes::new(dim, rows).floats().max(<Pairs as Runs<E>>::room(dim, rows))
     }
     fn run(isa: Isa, task: Task<'_, E>) {
-        isa.run_bf16(OnLevel(task, Hardware::new(isa)));
+        // Not by the item's rows, but by what doesn't depend on the batch.
+        if task.item.heads <= FEW_ROWS && task.job.is_generated(task.item) {
+            Pairs::run(isa, task);
+        } else {
+            isa.run_bf16(OnLevel(task, Hardware::new(isa)));
+        }
     }
 }
 

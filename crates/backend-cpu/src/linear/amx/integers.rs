@@ -11,11 +11,13 @@ use millrace_backend::GROUP;
 use crate::activations::{BAND_COLS, BandGroup};
 use crate::level::Isa;
 use crate::linear::int::{IntJob, IntWeights};
-use crate::simd::{Bf16Dot, Bf16Kernel};
+use crate::simd::{Bf16Dot, Bf16Kernel, WHOLE};
 use crate::tile::{Config, ROW, ROWS, Tile, Unit};
 
 /// Groups of [`GROUP`] columns in a tile of weights.
 const GROUPS: usize = BAND_COLS / GROUP;
+/// Up to so many rows of a band are summed up apart from the rest, which nobody needs.
+const FEW_ROWS: usize = 8;
 /// Bytes of a tile.
 const TILE: usize = ROWS * ROW;
 
@@ -46,7 +48,7 @@ impl<const FOUR: bool, const AFFINE: bool> IntTiles<'_, FOUR, AFFINE> {
         room: &mut [u8],
     ) {
         let sums = [Tile([[0; 16]; ROWS]); 2];
-        isa.run_bf16(Run { tiles: self, unit, rows, panels, room, sums, configured: 0 });
+        isa.run_bf16(Run { tiles: self, unit, rows, panels, room, sums });
     }
 }
 
@@ -59,27 +61,46 @@ struct Run<'a, U, const FOUR: bool, const AFFINE: bool> {
     room: &'a mut [u8],
     /// Of this run of features and of the one before.
     sums: [Tile<i32>; 2],
-    /// Rows that the registers are configured for.
-    configured: usize,
+}
+
+/// One of the bands that meet a panel.
+#[derive(Clone, Copy)]
+struct Pass {
+    band: usize,
+    panel: usize,
+    /// Which of the vectors of a run of features are asked for, so that all bands together ask for everything.
+    ask_from: usize,
+    ask_count: usize,
 }
 
 impl<U: Unit, const FOUR: bool, const AFFINE: bool> Bf16Kernel for Run<'_, U, FOUR, AFFINE> {
     type Out = ();
     #[inline(always)]
     fn run<S: Bf16Dot>(mut self, s: S) {
+        // Also for bands with fewer rows: another configuration would cost more than the rows that nobody needs.
+        self.unit.configure(&Config::new(&[(ROWS, ROW); 3]));
         let bands = self.rows.start / ROWS..self.rows.end.div_ceil(ROWS);
+        let ask_count = Self::VECTORS.div_ceil(bands.len());
         for panel in self.panels.clone() {
             if FOUR {
                 self.unpack(s, panel);
             }
             for band in bands.clone() {
-                self.band(s, band, panel, band - bands.start, bands.len());
+                let ask_from = (band - bands.start) * ask_count;
+                let pass = Pass { band, panel, ask_from, ask_count };
+                match self.rows.end - band * ROWS {
+                    ..=FEW_ROWS => self.band::<S, FEW_ROWS>(s, pass),
+                    _ => self.band::<S, ROWS>(s, pass),
+                }
             }
         }
     }
 }
 
 impl<U: Unit, const FOUR: bool, const AFFINE: bool> Run<'_, U, FOUR, AFFINE> {
+    /// Vectors of packed weights in a run of features.
+    const VECTORS: usize = GROUPS * IntWeights::<FOUR, AFFINE>::VECTORS;
+
     /// Nibbles to bytes.
     #[inline(always)]
     fn unpack<S: Bf16Dot>(&mut self, s: S, panel: usize) {
@@ -97,53 +118,57 @@ impl<U: Unit, const FOUR: bool, const AFFINE: bool> Run<'_, U, FOUR, AFFINE> {
         }
     }
 
-    /// Sixteen rows and sixteen outputs, one of `passes` over the panel. The tiles work on one run of features while the sums of the one before become
-    /// floats.
+    /// Sixteen outputs of a band whose first R rows are wanted. The tiles work on one run of features while the sums of
+    /// the one before become floats.
     #[inline(always)]
-    fn band<S: Bf16Dot>(&mut self, s: S, band: usize, panel: usize, pass: usize, passes: usize) {
-        let job = &self.tiles.job;
-        let steps = job.weights.groups / GROUPS;
-        let x = &self.tiles.x[band * steps..][..steps];
-        let weights = if FOUR { &*self.room } else { job.weights.panel(panel).as_flattened() };
-        let weights = &weights.as_chunks::<TILE>().0[..steps];
-        let count = (self.rows.end - band * ROWS).min(ROWS);
-        if self.configured != count {
-            self.unit.configure(&Config::new(&[(count, ROW), (count, ROW), (ROWS, ROW)]));
-            self.configured = count;
-        }
-        let mut acc = [s.splat(0.0); ROWS];
-        for step in 0..=steps {
-            if step < steps {
-                if panel + 1 < self.panels.end {
-                    // A few lines at a time: many at once would keep the tiles' own loads waiting.
-                    let (share, shares) = (pass * steps + step, passes * steps);
-                    job.weights.ask_for_groups(panel + 1, 0..job.weights.groups, share, shares);
-                }
-                // SAFETY: configured; activations, weights and sums are tiles of sixteen rows in memory.
-                #[allow(unsafe_code)]
-                unsafe {
-                    self.unit.zero::<0>();
-                    self.unit.load::<1>((&raw const x[step].q).cast(), ROW);
-                    self.unit.load::<2>(weights[step].as_ptr(), ROW);
-                    self.unit.dot_bytes::<0, 1, 2>();
-                    self.unit.store::<0>((&raw mut self.sums[step % 2]).cast(), ROW);
-                }
+    fn band<S: Bf16Dot, const R: usize>(&mut self, s: S, pass: Pass) {
+        let Self { tiles, unit, room, sums, .. } = self;
+        let (job, weights) = (&tiles.job, &tiles.job.weights);
+        let steps = weights.groups / GROUPS;
+        let x = &tiles.x[pass.band * steps..][..steps];
+        let bytes = if FOUR { &**room } else { weights.panel(pass.panel).as_flattened() };
+        let bytes = &bytes.as_chunks::<TILE>().0[..steps];
+        let (row, count) = (pass.band * ROWS, (self.rows.end - pass.band * ROWS).min(R));
+        job.out.prefetch_rows(row, count, pass.panel);
+        let mut acc = [s.splat(0.0); R];
+        let (mut scale, steps_per_scale) = (0, weights.per_scale / GROUPS);
+        let mut left = steps_per_scale;
+        multiply(*unit, &x[0], &bytes[0], &mut sums[0]);
+        for step in 0..steps {
+            weights.ask_for_vectors(pass.panel + 1, step * Self::VECTORS + pass.ask_from, pass.ask_count);
+            if step + 1 < steps {
+                multiply(*unit, &x[step + 1], &bytes[step + 1], &mut sums[(step + 1) % 2]);
             }
-            if let Some(last) = step.checked_sub(1) {
-                let constants = job.weights.constants(s, panel, last * GROUPS / job.weights.per_scale);
-                let (x, sums) = (&x[last], &self.sums[last % 2].0);
-                for row in 0..ROWS {
-                    let mut dot = s.load_i32(&sums[row]);
-                    if !AFFINE {
-                        dot = s.add_i32(dot, s.splat_i32(x.start[row]));
-                    }
-                    let of_x = (x.scale[row], x.bias_factor[row]);
-                    acc[row] = IntJob::<FOUR, AFFINE>::accumulate(s, acc[row], dot, constants, of_x);
-                }
+            let constants = weights.constants(s, pass.panel, scale);
+            left -= 1;
+            if left == 0 {
+                weights.ask_for_constant(pass.panel + 1, scale);
+                (scale, left) = (scale + 1, steps_per_scale);
+            }
+            let (x, sums) = (&x[step], &sums[step % 2].0);
+            for row in 0..R {
+                let offset = s.splat_i32(if AFFINE { WHOLE } else { x.start[row] });
+                let dot = s.offset_to_f32(s.add_i32(s.load_i32(&sums[row]), offset));
+                let of_x = (x.scale[row], x.bias_factor[row]);
+                acc[row] = IntJob::<FOUR, AFFINE>::accumulate(s, acc[row], dot, constants, of_x);
             }
         }
-        for (row, acc) in acc.iter().enumerate().take(count) {
-            job.out.store(s, band * ROWS + row, panel, *acc);
+        for (index, acc) in acc.iter().enumerate().take(count) {
+            job.out.store(s, row + index, pass.panel, *acc);
         }
+    }
+}
+
+/// sums = x · weights.
+#[inline(always)]
+fn multiply<U: Unit>(unit: &mut U, x: &BandGroup, weights: &[u8; TILE], sums: &mut Tile<i32>) {
+    // SAFETY: configured; activations, weights and sums are tiles of sixteen rows in memory.
+    #[allow(unsafe_code)]
+    unsafe {
+        unit.zero::<0>();
+        unit.load::<1>((&raw const x.q).cast(), ROW);
+        unit.load::<2>(weights.as_ptr(), ROW);
+        unit.dot_bytes::<0, 1, 2>();
+        unit.store::<0>((&raw mut *sums).cast(), ROW);
     }
 }
