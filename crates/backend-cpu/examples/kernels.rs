@@ -156,7 +156,7 @@ fn linears(
         while matrices.len() * bytes < COPIES_BYTES {
             let mut source = Noise { rows, cols, encoding, random: Random(matrices.len() as u64) };
             matrices.push(backend.load_matrix(&mut source, format)?);
-            bytes = backend.matrix_bytes(matrices[0]) as usize;
+            bytes = backend.matrix_bytes(matrices[0]);
         }
         let (copies, bytes) = (matrices.len(), bytes as f64);
         print!("{layer:8}");
