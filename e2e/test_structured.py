@@ -243,7 +243,8 @@ WEATHER = {
         "description": "The weather in a city.",
         "parameters": {
             "type": "object",
-            "properties": {"city": {"type": "string"}, "unit": {"enum": ["c", "f"]}},
+            # Bounded: the demo model may write a string without end.
+            "properties": {"city": {"type": "string", "maxLength": 30}, "unit": {"enum": ["c", "f"]}},
             "required": ["city", "unit"],
             "additionalProperties": False,
         },

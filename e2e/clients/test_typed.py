@@ -1,5 +1,7 @@
 """Answers as values of a type: each helper of the Python packages that takes a class and gives one back."""
 
+from typing import Literal
+
 import anthropic
 import ollama
 import pytest
@@ -20,6 +22,14 @@ class Part(BaseModel):
 class Order(BaseModel):
     customer: str = Field(max_length=20)
     parts: list[Part] = Field(min_length=1, max_length=2)
+
+
+class Parcel(BaseModel):
+    """Without bounds on strings, which Anthropic's package takes out of a schema: the demo model may write without end."""
+
+    customer: Literal["Ada", "Grace"]
+    code: Literal["M5", "M6", "M8"]
+    express: bool
 
 
 CHAT = {"model": MODEL, "messages": user(ASK), "max_tokens": 300, "temperature": 0, "extra_body": PLAIN}
@@ -54,11 +64,11 @@ def responses_stream(openai_client, _):
 
 
 def messages_parse(_, claude):
-    return claude.messages.parse(**MESSAGE, output_format=Order).parsed_output
+    return claude.messages.parse(**MESSAGE, output_format=Parcel).parsed_output
 
 
 def messages_stream(_, claude):
-    with claude.messages.stream(**MESSAGE, output_format=Order) as stream:
+    with claude.messages.stream(**MESSAGE, output_format=Parcel) as stream:
         return stream.get_final_message().parsed_output
 
 
@@ -71,7 +81,7 @@ HELPERS = [
 def test_a_class_goes_in_and_its_value_comes_out(server, client, helper):
     with anthropic.Anthropic(base_url=server.url, api_key="none", max_retries=0) as claude:
         order = helper(client, claude)
-    assert isinstance(order, Order) and 1 <= len(order.parts) <= 2
+    assert isinstance(order, Parcel) or isinstance(order, Order) and 1 <= len(order.parts) <= 2
 
 
 @pytest.mark.parametrize("method", ["json_schema", "function_calling"])
