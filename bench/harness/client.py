@@ -36,6 +36,19 @@ async def stream(port, path, body):
     return result
 
 
+async def post(port, path, body):
+    """POSTs `body` and waits for the end of the answer, whatever it says."""
+    reader, writer = await asyncio.open_connection("127.0.0.1", port)
+    try:
+        writer.write(_request("POST", path, json.dumps(body).encode()))
+        status, _ = await _head(reader)
+        await reader.read()
+    finally:
+        writer.close()
+    if status != 200:
+        raise SystemExit(f"POST {path} gave {status}")
+
+
 async def healthy(port):
     """Whether `/health` says 200; a server that isn't there yet says nothing."""
     try:
