@@ -363,35 +363,32 @@ impl<'a, const FOUR: bool, const AFFINE: bool> IntJob<'a, FOUR, AFFINE> {
             for at in Rows::cut(rows.clone(), most) {
                 let panels = panels.clone();
                 match at.count {
-                    1 if few => self.narrow::<1>(isa, at, panels, w),
-                    2 if few => self.narrow::<2>(isa, at, panels, w),
-                    3 | 4 if few => self.narrow::<4>(isa, at, panels, w),
-                    5 | 6 if few => self.narrow::<6>(isa, at, panels, w),
-                    _ if few => self.narrow::<FEW_ROWS>(isa, at, panels, w),
+                    1 if few => self.blocks::<1, 1>(isa, at, panels, w),
+                    2 if few => self.blocks::<2, 1>(isa, at, panels, w),
+                    3 | 4 if few => self.blocks::<4, 1>(isa, at, panels, w),
+                    5 | 6 if few => self.blocks::<6, 1>(isa, at, panels, w),
+                    _ if few => self.blocks::<FEW_ROWS, 1>(isa, at, panels, w),
                     // Sixteen registers, two to a vector, hold no more.
-                    _ if isa.level() < Level::Avx512 => self.narrow::<WIDE_ROWS>(isa, at, panels, w),
-                    _ if most == WIDE_ROWS => self.wide::<WIDE_ROWS>(isa, at, panels, w),
-                    _ => self.wide::<MAX_ROWS>(isa, at, panels, w),
+                    _ if isa.level() < Level::Avx512 => self.blocks::<WIDE_ROWS, 1>(isa, at, panels, w),
+                    _ if most == WIDE_ROWS => self.blocks::<WIDE_ROWS, MAX_PANELS>(isa, at, panels, w),
+                    _ => self.blocks::<MAX_ROWS, MAX_PANELS>(isa, at, panels, w),
                 }
             }
         }
     }
 
-    /// M rows × one panel.
-    fn narrow<const M: usize>(&self, isa: Isa, at: Rows, panels: Range<usize>, w: &mut Widened) {
+    /// M rows × some panels, P at a time.
+    fn blocks<const M: usize, const P: usize>(
+        &self,
+        isa: Isa,
+        at: Rows,
+        panels: Range<usize>,
+        w: &mut Widened,
+    ) {
         if self.weights.is_bf16() {
-            isa.run(Block::<FOUR, AFFINE, M, 1, true> { job: self, at, panels, w });
+            isa.run(Block::<FOUR, AFFINE, M, P, true> { job: self, at, panels, w });
         } else {
-            isa.run(Block::<FOUR, AFFINE, M, 1, false> { job: self, at, panels, w });
-        }
-    }
-
-    /// M rows × several panels.
-    fn wide<const M: usize>(&self, isa: Isa, at: Rows, panels: Range<usize>, w: &mut Widened) {
-        if self.weights.is_bf16() {
-            isa.run(Block::<FOUR, AFFINE, M, MAX_PANELS, true> { job: self, at, panels, w });
-        } else {
-            isa.run(Block::<FOUR, AFFINE, M, MAX_PANELS, false> { job: self, at, panels, w });
+            isa.run(Block::<FOUR, AFFINE, M, P, false> { job: self, at, panels, w });
         }
     }
 }
