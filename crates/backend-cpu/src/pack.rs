@@ -2,14 +2,15 @@
 //!
 //! * f32, f16: `[panel][k][16]`
 //! * bf16: `[panel][k / 2][16][2]`, the order of `vdpbf16ps` and of an AMX B tile
-//! * int8: `[panel][k / 32]` groups of `[8][16][4]`, the order of `vpdpbusd` and of an AMX B tile
-//! * int4: groups of `[4][16][4]` bytes; byte vector j holds step j in its low and step j + 4 in its high nibbles
+//! * int8: `[panel]` blocks ([`Form`]) of groups of 32 columns, `[8][16][4]`, the order of `vpdpbusd` and of an AMX B
+//!   tile, and their scales (and biases) `[16]`, in 16 bits if that is exact
+//! * int4: the same with groups of `[4][16][4]` bytes; byte vector j holds step j in its low and step j + 4 in its high
+//!   nibbles
 //!
-//! Integers have scales (and biases) `[panel][k / group][16]`, in 16 bits if that is exact. Outputs and inputs are
-//! padded with zeros.
+//! Outputs and inputs are padded with zeros.
 
-mod constants;
 mod dense;
+mod form;
 mod integers;
 mod load;
 mod rows;
@@ -19,9 +20,9 @@ mod tests;
 use millrace_backend::{GROUP, activation_group};
 
 use crate::region::Region;
-use crate::simd::LANES;
+use crate::simd::{LANES, LINE};
 
-pub(crate) use constants::{Constants, Vectors};
+pub(crate) use form::{Form, Kind, Line};
 pub(crate) use load::load;
 
 /// A packed weight `[rows, cols]` (out features, in features).
@@ -43,25 +44,20 @@ pub(crate) enum Panels {
 
 /// Grouped integers: value = scale · q + bias.
 pub(crate) struct IntPanels {
-    /// 4 or 8.
-    pub(crate) bits: u32,
-    /// Columns per scale; a multiple of [`GROUP`].
-    pub(crate) group: usize,
-    pub(crate) q: Region<u8>,
-    pub(crate) scales: Constants,
-    /// `None` if every bias is −2^(bits−1) · scale: a constant zero point.
-    pub(crate) biases: Option<Constants>,
+    pub(crate) form: Form,
+    /// `[panels][k / columns of a block]` blocks.
+    pub(crate) lines: Region<Line>,
 }
 
 impl IntPanels {
     /// What q stands for zero, if biases don't say; else 0.
     pub(crate) fn zero_point(&self) -> i32 {
-        if self.biases.is_none() { zero_point(self.bits) } else { 0 }
+        if self.form.affine { 0 } else { zero_point(self.form.bits) }
     }
 
     /// How many groups of [`GROUP`] activations beside these weights share a scale.
     pub(crate) fn shared(&self) -> usize {
-        activation_group(self.group) / GROUP
+        activation_group(self.form.group) / GROUP
     }
 }
 
@@ -80,7 +76,7 @@ fn pair_index(k: usize, lane: usize) -> usize {
     k / 2 * 2 * LANES + lane * 2 + k % 2
 }
 
-/// Byte and shift of an integer in its panel.
+/// Byte and shift of an integer in its block.
 #[inline(always)]
 fn int_index(bits: u32, k: usize, lane: usize) -> (usize, u32) {
     let (group, step, byte) = (k / GROUP, k % GROUP / 4, k % 4);
@@ -99,10 +95,7 @@ impl Packed {
         match &self.data {
             Panels::F32(_) => self.k * LANES * 4,
             Panels::F16(_) | Panels::Bf16(_) => self.k * LANES * 2,
-            Panels::Int(int) => {
-                let constants = int.scales.width() + int.biases.as_ref().map_or(0, Constants::width);
-                self.k / GROUP * group_bytes(int.bits) + self.k / int.group * LANES * constants
-            }
+            Panels::Int(int) => int.form.panel_lines(self.k) * LINE,
         }
     }
 
@@ -131,16 +124,17 @@ impl Packed {
     }
 
     fn read_int_row(&self, int: &IntPanels, panel: usize, lane: usize, out: &mut [f32]) {
-        let q = &int.q[panel * (self.k / GROUP) * group_bytes(int.bits)..];
-        let constants = panel * (self.k / int.group) * LANES + lane;
-        let mask = (1u32 << int.bits) - 1;
-        for (index, out) in out.chunks_mut(int.group).enumerate() {
-            let at = constants + index * LANES;
-            let scale = int.scales.get(at);
-            let bias = int.biases.as_ref().map_or(-(zero_point(int.bits) as f32) * scale, |b| b.get(at));
-            for (offset, out) in out.iter_mut().enumerate() {
-                let (byte, shift) = int_index(int.bits, index * int.group + offset, lane);
-                *out = scale * (u32::from(q[byte]) >> shift & mask) as f32 + bias;
+        let (form, lines) = (int.form, int.form.panel_lines(self.k));
+        let blocks = int.lines[panel * lines..][..lines].chunks_exact(form.lines());
+        let mask = (1u32 << form.bits) - 1;
+        for (block, out) in blocks.zip(out.chunks_mut(form.groups() * GROUP)) {
+            let q: &[u8] = bytemuck::cast_slice(block);
+            for (index, out) in out.chunks_mut(form.group).enumerate() {
+                let (scale, bias) = form.constants(block, index, lane);
+                for (offset, out) in out.iter_mut().enumerate() {
+                    let (byte, shift) = int_index(form.bits, index * form.group + offset, lane);
+                    *out = scale * (u32::from(q[byte]) >> shift & mask) as f32 + bias;
+                }
             }
         }
     }

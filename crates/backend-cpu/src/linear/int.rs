@@ -10,11 +10,11 @@ use std::ops::Range;
 
 use millrace_backend::GROUP;
 
-use super::{Output, PANEL_STEP, PREFETCH_BYTES, Rows};
+use super::{Output, PANEL_STEP, Rows};
 use crate::activations::QuantGroup;
 use crate::level::{Isa, Level};
-use crate::pack::{IntPanels, Vectors, group_bytes};
-use crate::simd::{Kernel, LANES, Simd, prefetch, prefetch_far};
+use crate::pack::{IntPanels, Kind, Line};
+use crate::simd::{Kernel, LANES, LINE, Simd, prefetch, prefetch_far};
 
 /// Up to this many rows wait for memory: one panel at a time is one stream, the fastest way to read.
 const FEW_ROWS: usize = 8;
@@ -24,22 +24,26 @@ const MAX_ROWS: usize = 8;
 const WIDE_ROWS: usize = 6;
 /// Sums that are split in two at most: more hide the latency by their number.
 const SPLIT_SUMS: usize = 4;
-/// Bytes of a vector, and four-column steps of a group.
-const VECTOR: usize = 64;
+/// Four-column steps of a group.
 const STEPS: usize = GROUP / 4;
+/// How far in advance rows that wait for memory ask for weights.
+const PREFETCH_BYTES: usize = 2 << 10;
 
 /// `FOUR`: 4-bit weights, else 8-bit. `AFFINE`: explicit biases, else a constant zero point.
+#[derive(Clone, Copy)]
 pub(crate) struct IntWeights<'a, const FOUR: bool, const AFFINE: bool> {
-    q: &'a [[u8; VECTOR]],
-    scales: Vectors<'a>,
-    /// Scales again if there are none.
-    biases: Vectors<'a>,
+    lines: &'a [Line],
+    kind: Kind,
     /// Groups of 32 columns in a panel.
     pub(crate) groups: usize,
     /// Of those, how many share a scale.
     pub(crate) per_scale: usize,
-    /// Scales of a panel.
-    per_panel: usize,
+    /// How many are in a block.
+    pub(crate) per_block: usize,
+    /// Scales in a block.
+    pub(crate) scales: usize,
+    block_lines: usize,
+    panel_lines: usize,
 }
 
 /// Without biases, the zero point is in [`QuantGroup::start`].
@@ -53,25 +57,6 @@ pub(crate) struct IntJob<'a, const FOUR: bool, const AFFINE: bool> {
 
 /// Panels that a kernel takes at a time, at most.
 const MAX_PANELS: usize = 2;
-/// How far in advance scales and biases are asked for where they are read directly.
-const CONSTANTS_AHEAD: usize = 1 << 10;
-/// Scales that are widened ahead of their use.
-const WIDENED: usize = 16;
-
-/// Scales and biases as floats: the kernels have no registers left for a choice of types.
-struct Widened {
-    scales: [[[f32; LANES]; WIDENED]; MAX_PANELS],
-    biases: [[[f32; LANES]; WIDENED]; MAX_PANELS],
-}
-
-impl Widened {
-    #[inline(always)]
-    fn new() -> Self {
-        let zeros = [[[0.0; LANES]; WIDENED]; MAX_PANELS];
-        Self { scales: zeros, biases: zeros }
-    }
-}
-
 /// Which weights are asked for to come from memory, while others are used.
 #[derive(Clone, Copy)]
 enum Ahead {
@@ -106,91 +91,73 @@ impl Ahead {
 }
 
 impl<'a, const FOUR: bool, const AFFINE: bool> IntWeights<'a, FOUR, AFFINE> {
-    /// Vectors of a group.
+    /// Lines of a group.
     pub(crate) const VECTORS: usize = if FOUR { STEPS / 2 } else { STEPS };
 
     /// `groups` in a panel.
     pub(crate) fn new(int: &'a IntPanels, groups: usize) -> Self {
-        debug_assert_eq!(group_bytes(int.bits), Self::VECTORS * VECTOR);
+        let form = int.form;
+        debug_assert_eq!(form.vectors(), form.groups() * Self::VECTORS);
+        debug_assert_eq!(form.affine, AFFINE);
         Self {
-            q: int.q.as_chunks().0,
-            scales: int.scales.vectors(),
-            biases: int.biases.as_ref().unwrap_or(&int.scales).vectors(),
+            lines: &int.lines,
+            kind: form.kind,
             groups,
-            per_scale: int.group / GROUP,
-            per_panel: groups * GROUP / int.group,
+            per_scale: form.group / GROUP,
+            per_block: form.groups(),
+            scales: form.scales(),
+            block_lines: form.lines(),
+            panel_lines: form.panel_lines(groups * GROUP),
         }
     }
 
-    /// A panel's `[groups]` groups of [`IntWeights::VECTORS`] vectors.
+    /// A panel's blocks, one after another.
     #[inline(always)]
-    pub(crate) fn panel(&self, panel: usize) -> &'a [[u8; VECTOR]] {
-        &self.q[panel * self.groups * Self::VECTORS..][..self.groups * Self::VECTORS]
+    pub(crate) fn panel(&self, panel: usize) -> &'a [Line] {
+        &self.lines[panel * self.panel_lines..][..self.panel_lines]
     }
 
-    /// Scale and bias number `index` of a panel (without biases, the latter means nothing).
+    /// A block of a panel: lines of integers, group by group, then of constants.
     #[inline(always)]
-    pub(crate) fn constants<S: Simd>(&self, s: S, panel: usize, index: usize) -> (S::V, S::V) {
-        let at = panel * self.per_panel + index;
-        let scale = self.scales.load(s, at);
-        (scale, if AFFINE { self.biases.load(s, at) } else { scale })
+    pub(crate) fn block(&self, panel: usize, block: usize) -> &'a [Line] {
+        &self.lines[panel * self.panel_lines + block * self.block_lines..][..self.block_lines]
     }
 
-    /// Whether scales and biases are bf16.
+    /// The constants of a block.
     #[inline(always)]
-    fn is_bf16(&self) -> bool {
-        self.scales.as_bf16().is_some() && self.biases.as_bf16().is_some()
+    pub(crate) fn constant_lines<'b>(&self, block: &'b [Line]) -> &'b [Line] {
+        &block[self.per_block * Self::VECTORS..]
     }
 
-    /// Widens scales (and biases) of P panels, and asks for as many more to come from memory if `ahead`.
+    /// Scale and bias number `index` of a block's constants (without biases, the latter means nothing).
     #[inline(always)]
-    fn widen<S: Simd, const P: usize>(
-        &self,
-        s: S,
-        panel: usize,
-        scales: Range<usize>,
-        ahead: bool,
-        out: &mut Widened,
-    ) {
-        let count = scales.len();
-        for p in 0..P {
-            let first = (panel + p) * self.per_panel + scales.start;
-            self.scales.widen(s, first, &mut out.scales[p][..count]);
-            if AFFINE {
-                self.biases.widen(s, first, &mut out.biases[p][..count]);
-            }
-            if ahead {
-                self.scales.prefetch(first + count, count);
-                if AFFINE {
-                    self.biases.prefetch(first + count, count);
-                }
-            }
+    pub(crate) fn constants<S: Simd>(&self, s: S, constants: &[Line], index: usize) -> (S::V, S::V) {
+        if AFFINE {
+            let (scale, bias) = (2 * index, 2 * index + 1);
+            return (constant(s, self.kind, constants, scale), constant(s, self.kind, constants, bias));
         }
+        let scale = constant(s, self.kind, constants, index);
+        (scale, scale)
     }
 
     /// Bytes between panels.
     #[inline(always)]
     pub(crate) fn panel_bytes(&self) -> usize {
-        self.groups * Self::VECTORS * VECTOR
+        self.panel_lines * LINE
     }
 
-    /// Asks for scale and bias number `index` of a panel, wherever that is.
-    #[cfg(target_arch = "x86_64")]
+    /// Lines of a block, constants included.
     #[inline(always)]
-    pub(crate) fn ask_for_constant(&self, panel: usize, index: usize) {
-        self.scales.prefetch_one(panel * self.per_panel + index);
-        if AFFINE {
-            self.biases.prefetch_one(panel * self.per_panel + index);
-        }
+    pub(crate) fn block_lines(&self) -> usize {
+        self.block_lines
     }
 
-    /// Asks for `count` vectors of a panel, wherever that is, to come into the second-level cache.
+    /// Asks for `count` lines of a panel, wherever that is, to come into the second-level cache.
     #[cfg(target_arch = "x86_64")]
     #[inline(always)]
-    pub(crate) fn ask_for_vectors(&self, panel: usize, first: usize, count: usize) {
-        let first = panel * self.panel_bytes() + first * VECTOR;
-        for vector in 0..count {
-            prefetch_far(self.q.as_ptr(), first + vector * VECTOR);
+    pub(crate) fn ask_for_lines(&self, panel: usize, first: usize, count: usize) {
+        for line in first..first + count {
+            prefetch_far(self.lines.as_ptr(), (panel * self.panel_lines + line) * LINE);
         }
     }
 }
@@ -217,22 +184,22 @@ impl<'a, const FOUR: bool, const AFFINE: bool> IntJob<'a, FOUR, AFFINE> {
 
     /// Asks for a part of the group that lies P panels behind this one.
     #[inline(always)]
-    fn ask_for<const P: usize>(&self, q: &[[u8; VECTOR]], part: usize, parts: usize) {
+    fn ask_for<const P: usize>(&self, q: &[Line], part: usize, parts: usize) {
         let count = IntWeights::<FOUR, AFFINE>::VECTORS / parts;
-        for vector in &q[part * count..][..count] {
-            prefetch(vector, P * self.weights.panel_bytes());
+        for line in &q[part * count..][..count] {
+            prefetch(line, P * self.weights.panel_bytes());
         }
     }
 
-    /// The integer sums of `shared` groups from `group` on for M rows × P panels. Few sums get two accumulators each,
-    /// which halves the latency; integer sums are exact in any order.
+    /// The integer sums of `shared` groups from `group` on, number `first` of their block, for M rows × P panels. Few
+    /// sums get two accumulators each, which halves the latency; integer sums are exact in any order.
     #[inline(always)]
     fn dots<S: Simd, const M: usize, const P: usize>(
         &self,
         s: S,
-        weights: &[&[[u8; VECTOR]]; P],
+        blocks: &[&[Line]; P],
         x: &[&[QuantGroup]; M],
-        group: usize,
+        (group, first): (usize, usize),
         ahead: Ahead,
     ) -> [[S::I; P]; M] {
         let mut dots = [[s.splat_i32(0); P]; M];
@@ -240,20 +207,21 @@ impl<'a, const FOUR: bool, const AFFINE: bool> IntJob<'a, FOUR, AFFINE> {
         for m in 0..M {
             dots[m] = [s.splat_i32(x[m][group].start); P];
         }
-        for group in group..group + self.shared {
-            let mut q = *weights;
+        for index in 0..self.shared {
+            let mut q = *blocks;
             for q in &mut q {
-                *q = &q[group * IntWeights::<FOUR, AFFINE>::VECTORS..][..IntWeights::<FOUR, AFFINE>::VECTORS];
+                let vectors = IntWeights::<FOUR, AFFINE>::VECTORS;
+                *q = &q[(first + index) * vectors..][..vectors];
                 match ahead {
                     Ahead::Nothing => {}
-                    Ahead::All => q.iter().for_each(|vector| prefetch_far(vector, PREFETCH_BYTES)),
+                    Ahead::All => q.iter().for_each(|line| prefetch(line, PREFETCH_BYTES)),
                     Ahead::Half(which) => self.ask_for::<P>(q, which, 2),
                     Ahead::Quarter(which) => self.ask_for::<P>(q, which, 4),
                 }
             }
             let mut here = [&x[0][group].q; M];
             for m in 0..M {
-                here[m] = &x[m][group].q;
+                here[m] = &x[m][group + index].q;
             }
             if FOUR {
                 add_group::<S, Nibbles, M, P>(s, &q, &here, &mut dots, &mut others);
@@ -271,72 +239,46 @@ impl<'a, const FOUR: bool, const AFFINE: bool> IntJob<'a, FOUR, AFFINE> {
         dots
     }
 
-    /// M rows × P panels; rows from `at.count` on repeat the last one and are not stored. `DIRECT`: constants are bf16
-    /// and read where they lie.
+    /// M rows × P panels; rows from `at.count` on repeat the last one and are not stored.
     #[inline(always)]
-    fn tile<S: Simd, const M: usize, const P: usize, const DIRECT: bool>(
-        &self,
-        s: S,
-        at: Rows,
-        panel: usize,
-        constants: &mut Widened,
-    ) {
+    fn tile<S: Simd, const M: usize, const P: usize>(&self, s: S, at: Rows, panel: usize) {
         let Rows { row, count, .. } = at;
-        let ahead = Ahead::new(at, P);
+        let (weights, ahead) = (&self.weights, Ahead::new(at, P));
         let mut x = [self.x; M];
         for (m, x) in x.iter_mut().enumerate() {
-            *x = &self.x[(row + m.min(count - 1)) * self.weights.groups..][..self.weights.groups];
+            *x = &self.x[(row + m.min(count - 1)) * weights.groups..][..weights.groups];
         }
-        let mut weights = [self.weights.panel(panel); P];
-        for (p, weights) in weights.iter_mut().enumerate() {
-            *weights = self.weights.panel(panel + p);
-        }
-        // Stores are done in order: those of widened constants must not wait for outputs that are far apart in memory.
         for m in 0..count.min(M) {
             (0..P).for_each(|p| self.out.prefetch(row + m, panel + p));
         }
         let mut acc = [[s.splat(0.0); P]; M];
-        let scales = self.weights.per_panel;
-        // Of these panels; empty unless the constants are bf16.
-        let (mut direct_scales, mut direct_biases) =
-            ([&[] as &[[u16; LANES]]; P], [&[] as &[[u16; LANES]]; P]);
-        if DIRECT
-            && let (Some(all), Some(biases)) = (self.weights.scales.as_bf16(), self.weights.biases.as_bf16())
-        {
-            for p in 0..P {
-                direct_scales[p] = &all[(panel + p) * scales..][..scales];
-                direct_biases[p] = &biases[(panel + p) * scales..][..scales];
+        for (index, block) in weights.panel(panel).chunks_exact(weights.block_lines).enumerate() {
+            let mut blocks = [block; P];
+            for (p, other) in blocks.iter_mut().enumerate().skip(1) {
+                *other = weights.block(panel + p, index);
             }
-        }
-        for start in (0..scales).step_by(WIDENED) {
-            let end = (start + WIDENED).min(scales);
-            if !DIRECT {
-                self.weights.widen::<S, P>(s, panel, start..end, at.is_first(), constants);
+            // The first to come by asks for the constants.
+            if at.is_first() {
+                let distance = if P == 1 { PREFETCH_BYTES } else { P * weights.panel_bytes() };
+                for block in blocks {
+                    weights.constant_lines(block).iter().for_each(|line| prefetch(line, distance));
+                }
             }
-            let (mut index, mut next) = (0, (start + 1) * self.weights.per_scale);
-            for group in (start * self.weights.per_scale..end * self.weights.per_scale).step_by(self.shared) {
-                if group == next {
-                    index += 1;
-                    next += self.weights.per_scale;
-                }
-                let dots = self.dots::<S, M, P>(s, &weights, &x, group, ahead);
-                if DIRECT && P == 1 {
-                    prefetch(&direct_scales[0][start + index], CONSTANTS_AHEAD);
-                    prefetch(&direct_biases[0][start + index], CONSTANTS_AHEAD);
-                }
+            let mut first = 0;
+            while first < weights.per_block {
+                let group = index * weights.per_block + first;
+                let dots = self.dots::<S, M, P>(s, &blocks, &x, (group, first), ahead);
+                // Groups that share a scale with their activations share one with more groups, or are their block's only
+                // ones of that scale.
+                let scale = if weights.scales == 1 { 0 } else { first };
                 for p in 0..P {
-                    let (scale, bias) = if DIRECT {
-                        let scale = s.load_bf16(&direct_scales[p][start + index]);
-                        (scale, if AFFINE { s.load_bf16(&direct_biases[p][start + index]) } else { scale })
-                    } else {
-                        let scale = s.load(&constants.scales[p][index]);
-                        (scale, if AFFINE { s.load(&constants.biases[p][index]) } else { scale })
-                    };
+                    let constants = weights.constants(s, weights.constant_lines(blocks[p]), scale);
                     for m in 0..M {
                         let of_x = (x[m][group].scale, x[m][group].bias_factor);
-                        acc[m][p] = Self::accumulate(s, acc[m][p], s.to_f32(dots[m][p]), (scale, bias), of_x);
+                        acc[m][p] = Self::accumulate(s, acc[m][p], s.to_f32(dots[m][p]), constants, of_x);
                     }
                 }
+                first += self.shared;
             }
         }
         for (m, acc) in acc.iter().enumerate().take(count) {
@@ -357,40 +299,40 @@ impl<'a, const FOUR: bool, const AFFINE: bool> IntJob<'a, FOUR, AFFINE> {
             rows if rows < MANY_PASSES * WIDE_ROWS => (WIDE_ROWS, MAX_PANELS),
             _ => (WIDE_ROWS, PANEL_STEP),
         };
-        let w = &mut Widened::new();
         for first in panels.clone().step_by(step) {
             let panels = first..(first + step).min(panels.end);
             for at in Rows::cut(rows.clone(), most) {
                 let panels = panels.clone();
                 match at.count {
-                    1 if few => self.blocks::<1, 1>(isa, at, panels, w),
-                    2 if few => self.blocks::<2, 1>(isa, at, panels, w),
-                    3 | 4 if few => self.blocks::<4, 1>(isa, at, panels, w),
-                    5 | 6 if few => self.blocks::<6, 1>(isa, at, panels, w),
-                    _ if few => self.blocks::<FEW_ROWS, 1>(isa, at, panels, w),
+                    1 if few => self.blocks::<1, 1>(isa, at, panels),
+                    2 if few => self.blocks::<2, 1>(isa, at, panels),
+                    3 | 4 if few => self.blocks::<4, 1>(isa, at, panels),
+                    5 | 6 if few => self.blocks::<6, 1>(isa, at, panels),
+                    _ if few => self.blocks::<FEW_ROWS, 1>(isa, at, panels),
                     // Sixteen registers, two to a vector, hold no more.
-                    _ if isa.level() < Level::Avx512 => self.blocks::<WIDE_ROWS, 1>(isa, at, panels, w),
-                    _ if most == WIDE_ROWS => self.blocks::<WIDE_ROWS, MAX_PANELS>(isa, at, panels, w),
-                    _ => self.blocks::<MAX_ROWS, MAX_PANELS>(isa, at, panels, w),
+                    _ if isa.level() < Level::Avx512 => self.blocks::<WIDE_ROWS, 1>(isa, at, panels),
+                    _ if most == WIDE_ROWS => self.blocks::<WIDE_ROWS, MAX_PANELS>(isa, at, panels),
+                    _ => self.blocks::<MAX_ROWS, MAX_PANELS>(isa, at, panels),
                 }
             }
         }
     }
 
     /// M rows × some panels, P at a time.
-    fn blocks<const M: usize, const P: usize>(
-        &self,
-        isa: Isa,
-        at: Rows,
-        panels: Range<usize>,
-        w: &mut Widened,
-    ) {
-        if self.weights.is_bf16() {
-            isa.run(Block::<FOUR, AFFINE, M, P, true> { job: self, at, panels, w });
-        } else {
-            isa.run(Block::<FOUR, AFFINE, M, P, false> { job: self, at, panels, w });
-        }
+    fn blocks<const M: usize, const P: usize>(&self, isa: Isa, at: Rows, panels: Range<usize>) {
+        isa.run(Block::<FOUR, AFFINE, M, P> { job: self, at, panels });
     }
+}
+
+/// Vector number `index` of a block's constants.
+#[inline(always)]
+fn constant<S: Simd>(s: S, kind: Kind, constants: &[Line], index: usize) -> S::V {
+    if kind == Kind::F32 {
+        return s.load(bytemuck::cast_ref(&constants[index]));
+    }
+    let halves: &[[u16; LANES]; 2] = bytemuck::cast_ref(&constants[index / 2]);
+    let half = &halves[index % 2];
+    if kind == Kind::Bf16 { s.load_bf16(half) } else { s.load_f16(half) }
 }
 
 /// How integers are read and multiplied.
@@ -398,7 +340,7 @@ trait Integers<S: Simd> {
     /// In registers.
     type Ready: Copy;
     /// Steps j and j + 4 of a group.
-    fn steps(s: S, q: &[[u8; VECTOR]], j: usize) -> (Self::Ready, Self::Ready);
+    fn steps(s: S, q: &[Line], j: usize) -> (Self::Ready, Self::Ready);
     fn dot4(s: S, sums: S::Sums, w: Self::Ready, x: i32) -> S::Sums;
 }
 
@@ -408,8 +350,8 @@ struct Nibbles;
 impl<S: Simd> Integers<S> for Bytes {
     type Ready = S::B;
     #[inline(always)]
-    fn steps(s: S, q: &[[u8; VECTOR]], j: usize) -> (S::B, S::B) {
-        (s.bytes(&q[j]), s.bytes(&q[j + STEPS / 2]))
+    fn steps(s: S, q: &[Line], j: usize) -> (S::B, S::B) {
+        (s.bytes(bytemuck::cast_ref(&q[j])), s.bytes(bytemuck::cast_ref(&q[j + STEPS / 2])))
     }
     #[inline(always)]
     fn dot4(s: S, sums: S::Sums, w: S::B, x: i32) -> S::Sums {
@@ -420,8 +362,8 @@ impl<S: Simd> Integers<S> for Bytes {
 impl<S: Simd> Integers<S> for Nibbles {
     type Ready = S::N;
     #[inline(always)]
-    fn steps(s: S, q: &[[u8; VECTOR]], j: usize) -> (S::N, S::N) {
-        s.nibbles(&q[j])
+    fn steps(s: S, q: &[Line], j: usize) -> (S::N, S::N) {
+        s.nibbles(bytemuck::cast_ref(&q[j]))
     }
     #[inline(always)]
     fn dot4(s: S, sums: S::Sums, w: S::N, x: i32) -> S::Sums {
@@ -433,7 +375,7 @@ impl<S: Simd> Integers<S> for Nibbles {
 #[inline(always)]
 fn add_group<S: Simd, W: Integers<S>, const M: usize, const P: usize>(
     s: S,
-    q: &[&[[u8; VECTOR]]; P],
+    q: &[&[Line]; P],
     x: &[&[i32; STEPS]; M],
     dots: &mut [[S::I; P]; M],
     others: &mut [[S::I; P]; M],
@@ -474,27 +416,26 @@ fn add_group<S: Simd, W: Integers<S>, const M: usize, const P: usize>(
 }
 
 /// M rows (of which `at.count` exist) × some panels, P at a time.
-struct Block<'a, const FOUR: bool, const AFFINE: bool, const M: usize, const P: usize, const DIRECT: bool> {
+struct Block<'a, const FOUR: bool, const AFFINE: bool, const M: usize, const P: usize> {
     job: &'a IntJob<'a, FOUR, AFFINE>,
     at: Rows,
     panels: Range<usize>,
-    w: &'a mut Widened,
 }
 
-impl<const FOUR: bool, const AFFINE: bool, const M: usize, const P: usize, const DIRECT: bool> Kernel
-    for Block<'_, FOUR, AFFINE, M, P, DIRECT>
+impl<const FOUR: bool, const AFFINE: bool, const M: usize, const P: usize> Kernel
+    for Block<'_, FOUR, AFFINE, M, P>
 {
     type Out = ();
     #[inline(always)]
     fn run<S: Simd>(self, s: S) {
-        let Self { job, at, panels, w } = self;
+        let Self { job, at, panels } = self;
         let mut panel = panels.start;
         while panel + P <= panels.end {
-            job.tile::<S, M, P, DIRECT>(s, at, panel, w);
+            job.tile::<S, M, P>(s, at, panel);
             panel += P;
         }
         if P > 1 && panel < panels.end {
-            job.tile::<S, M, 1, false>(s, at, panel, w);
+            job.tile::<S, M, 1>(s, at, panel);
         }
     }
 }

@@ -29,17 +29,17 @@ const PANEL_STEP: usize = 4;
 const PREFETCH_BYTES: usize = 4 << 10;
 /// Row blocks are multiples of this: the rows of an AMX tile.
 const ROW_STEP: usize = 16;
-/// A run of panels is this share of a thread's part of what is left: long runs while there is much to do, because a
-/// run is one stream from memory, and short ones for balance at the end.
-const RUN_SHARE: usize = 2;
+/// A run of panels is ten parts of so many of what is left for a thread: long runs while there is much to do, because
+/// a run is one stream from memory, and short ones for balance at the end.
+const RUN_SHARE: usize = 11;
 /// Panels in a run at most: for few rows, which wait for memory, and for many, which compute.
-const MAX_RUN: usize = 64;
+const MAX_RUN: usize = 1024;
 const MAX_BUSY_RUN: usize = 16;
 /// Many rows.
 const BUSY_ROWS: usize = 32;
 /// From this many rows on, tiles multiply integers faster than vectors do.
 #[cfg(target_arch = "x86_64")]
-const TILED_ROWS: usize = 9;
+const TILED_ROWS: usize = 7;
 /// Bytes of activations that a task goes through for each run of panels: about half of a core's L2.
 const ROW_BLOCK_BYTES: usize = 512 << 10;
 
@@ -226,7 +226,7 @@ impl Linear<'_> {
                 let job = self.wide_job::<Bf16Wide>(scratch, w)?;
                 self.tasks(8, |rows, panels, _| isa.run(Task { job: &job, rows, panels }))
             }
-            Panels::Int(int) => match (int.bits == 4, int.biases.is_some()) {
+            Panels::Int(int) => match (int.form.bits == 4, int.form.affine) {
                 (false, false) => self.integers::<false, false>(int, scratch),
                 (false, true) => self.integers::<false, true>(int, scratch),
                 (true, false) => self.integers::<true, false>(int, scratch),
@@ -299,8 +299,10 @@ fn runs(panels: usize, threads: usize, most: usize) -> impl Iterator<Item = Rang
     let mut first = 0;
     std::iter::from_fn(move || {
         let left = panels - first;
-        let run =
-            (left / (RUN_SHARE * threads)).next_multiple_of(PANEL_STEP).clamp(PANEL_STEP, most).min(left);
+        let run = (left * 10 / (RUN_SHARE * threads))
+            .next_multiple_of(PANEL_STEP)
+            .clamp(PANEL_STEP, most)
+            .min(left);
         first += run;
         (run > 0).then_some(first - run..first)
     })

@@ -1,18 +1,20 @@
 //! Packs integers: a checkpoint's own, or those that dense rows are quantized to.
 
-use millrace_backend::{BackendError, GROUP, MatrixSource, RawFloats, RawRow, quantize_row};
+use millrace_backend::{BackendError, Encoding, GROUP, MatrixSource, RawFloats, RawRow, quantize_row};
 
-use super::constants::are_multiples;
-use super::load::elements;
-use super::rows::{Widen, by_panels, constant};
-use super::{Constants, IntPanels, group_bytes, zero_point};
+use super::form::are_multiples;
+use super::rows::{Widen, by_panels, constant, count};
+use super::{Form, IntPanels, Kind, Line, zero_point};
 use crate::level::Isa;
 use crate::pool::Pool;
 use crate::region::Region;
 use crate::shared::SharedMut;
 use crate::simd::{Kernel, LANES, Simd};
 
-/// Repacks an affine source as it is, or quantizes a dense one (padded with zeros to `k` columns).
+/// Repacks an affine source as it is, or quantizes a dense one (padded with zeros to `k` columns, whole blocks).
+///
+/// What constants need is known when all of them are. Until then the form is that of most weights like these; if that
+/// proves wrong, blocks move once more.
 pub(super) fn integers(
     isa: Isa,
     pool: &Pool,
@@ -21,41 +23,101 @@ pub(super) fn integers(
     bits: u32,
     group: usize,
 ) -> Result<IntPanels, BackendError> {
-    let total = elements(source.rows(), k);
-    let mut q = Region::zeroed(total / 8 * bits as usize, "weights")?;
-    // Constants are narrowed when all are known: these two last for one matrix.
-    let mut scales = Region::<f32>::zeroed(total / group, "weight scales")?;
-    let mut biases = Region::<f32>::zeroed(total / group, "weight biases")?;
-    let (bytes, constants) = (k / GROUP * group_bytes(bits), k / group * LANES);
-    let shared = (SharedMut::new(&mut q), SharedMut::new(&mut scales), SharedMut::new(&mut biases));
+    let guess = Form { bits, group, affine: is_affine(source, bits)?, kind: Kind::Bf16 };
+    let (panels, constants) = (source.rows().div_ceil(LANES), k / group * LANES);
+    let mut lines = blocks(guess, panels, k)?;
+    // These two last for one matrix.
+    let mut scales = Region::<f32>::zeroed(panels.saturating_mul(constants), "weight scales")?;
+    let mut biases = Region::<f32>::zeroed(panels.saturating_mul(constants), "weight biases")?;
+    let shared = (SharedMut::new(&mut lines), SharedMut::new(&mut scales), SharedMut::new(&mut biases));
+    let count = guess.panel_lines(k);
     by_panels(pool, source, |panel, rows| {
         // SAFETY: each panel is packed by one task.
         #[allow(unsafe_code)]
         let panel = unsafe {
             Panel {
-                bits,
-                group,
-                q: shared.0.slice(panel * bytes, bytes),
+                form: guess,
+                lines: shared.0.slice(panel * count, count),
                 scales: shared.1.slice(panel * constants, constants),
                 biases: shared.2.slice(panel * constants, constants),
             }
         };
         isa.run(PackPanel { panel, rows, k });
     })?;
-    let symmetric = are_multiples(pool, &biases, &scales, -(zero_point(bits) as f32))?;
-    let biases = match symmetric {
-        true => None,
-        false => Some(Constants::narrow(pool, biases)?),
+    let affine = !are_multiples(pool, &biases, &scales, -(zero_point(bits) as f32))?;
+    let kind = Kind::narrowest(pool, [&scales, if affine { &biases } else { &[] }])?;
+    let form = Form { bits, group, affine, kind };
+    if !form.is_laid_out_like(guess) {
+        lines = moved(pool, &lines, guess, form, panels, k)?;
+    }
+    let (count, shared) = (form.panel_lines(k), SharedMut::new(&mut lines));
+    pool.run(panels, &|panel, _| {
+        // SAFETY: each panel belongs to one task.
+        #[allow(unsafe_code)]
+        let blocks = unsafe { shared.slice(panel * count, count) }.chunks_exact_mut(form.lines());
+        let constants = panel * constants..(panel + 1) * constants;
+        let per_block = form.scales() * LANES;
+        let constants =
+            scales[constants.clone()].chunks_exact(per_block).zip(biases[constants].chunks_exact(per_block));
+        for (block, (scales, biases)) in blocks.zip(constants) {
+            form.store(block, scales, biases);
+        }
+    })?;
+    Ok(IntPanels { form, lines })
+}
+
+/// Whether the first row says that scales have biases of their own.
+fn is_affine(source: &mut dyn MatrixSource, bits: u32) -> Result<bool, BackendError> {
+    let cols = source.cols();
+    let groups = match source.encoding() {
+        Encoding::Affine { group, .. } if cols.is_multiple_of(group) => cols / group,
+        _ => return Ok(false),
     };
-    Ok(IntPanels { bits, group, q, scales: Constants::narrow(pool, scales)?, biases })
+    let differs = |scale: f32, bias: f32| bias != -(zero_point(bits) as f32) * scale;
+    if let Some(row) = source.raw_row(0) {
+        let RawRow::Affine { scales, biases, .. } = row else { return Ok(false) };
+        let groups = groups.min(count(scales)).min(count(biases));
+        return Ok((0..groups).any(|group| differs(constant(scales, group), constant(biases, group))));
+    }
+    let (mut scales, mut biases) = (vec![0.0; groups], vec![0.0; groups]);
+    source.read_affine(0, &mut vec![0; cols], &mut scales, &mut biases)?;
+    Ok(scales.iter().zip(&biases).any(|(scale, bias)| differs(*scale, *bias)))
+}
+
+/// Memory for so many panels.
+fn blocks(form: Form, panels: usize, k: usize) -> Result<Region<Line>, BackendError> {
+    Region::zeroed(panels.saturating_mul(form.panel_lines(k)), "weights")
+}
+
+/// The integers of blocks in blocks of another form.
+fn moved(
+    pool: &Pool,
+    lines: &[Line],
+    from: Form,
+    to: Form,
+    panels: usize,
+    k: usize,
+) -> Result<Region<Line>, BackendError> {
+    let mut out = blocks(to, panels, k)?;
+    let (before, after) = (from.panel_lines(k), to.panel_lines(k));
+    let shared = SharedMut::new(&mut out);
+    pool.run(panels, &|panel, _| {
+        // SAFETY: each panel belongs to one task.
+        #[allow(unsafe_code)]
+        let out = unsafe { shared.slice(panel * after, after) }.chunks_exact_mut(to.lines());
+        let blocks = lines[panel * before..][..before].chunks_exact(from.lines());
+        for (out, block) in out.zip(blocks) {
+            out[..to.vectors()].copy_from_slice(&block[..from.vectors()]);
+        }
+    })?;
+    Ok(out)
 }
 
 /// Sixteen outputs under construction.
 struct Panel<'a> {
-    bits: u32,
-    group: usize,
+    form: Form,
     /// Zeroed.
-    q: &'a mut [u8],
+    lines: &'a mut [Line],
     scales: &'a mut [f32],
     biases: &'a mut [f32],
 }
@@ -77,11 +139,13 @@ impl Kernel for PackPanel<'_> {
         for (lane, row) in rows.iter().enumerate() {
             match *row {
                 RawRow::Affine { q, scales, biases } => {
-                    panel.write(lane, q, |g| (constant(scales, g), constant(biases, g)));
+                    // Columns that pad the last block have none.
+                    let of = |floats, g| if g < count(floats) { constant(floats, g) } else { 0.0 };
+                    panel.write(lane, q, |g| (of(scales, g), of(biases, g)));
                 }
                 RawRow::Dense(row) => {
                     floats.resize(k, 0.0);
-                    quantized.row(s, row, &mut floats, panel.bits, panel.group);
+                    quantized.row(s, row, &mut floats, panel.form.bits, panel.form.group);
                     let (scales, biases) = (&quantized.scales, &quantized.biases);
                     panel.write(lane, &quantized.packed, |g| (scales[g], biases[g]));
                 }
@@ -94,16 +158,15 @@ impl Panel<'_> {
     /// Writes a row of integers that lie as in a checkpoint ([`RawRow::Affine`]).
     #[inline(always)]
     fn write(&mut self, lane: usize, q: &[u8], constants: impl Fn(usize) -> (f32, f32)) {
-        let places = self.q.as_chunks_mut::<4>().0;
-        if self.bits == 4 {
-            let groups = q.as_chunks::<{ GROUP / 2 }>().0;
-            for (group, out) in groups.iter().zip(places.chunks_exact_mut(GROUP / 8 * LANES)) {
+        let form = self.form;
+        let blocks = self.lines.chunks_exact_mut(form.lines()).map(|block| &mut block[..form.vectors()]);
+        let groups = blocks.flat_map(|block| block.chunks_exact_mut(form.vectors() / form.groups()));
+        if form.bits == 4 {
+            for (group, out) in q.as_chunks::<{ GROUP / 2 }>().0.iter().zip(groups) {
                 put(&interleave(group), lane, out);
             }
         } else {
-            for (group, out) in
-                q.as_chunks::<GROUP>().0.iter().zip(places.chunks_exact_mut(GROUP / 4 * LANES))
-            {
+            for (group, out) in q.as_chunks::<GROUP>().0.iter().zip(groups) {
                 put(group, lane, out);
             }
         }
@@ -116,9 +179,9 @@ impl Panel<'_> {
 
 /// Puts four bytes into the lane's place in each vector.
 #[inline(always)]
-fn put(bytes: &[u8], lane: usize, out: &mut [[u8; 4]]) {
-    for (step, bytes) in bytes.as_chunks::<4>().0.iter().enumerate() {
-        out[step * LANES + lane] = *bytes;
+fn put(bytes: &[u8], lane: usize, out: &mut [Line]) {
+    for (line, bytes) in out.iter_mut().zip(bytes.as_chunks().0) {
+        line[lane] = u32::from_ne_bytes(*bytes);
     }
 }
 

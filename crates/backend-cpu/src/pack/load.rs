@@ -3,6 +3,7 @@
 use millrace_backend::{BackendError, Encoding, GROUP, MatrixSource, WeightFormat};
 
 use super::dense::dense;
+use super::form::block_cols;
 use super::integers::integers;
 use super::{Packed, Panels};
 use crate::level::Isa;
@@ -23,7 +24,7 @@ pub(crate) fn load(
     let (data, k) = match (source.encoding(), format) {
         (Encoding::Affine { bits, group }, _) | (_, WeightFormat::Quantize { bits, group }) => {
             check_integers(bits, group)?;
-            let k = cols.next_multiple_of(group);
+            let k = cols.next_multiple_of(block_cols(group));
             (Panels::Int(integers(isa, pool, source, k, bits, group)?), k)
         }
         (Encoding::F32, _) => {

@@ -164,7 +164,8 @@ fn encoding(floats: RawFloats<'_>) -> Encoding {
     }
 }
 
-fn count(floats: RawFloats<'_>) -> usize {
+/// How many there are.
+pub(super) fn count(floats: RawFloats<'_>) -> usize {
     match floats {
         RawFloats::F32(bytes) => bytes.len() / 4,
         RawFloats::F16(bytes) | RawFloats::Bf16(bytes) => bytes.len() / 2,

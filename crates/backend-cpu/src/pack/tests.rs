@@ -146,10 +146,11 @@ fn expected(source: &mut Source, format: WeightFormat, index: usize, k: usize) -
     let mut row = vec![0.0; k];
     match (source.encoding, format) {
         (Encoding::Affine { group, .. }, _) => {
-            let mut q = vec![0; k];
-            let (mut scales, mut biases) = (vec![0.0; k / group], vec![0.0; k / group]);
+            let cols = source.cols;
+            let mut q = vec![0; cols];
+            let (mut scales, mut biases) = (vec![0.0; cols / group], vec![0.0; cols / group]);
             source.read_affine(index, &mut q, &mut scales, &mut biases).unwrap();
-            dequantize_row(&q, group, &scales, &biases, &mut row);
+            dequantize_row(&q, group, &scales, &biases, &mut row[..cols]);
         }
         (_, WeightFormat::Native) => source.read_dense(index, &mut row[..source.cols]).unwrap(),
         (_, WeightFormat::Quantize { bits, group }) => {
@@ -193,8 +194,8 @@ proptest! {
             }
             if let Panels::Int(int) = &packed.data {
                 let affine = matches!(encoding, Encoding::Affine { .. });
-                prop_assert_eq!(int.biases.is_some(), affine);
-                prop_assert!(int.scales.width() == 2 || affine && wide);
+                prop_assert_eq!(int.form.affine, affine);
+                prop_assert!(int.form.kind.width() == 2 || affine && wide);
             }
         }
     }

@@ -12,6 +12,7 @@ use super::product::Bytes;
 use super::weights::{TILE, Weights};
 use crate::activations::BYTE_COLS;
 use crate::linear::int::IntWeights;
+use crate::pack::Line;
 use crate::simd::{Bf16Dot, LANES, prefetch};
 
 /// The largest byte.
@@ -26,19 +27,28 @@ pub(crate) struct ByteWeights<'a, const AFFINE: bool> {
     weights: &'a IntWeights<'a, true, AFFINE>,
     /// That power.
     shift: u32,
+    /// The power of two of groups that a block has.
+    block_shift: u32,
 }
 
 impl<'a, const AFFINE: bool> ByteWeights<'a, AFFINE> {
     /// `None` if they are others.
     pub(crate) fn new(weights: &'a IntWeights<'a, true, AFFINE>) -> Option<Self> {
         let fits = (weights.groups * GROUP).is_multiple_of(BYTE_COLS) && weights.per_scale.is_power_of_two();
-        fits.then(|| Self { weights, shift: weights.per_scale.ilog2() })
+        fits.then(|| Self {
+            weights,
+            shift: weights.per_scale.ilog2(),
+            block_shift: weights.per_block.ilog2(),
+        })
     }
 
-    /// Scale and bias of a group.
+    /// Scale number `index` of a panel and its bias.
     #[inline(always)]
     fn constants<S: Bf16Dot>(&self, s: S, panel: usize, index: usize) -> (S::V, S::V) {
-        let (scale, bias) = self.weights.constants(s, panel, index);
+        let group = index << self.shift;
+        let block = self.weights.block(panel, group >> self.block_shift);
+        let (scale, bias) =
+            self.weights.constants(s, self.weights.constant_lines(block), index & (self.weights.scales - 1));
         (scale, if AFFINE { bias } else { s.mul(scale, s.splat(-8.0)) })
     }
 }
@@ -75,22 +85,25 @@ impl<const AFFINE: bool> Weights for ByteWeights<'_, AFFINE> {
         let scale = s.load(scale);
         let inverse = s.select_ge(scale, s.splat(f32::MIN_POSITIVE), s.div(s.splat(FRACTION), scale), zero);
         let (mut factor, mut offset) = (s.words(zero), s.words(zero));
-        let q: &[[[u8; 64]; 4]] = self.weights.panel(panel).as_chunks().0;
-        let q: &[_; 2] = &q.as_chunks().0[tile];
+        let block = self.weights.block(panel, (2 * tile) >> self.block_shift);
+        let first = (2 * tile) & (self.weights.per_block - 1);
+        let q: &[[Line; 4]; 2] = &block.as_chunks().0[first..].as_chunks().0[0];
         let out: &mut [[[[u8; 64]; 4]; 2]; 2] = bytemuck::cast_mut(room);
         let ahead = stride * self.weights.panel_bytes();
+        if first == 0 {
+            self.weights.constant_lines(block).iter().for_each(|line| prefetch(line, ahead));
+        }
         for half in 0..2 {
             if half == 0 || self.shift == 0 {
                 let index = (2 * tile + half) >> self.shift;
                 let (scale, bias) = self.constants(s, panel, index);
-                self.weights.ask_for_constant(panel + stride, index);
                 factor = s.words(s.mul(scale, inverse));
                 // Half a unit more, since the fraction is cut off.
                 offset = s.words(s.fma(bias, inverse, s.splat(FRACTION / 2.0)));
             }
             for step in 0..4 {
                 prefetch(&q[half][step], ahead);
-                let (low, high) = s.nibbles(&q[half][step]);
+                let (low, high) = s.nibbles(bytemuck::cast_ref(&q[half][step]));
                 s.store_bytes(s.requantize(low, factor, offset), &mut out[half][0][step]);
                 s.store_bytes(s.requantize(high, factor, offset), &mut out[half][1][step]);
             }

@@ -3,6 +3,10 @@
 //! A tile holds the integer sums of one run of [`BAND_COLS`] input features for sixteen rows and sixteen outputs. They
 //! become floats as in [`IntJob`], so the bits are the same, and it is only a question of speed which of the two
 //! computes a batch.
+//!
+//! Three products are under way at any time: the tiles multiply one, the sums of the one before go to memory, and
+//! those of the one before that become floats. Four-bit weights become bytes a few steps before they are needed, since
+//! a tile that was only just stored has to wait for it (`docs/performance.md`).
 
 use std::ops::Range;
 
@@ -11,6 +15,7 @@ use millrace_backend::GROUP;
 use crate::activations::{BAND_COLS, BandGroup};
 use crate::level::Isa;
 use crate::linear::int::{IntJob, IntWeights};
+use crate::pack::Line;
 use crate::simd::{Bf16Dot, Bf16Kernel, WHOLE};
 use crate::tile::{Config, ROW, ROWS, Tile, Unit};
 
@@ -20,6 +25,10 @@ const GROUPS: usize = BAND_COLS / GROUP;
 const FEW_ROWS: usize = 8;
 /// Bytes of a tile.
 const TILE: usize = ROWS * ROW;
+/// How many steps before its product a tile of bytes is made.
+const AHEAD: usize = 4;
+/// Tiles of bytes in memory if one band uses them, and then nobody.
+const RING: usize = 2 * AHEAD;
 
 /// A linear layer whose scales are shared by [`BAND_COLS`] columns or a multiple of them.
 pub(crate) struct IntTiles<'a, const FOUR: bool, const AFFINE: bool> {
@@ -30,9 +39,10 @@ pub(crate) struct IntTiles<'a, const FOUR: bool, const AFFINE: bool> {
 }
 
 impl<const FOUR: bool, const AFFINE: bool> IntTiles<'_, FOUR, AFFINE> {
-    /// Bytes that [`IntTiles::run`] needs for `k` input features.
+    /// Bytes that [`IntTiles::run`] needs for `k` input features: two panels.
     pub(crate) const fn room(k: usize) -> usize {
-        k / BAND_COLS * TILE
+        let tiles = 2 * k / BAND_COLS;
+        TILE * if tiles < RING { RING } else { tiles }
     }
 
     /// Computes rows, starting at a multiple of sixteen, for some panels.
@@ -47,8 +57,99 @@ impl<const FOUR: bool, const AFFINE: bool> IntTiles<'_, FOUR, AFFINE> {
         panels: Range<usize>,
         room: &mut [u8],
     ) {
+        if rows.is_empty() || panels.is_empty() {
+            return;
+        }
+        let bands = rows.start / ROWS..rows.end.div_ceil(ROWS);
+        let weights = self.job.weights;
+        let plan = Plan {
+            steps: weights.groups / GROUPS,
+            first_band: bands.start,
+            bands: bands.len(),
+            last_panel: panels.end - 1,
+            vectors: GROUPS * IntWeights::<FOUR, AFFINE>::VECTORS,
+            tiles: weights.per_block / GROUPS,
+            constants: weights.block_lines() - weights.per_block * IntWeights::<FOUR, AFFINE>::VECTORS,
+        };
+        let first = plan.first(panels.start);
         let sums = [Tile([[0; 16]; ROWS]); 2];
-        isa.run_bf16(Run { tiles: self, unit, rows, panels, room, sums });
+        let (made, multiplied) = (Some(first), Some(first));
+        let run = Run { tiles: self, unit, rows, panels, room, plan, sums, made, multiplied, turn: 0 };
+        isa.run_bf16(run);
+    }
+}
+
+/// What a task goes through: panels, their bands, their runs of features.
+#[derive(Clone, Copy)]
+struct Plan {
+    /// Runs of [`BAND_COLS`] features.
+    steps: usize,
+    first_band: usize,
+    bands: usize,
+    last_panel: usize,
+    /// Lines of integers in a run.
+    vectors: usize,
+    /// Runs in a block of weights.
+    tiles: usize,
+    /// Lines of constants in a block of weights.
+    constants: usize,
+}
+
+/// One of the products of a task.
+#[derive(Clone, Copy)]
+struct At {
+    panel: usize,
+    band: usize,
+    step: usize,
+    /// Where the panel's integers of this step begin.
+    line: usize,
+    /// Steps left in their block.
+    left: usize,
+}
+
+impl Plan {
+    fn first(&self, panel: usize) -> At {
+        At { panel, band: self.first_band, step: 0, line: 0, left: self.tiles }
+    }
+
+    /// The same band's next step, if there is one.
+    #[inline(always)]
+    fn next_step(&self, at: At) -> Option<At> {
+        if at.step + 1 == self.steps {
+            return None;
+        }
+        let (line, step) = (at.line + self.vectors, at.step + 1);
+        Some(match at.left {
+            1 => At { step, line: line + self.constants, left: self.tiles, ..at },
+            left => At { step, line, left: left - 1, ..at },
+        })
+    }
+
+    #[inline(always)]
+    fn next_panel(&self, at: At) -> Option<At> {
+        (at.panel < self.last_panel).then(|| self.first(at.panel + 1))
+    }
+
+    /// The next product of the task.
+    #[inline(always)]
+    fn next(&self, at: At) -> Option<At> {
+        self.next_step(at).or_else(|| match at.band + 1 - self.first_band {
+            bands if bands < self.bands => Some(At { band: at.band + 1, ..self.first(at.panel) }),
+            _ => self.next_panel(at),
+        })
+    }
+
+    /// How many steps before its product a tile of bytes is made: never so many that a panel's are made while those of
+    /// the one before the last are still needed.
+    fn ahead(&self) -> usize {
+        if self.bands == 1 { AHEAD } else { AHEAD.min(self.steps) }
+    }
+
+    /// Which of the room's tiles holds the bytes of a step.
+    #[inline(always)]
+    fn place(&self, at: At, first_panel: usize) -> usize {
+        let panel = at.panel - first_panel;
+        if self.bands == 1 { (panel * self.steps + at.step) % RING } else { panel % 2 * self.steps + at.step }
     }
 }
 
@@ -57,20 +158,16 @@ struct Run<'a, U, const FOUR: bool, const AFFINE: bool> {
     unit: &'a mut U,
     rows: Range<usize>,
     panels: Range<usize>,
-    /// The panel's weights as bytes: `[k / 64]` tiles.
+    /// Tiles of bytes.
     room: &'a mut [u8],
-    /// Of this run of features and of the one before.
+    plan: Plan,
+    /// Of a product and the one before.
     sums: [Tile<i32>; 2],
-}
-
-/// One of the bands that meet a panel.
-#[derive(Clone, Copy)]
-struct Pass {
-    band: usize,
-    panel: usize,
-    /// Which of the vectors of a run of features are asked for, so that all bands together ask for everything.
-    ask_from: usize,
-    ask_count: usize,
+    /// Whose bytes will be made next, and which product comes next.
+    made: Option<At>,
+    multiplied: Option<At>,
+    /// Which sums the next product to be stored goes to.
+    turn: usize,
 }
 
 impl<U: Unit, const FOUR: bool, const AFFINE: bool> Bf16Kernel for Run<'_, U, FOUR, AFFINE> {
@@ -79,18 +176,19 @@ impl<U: Unit, const FOUR: bool, const AFFINE: bool> Bf16Kernel for Run<'_, U, FO
     fn run<S: Bf16Dot>(mut self, s: S) {
         // Also for bands with fewer rows: another configuration would cost more than the rows that nobody needs.
         self.unit.configure(&Config::new(&[(ROWS, ROW); 3]));
-        let bands = self.rows.start / ROWS..self.rows.end.div_ceil(ROWS);
-        let ask_count = Self::VECTORS.div_ceil(bands.len());
+        for _ in 0..self.plan.ahead() {
+            self.make(s);
+        }
+        self.multiply();
+        self.store();
+        self.multiply();
         for panel in self.panels.clone() {
-            if FOUR {
-                self.unpack(s, panel);
-            }
-            for band in bands.clone() {
-                let ask_from = (band - bands.start) * ask_count;
-                let pass = Pass { band, panel, ask_from, ask_count };
+            let first = self.plan.first(panel);
+            for band in first.band..first.band + self.plan.bands {
+                let at = At { band, ..first };
                 match self.rows.end - band * ROWS {
-                    ..=FEW_ROWS => self.band::<S, FEW_ROWS>(s, pass),
-                    _ => self.band::<S, ROWS>(s, pass),
+                    ..=FEW_ROWS => self.band::<S, FEW_ROWS>(s, at),
+                    _ => self.band::<S, ROWS>(s, at),
                 }
             }
         }
@@ -98,77 +196,93 @@ impl<U: Unit, const FOUR: bool, const AFFINE: bool> Bf16Kernel for Run<'_, U, FO
 }
 
 impl<U: Unit, const FOUR: bool, const AFFINE: bool> Run<'_, U, FOUR, AFFINE> {
-    /// Vectors of packed weights in a run of features.
-    const VECTORS: usize = GROUPS * IntWeights::<FOUR, AFFINE>::VECTORS;
-
-    /// Nibbles to bytes.
+    /// Makes the next tile of bytes.
     #[inline(always)]
-    fn unpack<S: Bf16Dot>(&mut self, s: S, panel: usize) {
-        let vectors = IntWeights::<FOUR, AFFINE>::VECTORS;
-        let out = self.room.as_chunks_mut::<ROW>().0;
-        for (q, out) in
-            self.tiles.job.weights.panel(panel).chunks_exact(vectors).zip(out.chunks_exact_mut(2 * vectors))
-        {
-            let (first, second) = out.split_at_mut(vectors);
-            for (q, (first, second)) in q.iter().zip(first.iter_mut().zip(second)) {
-                let (low, high) = s.nibbles(q);
-                s.store_bytes(low, first);
-                s.store_bytes(high, second);
+    fn make<S: Bf16Dot>(&mut self, s: S) {
+        let Some(at) = self.made else { return };
+        if FOUR {
+            let vectors = IntWeights::<FOUR, AFFINE>::VECTORS;
+            let place = self.plan.place(at, self.panels.start);
+            let tile: &mut [[u8; ROW]; ROWS] = &mut self.room.as_chunks_mut().0.as_chunks_mut().0[place];
+            let lines = &self.tiles.job.weights.panel(at.panel)[at.line..][..GROUPS * vectors];
+            for (q, out) in lines.chunks_exact(vectors).zip(tile.chunks_exact_mut(2 * vectors)) {
+                let (first, second) = out.split_at_mut(vectors);
+                for (q, (first, second)) in q.iter().zip(first.iter_mut().zip(second)) {
+                    let (low, high) = s.nibbles(bytemuck::cast_ref(q));
+                    s.store_bytes(low, first);
+                    s.store_bytes(high, second);
+                }
             }
         }
+        self.made = self.plan.next_step(at).or_else(|| self.plan.next_panel(at));
     }
 
-    /// Sixteen outputs of a band whose first R rows are wanted. The tiles work on one run of features while the sums of
-    /// the one before become floats.
+    /// Starts the next product.
     #[inline(always)]
-    fn band<S: Bf16Dot, const R: usize>(&mut self, s: S, pass: Pass) {
-        let Self { tiles, unit, room, sums, .. } = self;
-        let (job, weights) = (&tiles.job, &tiles.job.weights);
-        let steps = weights.groups / GROUPS;
-        let x = &tiles.x[pass.band * steps..][..steps];
-        let bytes = if FOUR { &**room } else { weights.panel(pass.panel).as_flattened() };
-        let bytes = &bytes.as_chunks::<TILE>().0[..steps];
-        let (row, count) = (pass.band * ROWS, (self.rows.end - pass.band * ROWS).min(R));
-        job.out.prefetch_rows(row, count, pass.panel);
+    fn multiply(&mut self) {
+        let Some(at) = self.multiplied else { return };
+        let x = &self.tiles.x[at.band * self.plan.steps + at.step];
+        let bytes: &[u8; TILE] = if FOUR {
+            &self.room.as_chunks().0[self.plan.place(at, self.panels.start)]
+        } else {
+            let lines: &[[Line; ROWS]] = self.tiles.job.weights.panel(at.panel)[at.line..].as_chunks().0;
+            bytemuck::cast_ref(&lines[0])
+        };
+        // SAFETY: configured; activations and weights are tiles of sixteen rows in memory.
+        #[allow(unsafe_code)]
+        unsafe {
+            self.unit.zero::<0>();
+            self.unit.load::<1>((&raw const x.q).cast(), ROW);
+            self.unit.load::<2>(bytes.as_ptr(), ROW);
+            self.unit.dot_bytes::<0, 1, 2>();
+        }
+        self.multiplied = self.plan.next(at);
+    }
+
+    /// Stores the sums of the product under way.
+    #[inline(always)]
+    fn store(&mut self) {
+        // SAFETY: configured; sums are a tile of sixteen rows in memory.
+        #[allow(unsafe_code)]
+        unsafe {
+            self.unit.store::<0>((&raw mut self.sums[self.turn]).cast(), ROW);
+        }
+        self.turn = 1 - self.turn;
+    }
+
+    /// Sixteen outputs of a band whose first R rows are wanted.
+    #[inline(always)]
+    fn band<S: Bf16Dot, const R: usize>(&mut self, s: S, first: At) {
+        let (job, weights, plan) = (&self.tiles.job, &self.tiles.job.weights, self.plan);
+        let (band, panel) = (first.band, weights.panel(first.panel));
+        let (row, count) = (band * ROWS, (self.rows.end - band * ROWS).min(R));
+        job.out.prefetch_rows(row, count, first.panel);
         let mut acc = [s.splat(0.0); R];
-        let (mut scale, steps_per_scale) = (0, weights.per_scale / GROUPS);
-        let mut left = steps_per_scale;
-        multiply(*unit, &x[0], &bytes[0], &mut sums[0]);
-        for step in 0..steps {
-            weights.ask_for_vectors(pass.panel + 1, step * Self::VECTORS + pass.ask_from, pass.ask_count);
-            if step + 1 < steps {
-                multiply(*unit, &x[step + 1], &bytes[step + 1], &mut sums[(step + 1) % 2]);
+        // All bands together ask for the whole next panel.
+        let ask_count = panel.len().div_ceil(plan.steps * plan.bands);
+        let mut ask = (band - plan.first_band) * plan.steps * ask_count;
+        let mut next = Some(first);
+        while let Some(at) = next {
+            weights.ask_for_lines(at.panel + 1, ask, ask_count);
+            ask += ask_count;
+            if band == plan.first_band {
+                self.make(s);
             }
-            let constants = weights.constants(s, pass.panel, scale);
-            left -= 1;
-            if left == 0 {
-                weights.ask_for_constant(pass.panel + 1, scale);
-                (scale, left) = (scale + 1, steps_per_scale);
-            }
-            let (x, sums) = (&x[step], &sums[step % 2].0);
+            let done = 1 - self.turn;
+            self.store();
+            self.multiply();
+            let constants = weights.constants(s, &panel[at.line + at.left * plan.vectors..], 0);
+            let (x, sums) = (&self.tiles.x[band * plan.steps + at.step], &self.sums[done].0);
             for row in 0..R {
                 let offset = s.splat_i32(if AFFINE { WHOLE } else { x.start[row] });
                 let dot = s.offset_to_f32(s.add_i32(s.load_i32(&sums[row]), offset));
                 let of_x = (x.scale[row], x.bias_factor[row]);
                 acc[row] = IntJob::<FOUR, AFFINE>::accumulate(s, acc[row], dot, constants, of_x);
             }
+            next = plan.next_step(at);
         }
         for (index, acc) in acc.iter().enumerate().take(count) {
-            job.out.store(s, row + index, pass.panel, *acc);
+            job.out.store(s, row + index, first.panel, *acc);
         }
-    }
-}
-
-/// sums = x · weights.
-#[inline(always)]
-fn multiply<U: Unit>(unit: &mut U, x: &BandGroup, weights: &[u8; TILE], sums: &mut Tile<i32>) {
-    // SAFETY: configured; activations, weights and sums are tiles of sixteen rows in memory.
-    #[allow(unsafe_code)]
-    unsafe {
-        unit.zero::<0>();
-        unit.load::<1>((&raw const x.q).cast(), ROW);
-        unit.load::<2>(weights.as_ptr(), ROW);
-        unit.dot_bytes::<0, 1, 2>();
-        unit.store::<0>((&raw mut *sums).cast(), ROW);
     }
 }

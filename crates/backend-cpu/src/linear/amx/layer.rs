@@ -43,7 +43,7 @@ impl<F: Finish> Layer<'_, F> {
         let (k, groups) = (self.weight.k, self.weight.k / GROUP);
         match &self.weight.data {
             Panels::Bf16(panels) => self.bf16(Bf16Weights { panels, k }, scratch),
-            Panels::Int(int) => match (int.bits == 4, int.biases.is_some()) {
+            Panels::Int(int) => match (int.form.bits == 4, int.form.affine) {
                 (false, false) => self.bf16(IntWeights::<false, false>::new(int, groups), scratch),
                 (false, true) => self.bf16(IntWeights::<false, true>::new(int, groups), scratch),
                 (true, false) => self.bytes(IntWeights::<true, false>::new(int, groups), scratch),

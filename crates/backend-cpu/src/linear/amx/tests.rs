@@ -201,7 +201,7 @@ fn check_bytes<const AFFINE: bool>(weight: &Packed) {
                 let w_unit = largest(int, n, first..first + w.len()) * (1.0 / 127.0);
                 let inverse = 256.0 / w_unit;
                 let w_bytes = w.iter().enumerate().map(|(column, w)| {
-                    let (scale, bias) = constants(int, n, (first + column) / int.group);
+                    let (scale, bias) = constants(int, n, (first + column) / int.form.group);
                     let factor = (scale * inverse).round_ties_even() as i32;
                     let offset = bias.mul_add(inverse, 128.0).round_ties_even() as i32;
                     (((w - bias) / scale).round() as i32 * factor + offset).div_euclid(256)
@@ -222,7 +222,7 @@ fn check_bytes<const AFFINE: bool>(weight: &Packed) {
 
 /// The largest weight that the groups of an output can hold which have a share in these columns.
 fn largest(int: &IntPanels, output: usize, cols: Range<usize>) -> f32 {
-    let ends = (cols.start / int.group..cols.end.div_ceil(int.group)).flat_map(|group| {
+    let ends = (cols.start / int.form.group..cols.end.div_ceil(int.form.group)).flat_map(|group| {
         let (scale, bias) = constants(int, output, group);
         [bias, scale.mul_add(15.0, bias)]
     });
@@ -231,9 +231,10 @@ fn largest(int: &IntPanels, output: usize, cols: Range<usize>) -> f32 {
 
 /// Scale and bias.
 fn constants(int: &IntPanels, output: usize, group: usize) -> (f32, f32) {
-    let at = (output / LANES * (MORE_COLS / int.group) + group) * LANES + output % LANES;
-    let scale = int.scales.get(at);
-    (scale, int.biases.as_ref().map_or(-8.0 * scale, |biases| biases.get(at)))
+    let lines = int.form.panel_lines(MORE_COLS);
+    let (per_block, block_lines) = (int.form.scales(), int.form.lines());
+    let block = &int.lines[output / LANES * lines + group / per_block * block_lines..][..block_lines];
+    int.form.constants(block, group % per_block, output % LANES)
 }
 
 #[test]

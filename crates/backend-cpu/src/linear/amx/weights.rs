@@ -89,14 +89,19 @@ impl<const FOUR: bool, const AFFINE: bool> Weights for IntWeights<'_, FOUR, AFFI
         _: &[f32; LANES],
         room: &mut [u16; TILE],
     ) {
-        let index = tile / self.per_scale;
-        let (scale, bias) = self.constants(s, panel, index);
-        self.ask_for_constant(panel + stride, index);
+        let (number, first) = (tile / self.per_block, tile % self.per_block);
+        let block = self.block(panel, number);
+        let constants = self.constant_lines(block);
+        let (scale, bias) = self.constants(s, constants, if self.scales == 1 { 0 } else { first });
         let bias = if AFFINE { bias } else { s.mul(scale, s.splat(-(if FOUR { 8.0 } else { 128.0 }))) };
-        let q = &self.panel(panel)[tile * Self::VECTORS..][..Self::VECTORS];
+        if first == 0 {
+            constants.iter().for_each(|line| prefetch(line, stride * self.panel_bytes()));
+        }
+        let q = &block[first * Self::VECTORS..][..Self::VECTORS];
         let pairs = room.as_chunks_mut::<PAIR>().0;
-        for (step, bytes) in q.iter().enumerate() {
-            prefetch(bytes, stride * self.panel_bytes());
+        for (step, line) in q.iter().enumerate() {
+            let bytes = bytemuck::cast_ref(line);
+            prefetch(line, stride * self.panel_bytes());
             if FOUR {
                 let (low, high) = s.nibbles(bytes);
                 write(s, low, scale, bias, &mut pairs[2 * step..]);
