@@ -133,7 +133,7 @@ impl MatrixSource for Noise {
         q.iter_mut().for_each(|q| *q = (self.random.bits() >> (64 - bits)) as u8);
         // Numbers that bf16 holds, as in checkpoints.
         scales.fill(1.0 / 128.0);
-        biases.fill(-3.0 / 64.0);
+        biases.fill(-1.0 / 16.0);
         Ok(())
     }
 }

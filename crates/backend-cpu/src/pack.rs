@@ -127,7 +127,7 @@ impl Packed {
         let (form, lines) = (int.form, int.form.panel_lines(self.k));
         let blocks = int.lines[panel * lines..][..lines].chunks_exact(form.lines());
         let mask = (1u32 << form.bits) - 1;
-        for (block, out) in blocks.zip(out.chunks_mut(form.groups() * GROUP)) {
+        for (block, out) in blocks.zip(out.chunks_mut(form.groups * GROUP)) {
             let q: &[u8] = bytemuck::cast_slice(block);
             for (index, out) in out.chunks_mut(form.group).enumerate() {
                 let (scale, bias) = form.constants(block, index, lane);

@@ -97,14 +97,14 @@ impl<'a, const FOUR: bool, const AFFINE: bool> IntWeights<'a, FOUR, AFFINE> {
     /// `groups` in a panel.
     pub(crate) fn new(int: &'a IntPanels, groups: usize) -> Self {
         let form = int.form;
-        debug_assert_eq!(form.vectors(), form.groups() * Self::VECTORS);
+        debug_assert_eq!(form.vectors(), form.groups * Self::VECTORS);
         debug_assert_eq!(form.affine, AFFINE);
         Self {
             lines: &int.lines,
             kind: form.kind,
             groups,
             per_scale: form.group / GROUP,
-            per_block: form.groups(),
+            per_block: form.groups,
             scales: form.scales(),
             block_lines: form.lines(),
             panel_lines: form.panel_lines(groups * GROUP),
@@ -138,6 +138,12 @@ impl<'a, const FOUR: bool, const AFFINE: bool> IntWeights<'a, FOUR, AFFINE> {
         }
         let scale = constant(s, self.kind, constants, index);
         (scale, scale)
+    }
+
+    /// Which of a block's one or two scales its group number `group` has.
+    #[inline(always)]
+    pub(crate) fn scale_of(&self, group: usize) -> usize {
+        usize::from(group >= self.per_scale)
     }
 
     /// Bytes between panels.
@@ -268,9 +274,7 @@ impl<'a, const FOUR: bool, const AFFINE: bool> IntJob<'a, FOUR, AFFINE> {
             while first < weights.per_block {
                 let group = index * weights.per_block + first;
                 let dots = self.dots::<S, M, P>(s, &blocks, &x, (group, first), ahead);
-                // Groups that share a scale with their activations share one with more groups, or are their block's only
-                // ones of that scale.
-                let scale = if weights.scales == 1 { 0 } else { first };
+                let scale = weights.scale_of(first);
                 for p in 0..P {
                     let constants = weights.constants(s, weights.constant_lines(blocks[p]), scale);
                     for m in 0..M {

@@ -23,7 +23,7 @@ pub(super) fn integers(
     bits: u32,
     group: usize,
 ) -> Result<IntPanels, BackendError> {
-    let guess = Form { bits, group, affine: is_affine(source, bits)?, kind: Kind::Bf16 };
+    let guess = Form::new(bits, group, is_affine(source, bits)?, Kind::Bf16, k);
     let (panels, constants) = (source.rows().div_ceil(LANES), k / group * LANES);
     let mut lines = blocks(guess, panels, k)?;
     // These two last for one matrix.
@@ -46,7 +46,7 @@ pub(super) fn integers(
     })?;
     let affine = !are_multiples(pool, &biases, &scales, -(zero_point(bits) as f32))?;
     let kind = Kind::narrowest(pool, [&scales, if affine { &biases } else { &[] }])?;
-    let form = Form { bits, group, affine, kind };
+    let form = Form::new(bits, group, affine, kind, k);
     if !form.is_laid_out_like(guess) {
         lines = moved(pool, &lines, guess, form, panels, k)?;
     }
@@ -101,14 +101,15 @@ fn moved(
     let mut out = blocks(to, panels, k)?;
     let (before, after) = (from.panel_lines(k), to.panel_lines(k));
     let shared = SharedMut::new(&mut out);
+    let lines_of = |form: Form| form.vectors() / form.groups;
     pool.run(panels, &|panel, _| {
         // SAFETY: each panel belongs to one task.
         #[allow(unsafe_code)]
         let out = unsafe { shared.slice(panel * after, after) }.chunks_exact_mut(to.lines());
         let blocks = lines[panel * before..][..before].chunks_exact(from.lines());
-        for (out, block) in out.zip(blocks) {
-            out[..to.vectors()].copy_from_slice(&block[..from.vectors()]);
-        }
+        let groups = blocks.flat_map(|block| block[..from.vectors()].chunks_exact(lines_of(from)));
+        let places = out.flat_map(|block| block[..to.vectors()].chunks_exact_mut(lines_of(to)));
+        places.zip(groups).for_each(|(out, group)| out.copy_from_slice(group));
     })?;
     Ok(out)
 }
@@ -160,7 +161,7 @@ impl Panel<'_> {
     fn write(&mut self, lane: usize, q: &[u8], constants: impl Fn(usize) -> (f32, f32)) {
         let form = self.form;
         let blocks = self.lines.chunks_exact_mut(form.lines()).map(|block| &mut block[..form.vectors()]);
-        let groups = blocks.flat_map(|block| block.chunks_exact_mut(form.vectors() / form.groups()));
+        let groups = blocks.flat_map(|block| block.chunks_exact_mut(form.vectors() / form.groups));
         if form.bits == 4 {
             for (group, out) in q.as_chunks::<{ GROUP / 2 }>().0.iter().zip(groups) {
                 put(&interleave(group), lane, out);

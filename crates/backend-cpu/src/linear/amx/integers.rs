@@ -271,7 +271,8 @@ impl<U: Unit, const FOUR: bool, const AFFINE: bool> Run<'_, U, FOUR, AFFINE> {
             let done = 1 - self.turn;
             self.store();
             self.multiply();
-            let constants = weights.constants(s, &panel[at.line + at.left * plan.vectors..], 0);
+            let scale = weights.scale_of((plan.tiles - at.left) * GROUPS);
+            let constants = weights.constants(s, &panel[at.line + at.left * plan.vectors..], scale);
             let (x, sums) = (&self.tiles.x[band * plan.steps + at.step], &self.sums[done].0);
             for row in 0..R {
                 let offset = s.splat_i32(if AFFINE { WHOLE } else { x.start[row] });
