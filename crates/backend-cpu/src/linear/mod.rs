@@ -29,8 +29,8 @@ const PANEL_STEP: usize = 4;
 const PREFETCH_BYTES: usize = 4 << 10;
 /// Row blocks are multiples of this: the rows of an AMX tile.
 const ROW_STEP: usize = 16;
-/// A run of panels is ten parts of so many of what is left for a thread: long runs while there is much to do, because
-/// a run is one stream from memory, and short ones for balance at the end.
+/// A run of panels is a thread's part of what is left, times 10 / this: long runs while there is much to do, because a
+/// run is one stream from memory, and short ones for balance at the end.
 const RUN_SHARE: usize = 11;
 /// Panels in a run at most: for few rows, which wait for memory, and for many, which compute.
 const MAX_RUN: usize = 1024;

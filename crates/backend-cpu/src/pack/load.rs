@@ -10,7 +10,8 @@ use crate::level::Isa;
 use crate::pool::Pool;
 use crate::simd::LANES;
 
-/// Packs a weight. Peak memory: the packed copy and a little.
+/// Packs a weight. Peak memory: the packed copy and a little; the packed copy twice if the first row says the wrong
+/// thing about the biases of integers.
 pub(crate) fn load(
     isa: Isa,
     pool: &Pool,
