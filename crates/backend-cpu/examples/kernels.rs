@@ -131,9 +131,9 @@ impl MatrixSource for Noise {
             return Err(BackendError::Weight("this noise is dense".into()));
         };
         q.iter_mut().for_each(|q| *q = (self.random.bits() >> (64 - bits)) as u8);
-        // Numbers that bf16 holds, as in checkpoints.
+        // Numbers that bf16 holds, as in checkpoints; biases of their own, not a zero point times the scale.
         scales.fill(1.0 / 128.0);
-        biases.fill(-1.0 / 16.0);
+        biases.fill(-3.0 / 64.0);
         Ok(())
     }
 }

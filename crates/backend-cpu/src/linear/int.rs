@@ -30,7 +30,6 @@ const STEPS: usize = GROUP / 4;
 const PREFETCH_BYTES: usize = 2 << 10;
 
 /// `FOUR`: 4-bit weights, else 8-bit. `AFFINE`: explicit biases, else a constant zero point.
-#[derive(Clone, Copy)]
 pub(crate) struct IntWeights<'a, const FOUR: bool, const AFFINE: bool> {
     lines: &'a [Line],
     kind: Kind,
@@ -40,8 +39,6 @@ pub(crate) struct IntWeights<'a, const FOUR: bool, const AFFINE: bool> {
     pub(crate) per_scale: usize,
     /// How many are in a block.
     pub(crate) per_block: usize,
-    /// Scales in a block.
-    pub(crate) scales: usize,
     block_lines: usize,
     panel_lines: usize,
 }
@@ -57,6 +54,7 @@ pub(crate) struct IntJob<'a, const FOUR: bool, const AFFINE: bool> {
 
 /// Panels that a kernel takes at a time, at most.
 const MAX_PANELS: usize = 2;
+
 /// Which weights are asked for to come from memory, while others are used.
 #[derive(Clone, Copy)]
 enum Ahead {
@@ -105,7 +103,6 @@ impl<'a, const FOUR: bool, const AFFINE: bool> IntWeights<'a, FOUR, AFFINE> {
             groups,
             per_scale: form.group / GROUP,
             per_block: form.groups,
-            scales: form.scales(),
             block_lines: form.lines(),
             panel_lines: form.panel_lines(groups * GROUP),
         }
@@ -138,6 +135,21 @@ impl<'a, const FOUR: bool, const AFFINE: bool> IntWeights<'a, FOUR, AFFINE> {
         }
         let scale = constant(s, self.kind, constants, index);
         (scale, scale)
+    }
+
+    /// Scale number `index` of a block, and its bias or what stands for it: −(zero point) · scale.
+    #[cfg(target_arch = "x86_64")]
+    #[inline(always)]
+    pub(crate) fn scale_and_bias<S: Simd>(&self, s: S, block: &[Line], index: usize) -> (S::V, S::V) {
+        let (scale, bias) = self.constants(s, self.constant_lines(block), index);
+        let zero = if FOUR { 8.0 } else { 128.0 };
+        (scale, if AFFINE { bias } else { s.mul(scale, s.splat(-zero)) })
+    }
+
+    /// Asks for the constants that lie `distance` bytes behind those of a block.
+    #[inline(always)]
+    pub(crate) fn ask_for_constants(&self, block: &[Line], distance: usize) {
+        self.constant_lines(block).iter().for_each(|line| prefetch(line, distance));
     }
 
     /// Which of a block's one or two scales its group number `group` has.
@@ -267,7 +279,7 @@ impl<'a, const FOUR: bool, const AFFINE: bool> IntJob<'a, FOUR, AFFINE> {
             if at.is_first() {
                 let distance = if P == 1 { PREFETCH_BYTES } else { P * weights.panel_bytes() };
                 for block in blocks {
-                    weights.constant_lines(block).iter().for_each(|line| prefetch(line, distance));
+                    weights.ask_for_constants(block, distance);
                 }
             }
             let mut first = 0;

@@ -204,42 +204,42 @@ mod tests {
     }
 
     proptest! {
-            #[test]
-            fn nothing_is_lost_and_little_is_kept(
-                kind in 0..3,
-                raw in prop::collection::vec(any::<u32>(), 4 * LANES),
-                bits in prop::sample::select(vec![4, 8]),
-                group in prop::sample::select(vec![32, 64, 96, 256]),
-                affine: bool,
-                k in 1usize..5,
-            ) {
-                let values: Vec<f32> = raw.iter().map(|bits| match kind {
-                    0 => bf16::from_bits(*bits as u16).to_f32(),
-                    1 => f16::from_bits(*bits as u16).to_f32(),
-                    _ => f32::from_bits(*bits),
-                }).map(|x| if x.is_nan() { 1.0 } else { x }).collect();
-                let found = narrowest(&values);
-                prop_assert!(kind == 2 || found.width() == 2);
-                let is_bf16 = values.iter().all(|x| bf16::from_f32(*x).to_f32().to_bits() == x.to_bits());
-                prop_assert_eq!(is_bf16, found == Kind::Bf16);
-                let form = Form::new(bits, group, affine, found, k * block_cols(group));
-                let mut block = vec![[u32::MAX; LINE / 4]; form.lines()];
-                let (scales, biases) = values.split_at(2 * LANES);
-                let count = form.scales() * LANES;
-                form.store(&mut block, &scales[..count], &biases[..count]);
-    let bytes = count * found.width() * if affine { 2 } else { 1 };
-                let room = (form.lines() - form.vectors()) * LINE;
-                prop_assert!(room == bytes || room == bytes + LINE / 2 && k % 2 == 1 && !affine);
-                prop_assert!(block[..form.vectors()].iter().all(|line| *line == [u32::MAX; LINE / 4]));
-                for at in 0..count {
-                    let (scale, bias) = form.constants(&block, at / LANES, at % LANES);
-                    prop_assert_eq!(scale.to_bits(), scales[at].to_bits());
-                    let zero = -(1i32 << (bits - 1)) as f32;
-                    let expected = if affine { biases[at] } else { zero * scales[at] };
-                    prop_assert_eq!(bias.to_bits(), expected.to_bits());
-                }
+        #[test]
+        fn nothing_is_lost_and_little_is_kept(
+            kind in 0..3,
+            raw in prop::collection::vec(any::<u32>(), 4 * LANES),
+            bits in prop::sample::select(vec![4, 8]),
+            group in prop::sample::select(vec![32, 64, 96, 256]),
+            affine: bool,
+            k in 1usize..5,
+        ) {
+            let values: Vec<f32> = raw.iter().map(|bits| match kind {
+                0 => bf16::from_bits(*bits as u16).to_f32(),
+                1 => f16::from_bits(*bits as u16).to_f32(),
+                _ => f32::from_bits(*bits),
+            }).map(|x| if x.is_nan() { 1.0 } else { x }).collect();
+            let found = narrowest(&values);
+            prop_assert!(kind == 2 || found.width() == 2);
+            let is_bf16 = values.iter().all(|x| bf16::from_f32(*x).to_f32().to_bits() == x.to_bits());
+            prop_assert_eq!(is_bf16, found == Kind::Bf16);
+            let form = Form::new(bits, group, affine, found, k * block_cols(group));
+            let mut block = vec![[u32::MAX; LINE / 4]; form.lines()];
+            let (scales, biases) = values.split_at(2 * LANES);
+            let count = form.scales() * LANES;
+            form.store(&mut block, &scales[..count], &biases[..count]);
+            let bytes = count * found.width() * if affine { 2 } else { 1 };
+            let room = (form.lines() - form.vectors()) * LINE;
+            prop_assert!(room == bytes || room == bytes + LINE / 2 && k % 2 == 1 && !affine);
+            prop_assert!(block[..form.vectors()].iter().all(|line| *line == [u32::MAX; LINE / 4]));
+            for at in 0..count {
+                let (scale, bias) = form.constants(&block, at / LANES, at % LANES);
+                prop_assert_eq!(scale.to_bits(), scales[at].to_bits());
+                let zero = -(1i32 << (bits - 1)) as f32;
+                let expected = if affine { biases[at] } else { zero * scales[at] };
+                prop_assert_eq!(bias.to_bits(), expected.to_bits());
             }
         }
+    }
 
     #[test]
     fn one_wide_value_keeps_all_wide() {

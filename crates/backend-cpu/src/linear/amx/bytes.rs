@@ -47,9 +47,8 @@ impl<'a, const AFFINE: bool> ByteWeights<'a, AFFINE> {
     fn constants<S: Bf16Dot>(&self, s: S, panel: usize, index: usize) -> (S::V, S::V) {
         let group = index << self.shift;
         let block = self.weights.block(panel, group >> self.block_shift);
-        let (scale, bias) =
-            self.weights.constants(s, self.weights.constant_lines(block), index & (self.weights.scales - 1));
-        (scale, if AFFINE { bias } else { s.mul(scale, s.splat(-8.0)) })
+        let scale = self.weights.scale_of(group & (self.weights.per_block - 1));
+        self.weights.scale_and_bias(s, block, scale)
     }
 }
 
@@ -91,7 +90,7 @@ impl<const AFFINE: bool> Weights for ByteWeights<'_, AFFINE> {
         let out: &mut [[[[u8; 64]; 4]; 2]; 2] = bytemuck::cast_mut(room);
         let ahead = stride * self.weights.panel_bytes();
         if first == 0 {
-            self.weights.constant_lines(block).iter().for_each(|line| prefetch(line, ahead));
+            self.weights.ask_for_constants(block, ahead);
         }
         for half in 0..2 {
             if half == 0 || self.shift == 0 {

@@ -61,7 +61,7 @@ impl<const FOUR: bool, const AFFINE: bool> IntTiles<'_, FOUR, AFFINE> {
             return;
         }
         let bands = rows.start / ROWS..rows.end.div_ceil(ROWS);
-        let weights = self.job.weights;
+        let weights = &self.job.weights;
         let plan = Plan {
             steps: weights.groups / GROUPS,
             first_band: bands.start,

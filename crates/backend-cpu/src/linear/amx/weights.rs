@@ -91,11 +91,9 @@ impl<const FOUR: bool, const AFFINE: bool> Weights for IntWeights<'_, FOUR, AFFI
     ) {
         let (number, first) = (tile / self.per_block, tile % self.per_block);
         let block = self.block(panel, number);
-        let constants = self.constant_lines(block);
-        let (scale, bias) = self.constants(s, constants, self.scale_of(first));
-        let bias = if AFFINE { bias } else { s.mul(scale, s.splat(-(if FOUR { 8.0 } else { 128.0 }))) };
+        let (scale, bias) = self.scale_and_bias(s, block, self.scale_of(first));
         if first == 0 {
-            constants.iter().for_each(|line| prefetch(line, stride * self.panel_bytes()));
+            self.ask_for_constants(block, stride * self.panel_bytes());
         }
         let q = &block[first * Self::VECTORS..][..Self::VECTORS];
         let pairs = room.as_chunks_mut::<PAIR>().0;
