@@ -21,7 +21,7 @@ use crate::linear::{Linear, Output};
 use crate::pack::{self, Packed};
 use crate::pool::{Pool, TaskPanicked};
 use crate::pooling::PoolRows;
-use crate::region::Region;
+use crate::region::{Arena, Region};
 use crate::rope::{QkNormRope, RopeTables};
 use crate::sample::Sampling;
 use crate::shared::SharedMut;
@@ -33,6 +33,8 @@ pub struct CpuBackend {
     pool: Pool,
     tensors: Vec<Region<f32>>,
     matrices: Vec<Packed>,
+    /// Where they lie.
+    weights: Arena,
     kv: Option<KvCache>,
     batch: Batch,
     result: StepResult,
@@ -71,6 +73,7 @@ impl CpuBackend {
             pool: Pool::new(threads),
             tensors: Vec::new(),
             matrices: Vec::new(),
+            weights: Arena::default(),
             kv: None,
             batch: Batch::default(),
             result: StepResult::default(),
@@ -280,7 +283,7 @@ impl Backend for CpuBackend {
         source: &mut dyn MatrixSource,
         format: WeightFormat,
     ) -> Result<Matrix, BackendError> {
-        let packed = pack::load(self.isa, &self.pool, source, format)?;
+        let packed = pack::load(self.isa, &self.pool, &mut self.weights, source, format)?;
         let (rows, cols) = (packed.rows, packed.cols);
         self.matrices.push(packed);
         Ok(Matrix { id: self.matrices.len() as u32 - 1, rows, cols })

@@ -1,10 +1,15 @@
 //! Aligned memory: activations, packed weights, the KV cache.
+//!
+//! Where the system has huge pages, memory that is read from end to end again and again lies in them: reading 4-bit weights
+//! of 1 to 2 MB from small pages takes a tenth longer (`docs/performance.md`).
 
 #![allow(unsafe_code)]
 
 use std::alloc::{Layout, alloc_zeroed, dealloc};
 use std::ops::{Deref, DerefMut};
 use std::ptr::NonNull;
+#[cfg(target_os = "linux")]
+use std::sync::Arc;
 
 use bytemuck::Zeroable;
 use millrace_backend::BackendError;
@@ -14,6 +19,10 @@ const ALIGN: usize = 64;
 /// From this size on, memory comes straight from the kernel, in huge pages if it can.
 #[cfg(target_os = "linux")]
 const HUGE: usize = 2 << 20;
+
+/// What an [`Arena`] takes at a time.
+#[cfg(target_os = "linux")]
+const CHUNK: usize = 32 << 20;
 
 /// A zeroed array, aligned to 64 bytes. Large ones are mapped lazily: untouched pages cost nothing.
 pub(crate) struct Region<T> {
@@ -25,9 +34,53 @@ pub(crate) struct Region<T> {
 enum Source {
     Empty,
     Heap(Layout),
-    /// Address and length of a private mapping.
+    /// A part of a mapping, which lives as long as the last of its regions.
     #[cfg(target_os = "linux")]
-    Mapped(*mut libc::c_void, usize),
+    Mapped {
+        _lives: Arc<Mapping>,
+    },
+}
+
+/// A private mapping: its address and length.
+#[cfg(target_os = "linux")]
+struct Mapping(*mut libc::c_void, usize);
+
+// SAFETY: a mapping is only an address range; what lies in it belongs to regions.
+#[cfg(target_os = "linux")]
+unsafe impl Send for Mapping {}
+// SAFETY: as above.
+#[cfg(target_os = "linux")]
+unsafe impl Sync for Mapping {}
+
+#[cfg(target_os = "linux")]
+impl Mapping {
+    /// At least `bytes`, and where they start: at a huge page's boundary.
+    fn new(bytes: usize) -> Option<(Arc<Self>, NonNull<u8>)> {
+        // Room to start at a boundary; what is cut off is never touched.
+        let whole = bytes.checked_add(HUGE)?;
+        let (access, kind) = (libc::PROT_READ | libc::PROT_WRITE, libc::MAP_PRIVATE | libc::MAP_ANONYMOUS);
+        // SAFETY: a fresh anonymous mapping aliases nothing.
+        let base = unsafe { libc::mmap(std::ptr::null_mut(), whole, access, kind, -1, 0) };
+        if base == libc::MAP_FAILED {
+            return None;
+        }
+        let offset = base.align_offset(HUGE);
+        // SAFETY: offset < HUGE, so start .. start + bytes lies in the mapping; the advice is a hint and may fail.
+        let start = unsafe {
+            let start = base.add(offset);
+            libc::madvise(start, bytes, libc::MADV_HUGEPAGE);
+            start
+        };
+        Some((Arc::new(Self(base, whole)), NonNull::new(start.cast())?))
+    }
+}
+
+#[cfg(target_os = "linux")]
+impl Drop for Mapping {
+    fn drop(&mut self) {
+        // SAFETY: ours, and no region is left in it.
+        unsafe { libc::munmap(self.0, self.1) };
+    }
 }
 
 // SAFETY: a region owns its memory like a Vec does.
@@ -50,32 +103,13 @@ impl<T: Copy + Zeroable> Region<T> {
         let bytes = len.checked_mul(size_of::<T>()).ok_or_else(|| failed(usize::MAX))?;
         #[cfg(target_os = "linux")]
         if bytes >= HUGE {
-            return Self::mapped(len, bytes).ok_or_else(|| failed(bytes));
+            let (mapping, start) = Mapping::new(bytes).ok_or_else(|| failed(bytes))?;
+            return Ok(Self { start: start.cast(), len, source: Source::Mapped { _lives: mapping } });
         }
         let layout = Layout::from_size_align(bytes, ALIGN).map_err(|_| failed(bytes))?;
         // SAFETY: the layout has a size above zero.
         let start = NonNull::new(unsafe { alloc_zeroed(layout) }).ok_or_else(|| failed(bytes))?;
         Ok(Self { start: start.cast(), len, source: Source::Heap(layout) })
-    }
-
-    #[cfg(target_os = "linux")]
-    fn mapped(len: usize, bytes: usize) -> Option<Self> {
-        // Room to start at a huge page's boundary; what is cut off is never touched.
-        let whole = bytes.checked_add(HUGE)?;
-        let (access, kind) = (libc::PROT_READ | libc::PROT_WRITE, libc::MAP_PRIVATE | libc::MAP_ANONYMOUS);
-        // SAFETY: a fresh anonymous mapping aliases nothing.
-        let base = unsafe { libc::mmap(std::ptr::null_mut(), whole, access, kind, -1, 0) };
-        if base == libc::MAP_FAILED {
-            return None;
-        }
-        let offset = base.align_offset(HUGE);
-        // SAFETY: offset < HUGE, so start .. start + bytes lies in the mapping; the advice is a hint and may fail.
-        let start = unsafe {
-            let start = base.add(offset);
-            libc::madvise(start, bytes, libc::MADV_HUGEPAGE);
-            start
-        };
-        Some(Self { start: NonNull::new(start.cast())?, len, source: Source::Mapped(base, whole) })
     }
 
     /// Makes room for at least `len` elements. Contents are lost when it grows.
@@ -93,7 +127,7 @@ impl<T> Region<T> {
     /// Takes the memory now instead of page by page on first use. A system that can't do so in advance is no error.
     pub(crate) fn commit(&self) {
         #[cfg(target_os = "linux")]
-        if let Source::Mapped(..) = self.source {
+        if let Source::Mapped { .. } = self.source {
             // SAFETY: the range is ours, and populating changes no contents.
             unsafe {
                 let bytes = self.len * size_of::<T>();
@@ -128,15 +162,62 @@ impl<T> Drop for Region<T> {
     fn drop(&mut self) {
         // SAFETY: memory is given back the way it came, once.
         unsafe {
-            match self.source {
+            match &self.source {
                 Source::Empty => {}
-                Source::Heap(layout) => dealloc(self.start.as_ptr().cast(), layout),
+                Source::Heap(layout) => dealloc(self.start.as_ptr().cast(), *layout),
                 #[cfg(target_os = "linux")]
-                Source::Mapped(base, whole) => {
-                    libc::munmap(base, whole);
-                }
+                Source::Mapped { .. } => {}
             }
         }
+    }
+}
+
+/// Regions side by side, so that those smaller than a huge page, and the ends of others, lie in huge pages too. Memory is
+/// given back when all regions of a chunk are gone.
+#[derive(Default)]
+pub(crate) struct Arena {
+    /// The last chunk: what is left of it starts here and has so many bytes.
+    #[cfg(target_os = "linux")]
+    chunk: Option<(Arc<Mapping>, NonNull<u8>, usize)>,
+}
+
+// SAFETY: the pointer is to memory that no region has.
+unsafe impl Send for Arena {}
+
+impl Arena {
+    /// As [`Region::zeroed`].
+    #[cfg(target_os = "linux")]
+    pub(crate) fn zeroed<T: Copy + Zeroable>(
+        &mut self,
+        len: usize,
+        what: &'static str,
+    ) -> Result<Region<T>, BackendError> {
+        let bytes = len.saturating_mul(size_of::<T>()).checked_next_multiple_of(ALIGN).unwrap_or(usize::MAX);
+        if bytes == 0 || bytes > CHUNK / 2 {
+            return Region::zeroed(len, what);
+        }
+        let (mapping, start, left) = match self.chunk.take() {
+            Some(chunk) if chunk.2 >= bytes => chunk,
+            _ => {
+                let failed = BackendError::OutOfMemory { device: "cpu", bytes, what };
+                let (mapping, start) = Mapping::new(CHUNK).ok_or(failed)?;
+                (mapping, start, CHUNK)
+            }
+        };
+        // SAFETY: at least `bytes` of the chunk are left.
+        let rest = unsafe { start.add(bytes) };
+        self.chunk = Some((mapping.clone(), rest, left - bytes));
+        Ok(Region { start: start.cast(), len, source: Source::Mapped { _lives: mapping } })
+    }
+
+    /// As [`Region::zeroed`].
+    #[cfg(not(target_os = "linux"))]
+    pub(crate) fn zeroed<T: Copy + Zeroable>(
+        &mut self,
+        len: usize,
+        what: &'static str,
+    ) -> Result<Region<T>, BackendError> {
+        Region::zeroed(len, what)
     }
 }
 
@@ -179,5 +260,24 @@ mod tests {
         assert_eq!((region[5], region.len()), (7, 100));
         region.reserve(5 << 20, "a test").unwrap();
         assert!(region.iter().all(|x| *x == 0));
+    }
+
+    #[test]
+    fn regions_of_an_arena_are_apart_and_outlive_it() {
+        let mut arena = Arena::default();
+        // Many small ones over several chunks, one that is larger than a chunk, and nothing.
+        let sizes = [1, 100, 3 << 20, 40 << 20, 12 << 20, 12 << 20, 12 << 20, 0, 5];
+        let mut regions: Vec<Region<u8>> =
+            sizes.iter().map(|size| arena.zeroed(*size, "a test").unwrap()).collect();
+        drop(arena);
+        for (region, size) in regions.iter_mut().zip(sizes) {
+            assert_eq!(region.len(), size);
+            assert!(size == 0 || region.as_ptr().addr().is_multiple_of(ALIGN));
+            assert!(region.iter().all(|byte| *byte == 0));
+            region.fill(7);
+        }
+        regions.truncate(2);
+        assert!(regions.iter().all(|region| region.iter().all(|byte| *byte == 7)));
+        assert!(Arena::default().zeroed::<f32>(usize::MAX / 2, "a test").is_err());
     }
 }

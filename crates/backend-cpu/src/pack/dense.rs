@@ -6,7 +6,7 @@ use millrace_backend::{BackendError, MatrixSource, RawFloats, RawRow};
 use super::load::elements;
 use super::rows::by_panels;
 use crate::pool::Pool;
-use crate::region::Region;
+use crate::region::{Arena, Region};
 use crate::shared::SharedMut;
 use crate::simd::LANES;
 
@@ -16,10 +16,11 @@ const BLOCK: usize = 8 << 10;
 /// Panels of `k` padded columns. `N` bytes of a row stay together: an element, or a pair of bf16.
 pub(super) fn dense<T: Pod + Zeroable + Send, const N: usize>(
     pool: &Pool,
+    arena: &mut Arena,
     source: &mut dyn MatrixSource,
     k: usize,
 ) -> Result<Region<T>, BackendError> {
-    let mut packed = Region::<T>::zeroed(elements(source.rows(), k), "weights")?;
+    let mut packed = arena.zeroed::<T>(elements(source.rows(), k), "weights")?;
     let bytes = SharedMut::new(bytemuck::cast_slice_mut::<T, u8>(&mut packed));
     let panel_bytes = k * LANES * size_of::<T>();
     by_panels(pool, source, |panel, rows| {

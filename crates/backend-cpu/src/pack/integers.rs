@@ -7,7 +7,7 @@ use super::rows::{Widen, by_panels, constant, count};
 use super::{Form, IntPanels, Kind, Line, zero_point};
 use crate::level::Isa;
 use crate::pool::Pool;
-use crate::region::Region;
+use crate::region::{Arena, Region};
 use crate::shared::SharedMut;
 use crate::simd::{Kernel, LANES, Simd};
 
@@ -18,6 +18,7 @@ use crate::simd::{Kernel, LANES, Simd};
 pub(super) fn integers(
     isa: Isa,
     pool: &Pool,
+    arena: &mut Arena,
     source: &mut dyn MatrixSource,
     k: usize,
     bits: u32,
@@ -25,7 +26,7 @@ pub(super) fn integers(
 ) -> Result<IntPanels, BackendError> {
     let guess = Form::new(bits, group, is_affine(source, bits)?, Kind::Bf16, k);
     let (panels, constants) = (source.rows().div_ceil(LANES), k / group * LANES);
-    let mut lines = blocks(guess, panels, k)?;
+    let mut lines = blocks(arena, guess, panels, k)?;
     // These two last for one matrix.
     let mut scales = Region::<f32>::zeroed(panels.saturating_mul(constants), "weight scales")?;
     let mut biases = Region::<f32>::zeroed(panels.saturating_mul(constants), "weight biases")?;
@@ -48,7 +49,7 @@ pub(super) fn integers(
     let kind = Kind::narrowest(pool, [&scales, if affine { &biases } else { &[] }])?;
     let form = Form::new(bits, group, affine, kind, k);
     if !form.is_laid_out_like(guess) {
-        lines = moved(pool, &lines, guess, form, panels, k)?;
+        lines = moved(pool, arena, &lines, guess, form, panels, k)?;
     }
     let (count, shared) = (form.panel_lines(k), SharedMut::new(&mut lines));
     pool.run(panels, &|panel, _| {
@@ -85,20 +86,21 @@ fn is_affine(source: &mut dyn MatrixSource, bits: u32) -> Result<bool, BackendEr
 }
 
 /// Memory for so many panels.
-fn blocks(form: Form, panels: usize, k: usize) -> Result<Region<Line>, BackendError> {
-    Region::zeroed(panels.saturating_mul(form.panel_lines(k)), "weights")
+fn blocks(arena: &mut Arena, form: Form, panels: usize, k: usize) -> Result<Region<Line>, BackendError> {
+    arena.zeroed(panels.saturating_mul(form.panel_lines(k)), "weights")
 }
 
 /// The integers of blocks in blocks of another form.
 fn moved(
     pool: &Pool,
+    arena: &mut Arena,
     lines: &[Line],
     from: Form,
     to: Form,
     panels: usize,
     k: usize,
 ) -> Result<Region<Line>, BackendError> {
-    let mut out = blocks(to, panels, k)?;
+    let mut out = blocks(arena, to, panels, k)?;
     let (before, after) = (from.panel_lines(k), to.panel_lines(k));
     let shared = SharedMut::new(&mut out);
     let lines_of = |form: Form| form.vectors() / form.groups;

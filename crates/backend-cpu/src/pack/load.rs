@@ -8,6 +8,7 @@ use super::integers::integers;
 use super::{Packed, Panels};
 use crate::level::Isa;
 use crate::pool::Pool;
+use crate::region::Arena;
 use crate::simd::LANES;
 
 /// Packs a weight. Peak memory: the packed copy and a little; the packed copy twice if the first row says the wrong
@@ -15,6 +16,7 @@ use crate::simd::LANES;
 pub(crate) fn load(
     isa: Isa,
     pool: &Pool,
+    arena: &mut Arena,
     source: &mut dyn MatrixSource,
     format: WeightFormat,
 ) -> Result<Packed, BackendError> {
@@ -26,19 +28,19 @@ pub(crate) fn load(
         (Encoding::Affine { bits, group }, _) | (_, WeightFormat::Quantize { bits, group }) => {
             check_integers(bits, group)?;
             let k = cols.next_multiple_of(block_cols(group));
-            (Panels::Int(integers(isa, pool, source, k, bits, group)?), k)
+            (Panels::Int(integers(isa, pool, arena, source, k, bits, group)?), k)
         }
         (Encoding::F32, _) => {
             let k = cols.next_multiple_of(2);
-            (Panels::F32(dense::<f32, 4>(pool, source, k)?), k)
+            (Panels::F32(dense::<f32, 4>(pool, arena, source, k)?), k)
         }
         (Encoding::F16, _) => {
             let k = cols.next_multiple_of(2);
-            (Panels::F16(dense::<u16, 2>(pool, source, k)?), k)
+            (Panels::F16(dense::<u16, 2>(pool, arena, source, k)?), k)
         }
         (Encoding::Bf16, _) => {
             let k = cols.next_multiple_of(GROUP);
-            (Panels::Bf16(dense::<u16, 4>(pool, source, k)?), k)
+            (Panels::Bf16(dense::<u16, 4>(pool, arena, source, k)?), k)
         }
     };
     Ok(Packed { rows, cols, k, data })

@@ -9,6 +9,7 @@ use proptest::prelude::*;
 use super::*;
 use crate::level::{Isa, Level};
 use crate::pool::Pool;
+use crate::region::Arena;
 
 /// Bytes as a checkpoint holds them. Shows its rows, none of them, or every other one.
 struct Source {
@@ -182,7 +183,7 @@ proptest! {
         let mut source = source(seed, rows, cols, encoding, wide, shows);
         for level in Level::supported() {
             let pool = Pool::new(2);
-            let packed = load(Isa::new(level).unwrap(), &pool, &mut source, format).unwrap();
+            let packed = load(Isa::new(level).unwrap(), &pool, &mut Arena::default(), &mut source, format).unwrap();
             prop_assert!(packed.k >= cols && packed.k < cols + GROUP.max(96));
             let mut row = vec![0.0; packed.k];
             for index in 0..rows {
@@ -233,7 +234,7 @@ fn rows_of_the_wrong_size_are_refused() {
     for encoding in [Encoding::Bf16, Encoding::Affine { bits: 4, group: 32 }] {
         let mut short = Short(source(1, 4, 64, encoding, false, 0));
         let isa = Isa::new(Level::Portable).unwrap();
-        let loaded = load(isa, &Pool::new(1), &mut short, WeightFormat::Native);
+        let loaded = load(isa, &Pool::new(1), &mut Arena::default(), &mut short, WeightFormat::Native);
         let error = loaded.err().map(|e| e.to_string()).unwrap_or_default();
         assert!(error.contains("wrong size"), "{error}");
     }

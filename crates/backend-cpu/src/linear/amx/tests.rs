@@ -18,7 +18,7 @@ use crate::linear::Output;
 use crate::linear::int::{IntJob, IntWeights};
 use crate::pack::{self, IntPanels, Packed, Panels};
 use crate::pool::Pool;
-use crate::region::Region;
+use crate::region::{Arena, Region};
 use crate::shared::SharedMut;
 use crate::simd::LANES;
 use crate::tile::{ROWS, model::Model};
@@ -141,7 +141,9 @@ const ROWS_OF_GEMM: usize = 70;
 #[test]
 fn bf16_products_are_right_and_independent_of_the_batch() {
     let mut source = Source { rows: OUT, cols: COLS, encoding: Encoding::Bf16 };
-    let weight = pack::load(best_isa(), &Pool::new(1), &mut source, WeightFormat::Native).unwrap();
+    let weight =
+        pack::load(best_isa(), &Pool::new(1), &mut Arena::default(), &mut source, WeightFormat::Native)
+            .unwrap();
     let Panels::Bf16(panels) = &weight.data else { panic!("bf16") };
     check_gemm(&weight, || Bf16Weights { panels, k: weight.k }, |n, w| weight.read_row(n, w));
 }
@@ -160,13 +162,21 @@ fn dequantized_products_are_right_and_independent_of_the_batch() {
     let pool = Pool::new(1);
     for group in [32, 64] {
         let mut dense = Source { rows: OUT, cols: COLS, encoding: Encoding::F32 };
-        let mut load =
-            |bits| pack::load(best_isa(), &pool, &mut dense, WeightFormat::Quantize { bits, group }).unwrap();
+        let mut load = |bits| {
+            pack::load(
+                best_isa(),
+                &pool,
+                &mut Arena::default(),
+                &mut dense,
+                WeightFormat::Quantize { bits, group },
+            )
+            .unwrap()
+        };
         check_dequantized::<false, false>(&load(8));
         check_dequantized::<true, false>(&load(4));
         let load = |bits| {
             let mut source = Source { rows: OUT, cols: COLS, encoding: Encoding::Affine { bits, group } };
-            pack::load(best_isa(), &pool, &mut source, WeightFormat::Native).unwrap()
+            pack::load(best_isa(), &pool, &mut Arena::default(), &mut source, WeightFormat::Native).unwrap()
         };
         check_dequantized::<false, true>(&load(8));
         check_dequantized::<true, true>(&load(4));
@@ -243,9 +253,13 @@ fn products_of_bytes_are_right_and_independent_of_the_batch() {
     for group in [32, 64] {
         let mut dense = Source { rows: OUT, cols: MORE_COLS, encoding: Encoding::F32 };
         let format = WeightFormat::Quantize { bits: 4, group };
-        check_bytes::<false>(&pack::load(best_isa(), &pool, &mut dense, format).unwrap());
+        check_bytes::<false>(
+            &pack::load(best_isa(), &pool, &mut Arena::default(), &mut dense, format).unwrap(),
+        );
         let mut source = Source { rows: OUT, cols: MORE_COLS, encoding: Encoding::Affine { bits: 4, group } };
-        check_bytes::<true>(&pack::load(best_isa(), &pool, &mut source, WeightFormat::Native).unwrap());
+        check_bytes::<true>(
+            &pack::load(best_isa(), &pool, &mut Arena::default(), &mut source, WeightFormat::Native).unwrap(),
+        );
     }
 }
 
@@ -289,13 +303,21 @@ fn integers_are_the_same_on_tiles_and_in_vectors() {
     let pool = Pool::new(1);
     for group in [64, 448] {
         let mut dense = Source { rows: OUT, cols: COLS, encoding: Encoding::F32 };
-        let mut load =
-            |bits| pack::load(best_isa(), &pool, &mut dense, WeightFormat::Quantize { bits, group }).unwrap();
+        let mut load = |bits| {
+            pack::load(
+                best_isa(),
+                &pool,
+                &mut Arena::default(),
+                &mut dense,
+                WeightFormat::Quantize { bits, group },
+            )
+            .unwrap()
+        };
         check_integers::<false, false>(&load(8));
         check_integers::<true, false>(&load(4));
         let load = |bits| {
             let mut source = Source { rows: OUT, cols: COLS, encoding: Encoding::Affine { bits, group } };
-            pack::load(best_isa(), &pool, &mut source, WeightFormat::Native).unwrap()
+            pack::load(best_isa(), &pool, &mut Arena::default(), &mut source, WeightFormat::Native).unwrap()
         };
         check_integers::<false, true>(&load(8));
         check_integers::<true, true>(&load(4));
@@ -312,7 +334,7 @@ fn gates_go_to_tiles() {
     let (isa, pool, rows) = (best_isa(), Pool::new(1), 37);
     let mut source =
         Source { rows: 2 * INNER, cols: COLS, encoding: Encoding::Affine { bits: 4, group: 64 } };
-    let weight = pack::load(isa, &pool, &mut source, WeightFormat::Native).unwrap();
+    let weight = pack::load(isa, &pool, &mut Arena::default(), &mut source, WeightFormat::Native).unwrap();
     let Panels::Int(int) = &weight.data else { panic!("integers") };
     let bias: Vec<f32> = (0..2 * INNER).map(value).collect();
     let (values, mut scratch) = (inputs(rows), Activations::default());
