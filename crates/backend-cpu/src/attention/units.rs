@@ -13,7 +13,7 @@ use super::walk::TILES;
 use crate::activations::bf16_bits;
 use crate::kv::{Element, TileView};
 use crate::level::Isa;
-use crate::simd::{LANES, Simd, prefetch};
+use crate::simd::{LANES, Simd, prefetch_far};
 
 pub(super) use pairs::Pairs;
 pub(super) use wide::Wide;
@@ -102,7 +102,7 @@ fn ask_for<T>(rows: usize, tile: &[T], index: usize) {
     if rows <= FEW_ROWS
         && let Some(pair) = tile.get(index)
     {
-        prefetch(pair, 0);
+        prefetch_far(pair, 0);
     }
 }
 
