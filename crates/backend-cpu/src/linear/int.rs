@@ -14,7 +14,7 @@ use super::{Output, PANEL_STEP, Rows};
 use crate::activations::QuantGroup;
 use crate::level::{Isa, Level};
 use crate::pack::{IntPanels, Kind, Line};
-use crate::simd::{Kernel, LANES, LINE, Simd, prefetch, prefetch_far};
+use crate::simd::{Kernel, LANES, LINE, Simd, prefetch};
 
 /// Up to this many rows wait for memory: one panel at a time is one stream, the fastest way to read.
 const FEW_ROWS: usize = 8;
@@ -114,6 +114,12 @@ impl<'a, const FOUR: bool, const AFFINE: bool> IntWeights<'a, FOUR, AFFINE> {
         &self.lines[panel * self.panel_lines..][..self.panel_lines]
     }
 
+    /// Several of them, one after another.
+    #[cfg(target_arch = "x86_64")]
+    pub(crate) fn panels(&self, panels: Range<usize>) -> &'a [Line] {
+        &self.lines[panels.start * self.panel_lines..panels.end * self.panel_lines]
+    }
+
     /// A block of a panel: lines of integers, group by group, then of constants.
     #[inline(always)]
     pub(crate) fn block(&self, panel: usize, block: usize) -> &'a [Line] {
@@ -168,15 +174,6 @@ impl<'a, const FOUR: bool, const AFFINE: bool> IntWeights<'a, FOUR, AFFINE> {
     #[inline(always)]
     pub(crate) fn block_lines(&self) -> usize {
         self.block_lines
-    }
-
-    /// Asks for `count` lines of a panel, wherever that is, to come into the second-level cache.
-    #[cfg(target_arch = "x86_64")]
-    #[inline(always)]
-    pub(crate) fn ask_for_lines(&self, panel: usize, first: usize, count: usize) {
-        for line in first..first + count {
-            prefetch_far(self.lines.as_ptr(), (panel * self.panel_lines + line) * LINE);
-        }
     }
 }
 

@@ -262,7 +262,11 @@ impl Linear<'_> {
             return self.layer(scratch);
         }
         #[cfg(target_arch = "x86_64")]
-        if isa.level() == Level::Amx && self.input.rows >= TILED_ROWS && int.shared() > 1 {
+        if isa.level() == Level::Amx
+            && self.input.rows >= TILED_ROWS
+            && int.shared() > 1
+            && self.weight.k >= amx::MIN_COLS
+        {
             return self.integer_tiles::<FOUR, AFFINE>(int, scratch);
         }
         let x = scratch.quantized(isa, self.pool, self.input, groups, int.shared(), int.zero_point())?;

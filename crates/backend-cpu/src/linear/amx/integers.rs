@@ -16,7 +16,7 @@ use crate::activations::{BAND_COLS, BandGroup};
 use crate::level::Isa;
 use crate::linear::int::{IntJob, IntWeights};
 use crate::pack::Line;
-use crate::simd::{Bf16Dot, Bf16Kernel, WHOLE};
+use crate::simd::{Bf16Dot, Bf16Kernel, LINE, WHOLE, prefetch_far};
 use crate::tile::{Config, ROW, ROWS, Tile, Unit};
 
 /// Groups of [`GROUP`] columns in a tile of weights.
@@ -29,8 +29,13 @@ const TILE: usize = ROWS * ROW;
 const AHEAD: usize = 4;
 /// Tiles of bytes in memory if one band uses them, and then nobody.
 const RING: usize = 2 * AHEAD;
+/// How many steps before its sums are needed a product starts.
+const PRODUCT: usize = 2;
+/// Fewer input features would be over before the next product starts.
+pub(crate) const MIN_COLS: usize = PRODUCT * BAND_COLS;
 
-/// A linear layer whose scales are shared by [`BAND_COLS`] columns or a multiple of them.
+/// A linear layer whose scales are shared by [`BAND_COLS`] columns or a multiple of them, of which it has
+/// [`MIN_COLS`] or more.
 pub(crate) struct IntTiles<'a, const FOUR: bool, const AFFINE: bool> {
     /// Weights and results.
     pub(crate) job: IntJob<'a, FOUR, AFFINE>,
@@ -62,94 +67,53 @@ impl<const FOUR: bool, const AFFINE: bool> IntTiles<'_, FOUR, AFFINE> {
         }
         let bands = rows.start / ROWS..rows.end.div_ceil(ROWS);
         let weights = &self.job.weights;
+        debug_assert!(weights.groups >= PRODUCT * GROUPS);
         let plan = Plan {
             steps: weights.groups / GROUPS,
-            first_band: bands.start,
-            bands: bands.len(),
-            last_panel: panels.end - 1,
-            vectors: GROUPS * IntWeights::<FOUR, AFFINE>::VECTORS,
             tiles: weights.per_block / GROUPS,
             constants: weights.block_lines() - weights.per_block * IntWeights::<FOUR, AFFINE>::VECTORS,
+            lines: weights.panel_bytes() / LINE,
         };
-        let first = plan.first(panels.start);
         let sums = [Tile([[0; 16]; ROWS]); 2];
-        let (made, multiplied) = (Some(first), Some(first));
-        let run = Run { tiles: self, unit, rows, panels, room, plan, sums, made, multiplied, turn: 0 };
+        let weights = weights.panels(panels.clone());
+        let room = room.as_chunks_mut().0;
+        let run = Run { tiles: self, unit, rows, bands, panels, weights, room, plan, sums };
         isa.run_bf16(run);
     }
 }
 
-/// What a task goes through: panels, their bands, their runs of features.
+/// What a panel consists of.
 #[derive(Clone, Copy)]
 struct Plan {
     /// Runs of [`BAND_COLS`] features.
     steps: usize,
-    first_band: usize,
-    bands: usize,
-    last_panel: usize,
-    /// Lines of integers in a run.
-    vectors: usize,
-    /// Runs in a block of weights.
+    /// Of those in a block of weights.
     tiles: usize,
     /// Lines of constants in a block of weights.
     constants: usize,
+    /// Lines of a panel.
+    lines: usize,
 }
 
-/// One of the products of a task.
+/// A step of a panel.
 #[derive(Clone, Copy)]
-struct At {
-    panel: usize,
-    band: usize,
-    step: usize,
-    /// Where the panel's integers of this step begin.
+struct Place {
+    /// Where its integers begin, among the lines of all panels of the task.
     line: usize,
-    /// Steps left in their block.
+    /// Steps left in its block.
     left: usize,
 }
 
 impl Plan {
-    fn first(&self, panel: usize) -> At {
-        At { panel, band: self.first_band, step: 0, line: 0, left: self.tiles }
+    fn panel(&self, index: usize) -> Place {
+        Place { line: index * self.lines, left: self.tiles }
     }
 
-    /// The same band's next step, if there is one.
+    /// The step after that, whose integers take so many lines: at the end of a panel, the first one of the next.
     #[inline(always)]
-    fn next_step(&self, at: At) -> Option<At> {
-        if at.step + 1 == self.steps {
-            return None;
-        }
-        let (line, step) = (at.line + self.vectors, at.step + 1);
-        Some(match at.left {
-            1 => At { step, line: line + self.constants, left: self.tiles, ..at },
-            left => At { step, line, left: left - 1, ..at },
-        })
-    }
-
-    #[inline(always)]
-    fn next_panel(&self, at: At) -> Option<At> {
-        (at.panel < self.last_panel).then(|| self.first(at.panel + 1))
-    }
-
-    /// The next product of the task.
-    #[inline(always)]
-    fn next(&self, at: At) -> Option<At> {
-        self.next_step(at).or_else(|| match at.band + 1 - self.first_band {
-            bands if bands < self.bands => Some(At { band: at.band + 1, ..self.first(at.panel) }),
-            _ => self.next_panel(at),
-        })
-    }
-
-    /// How many steps before its product a tile of bytes is made: never so many that a panel's are made while those of
-    /// the one before the last are still needed.
-    fn ahead(&self) -> usize {
-        if self.bands == 1 { AHEAD } else { AHEAD.min(self.steps) }
-    }
-
-    /// Which of the room's tiles holds the bytes of a step.
-    #[inline(always)]
-    fn place(&self, at: At, first_panel: usize) -> usize {
-        let panel = at.panel - first_panel;
-        if self.bands == 1 { (panel * self.steps + at.step) % RING } else { panel % 2 * self.steps + at.step }
+    fn next(&self, at: Place, lines: usize) -> Place {
+        let (line, left) = (at.line + lines, at.left - 1);
+        if left == 0 { Place { line: line + self.constants, left: self.tiles } } else { Place { line, left } }
     }
 }
 
@@ -157,16 +121,24 @@ struct Run<'a, U, const FOUR: bool, const AFFINE: bool> {
     tiles: &'a IntTiles<'a, FOUR, AFFINE>,
     unit: &'a mut U,
     rows: Range<usize>,
+    bands: Range<usize>,
     panels: Range<usize>,
+    /// Of these panels.
+    weights: &'a [Line],
     /// Tiles of bytes.
-    room: &'a mut [u8],
+    room: &'a mut [[u8; TILE]],
     plan: Plan,
-    /// Of a product and the one before.
+    /// Of two products, in turn.
     sums: [Tile<i32>; 2],
-    /// Whose bytes will be made next, and which product comes next.
-    made: Option<At>,
-    multiplied: Option<At>,
-    /// Which sums the next product to be stored goes to.
+}
+
+/// How far a task has come, beside its sums.
+#[derive(Clone, Copy)]
+struct State {
+    /// The step whose bytes are made next, and the tile that they go to.
+    made: Place,
+    to: usize,
+    /// Which sums the product under way goes to.
     turn: usize,
 }
 
@@ -176,114 +148,167 @@ impl<U: Unit, const FOUR: bool, const AFFINE: bool> Bf16Kernel for Run<'_, U, FO
     fn run<S: Bf16Dot>(mut self, s: S) {
         // Also for bands with fewer rows: another configuration would cost more than the rows that nobody needs.
         self.unit.configure(&Config::new(&[(ROWS, ROW); 3]));
-        for _ in 0..self.plan.ahead() {
-            self.make(s);
+        let mut state = State { made: self.plan.panel(0), to: 0, turn: 0 };
+        // Never so far that a panel's bytes are made while those of the one before the last are still needed.
+        let ahead = if self.bands.len() == 1 { AHEAD } else { AHEAD.min(self.plan.steps) };
+        for _ in 0..ahead {
+            state = self.make(s, state);
         }
-        self.multiply();
-        self.store();
-        self.multiply();
-        for panel in self.panels.clone() {
-            let first = self.plan.first(panel);
-            for band in first.band..first.band + self.plan.bands {
-                let at = At { band, ..first };
-                match self.rows.end - band * ROWS {
-                    ..=FEW_ROWS => self.band::<S, FEW_ROWS>(s, at),
-                    _ => self.band::<S, ROWS>(s, at),
-                }
+        let x = &self.tiles.x[self.bands.start * self.plan.steps..];
+        let first = self.plan.panel(0);
+        self.multiply(&x[0], 0, first.line);
+        self.store(state.turn);
+        state.turn = 1 - state.turn;
+        self.multiply(&x[1], 1, self.plan.next(first, Self::LINES).line);
+        for panel in 0..self.panels.len() {
+            for band in self.bands.clone() {
+                let few = self.rows.end - band * ROWS <= FEW_ROWS;
+                state = match (few, self.bands.len() > 1) {
+                    (true, false) => self.band::<S, FEW_ROWS, false>(s, state, panel, band),
+                    (false, false) => self.band::<S, ROWS, false>(s, state, panel, band),
+                    (true, true) => self.band::<S, FEW_ROWS, true>(s, state, panel, band),
+                    (false, true) => self.band::<S, ROWS, true>(s, state, panel, band),
+                };
             }
         }
     }
 }
 
 impl<U: Unit, const FOUR: bool, const AFFINE: bool> Run<'_, U, FOUR, AFFINE> {
-    /// Makes the next tile of bytes.
+    /// Lines of integers in a step.
+    const LINES: usize = GROUPS * IntWeights::<FOUR, AFFINE>::VECTORS;
+
+    /// Tiles of bytes in use: a few, or those of two panels, which several bands meet.
     #[inline(always)]
-    fn make<S: Bf16Dot>(&mut self, s: S) {
-        let Some(at) = self.made else { return };
-        if FOUR {
-            let vectors = IntWeights::<FOUR, AFFINE>::VECTORS;
-            let place = self.plan.place(at, self.panels.start);
-            let tile: &mut [[u8; ROW]; ROWS] = &mut self.room.as_chunks_mut().0.as_chunks_mut().0[place];
-            let lines = &self.tiles.job.weights.panel(at.panel)[at.line..][..GROUPS * vectors];
-            for (q, out) in lines.chunks_exact(vectors).zip(tile.chunks_exact_mut(2 * vectors)) {
-                let (first, second) = out.split_at_mut(vectors);
-                for (q, (first, second)) in q.iter().zip(first.iter_mut().zip(second)) {
-                    let (low, high) = s.nibbles(bytemuck::cast_ref(q));
-                    s.store_bytes(low, first);
-                    s.store_bytes(high, second);
-                }
-            }
-        }
-        self.made = self.plan.next_step(at).or_else(|| self.plan.next_panel(at));
+    fn ring(&self) -> usize {
+        if self.bands.len() == 1 { RING } else { 2 * self.plan.steps }
     }
 
-    /// Starts the next product.
+    /// Makes the next tile of bytes, if there is one.
     #[inline(always)]
-    fn multiply(&mut self) {
-        let Some(at) = self.multiplied else { return };
-        let x = &self.tiles.x[at.band * self.plan.steps + at.step];
-        let bytes: &[u8; TILE] = if FOUR {
-            &self.room.as_chunks().0[self.plan.place(at, self.panels.start)]
-        } else {
-            let lines: &[[Line; ROWS]] = self.tiles.job.weights.panel(at.panel)[at.line..].as_chunks().0;
-            bytemuck::cast_ref(&lines[0])
-        };
+    fn make<S: Bf16Dot>(&mut self, s: S, state: State) -> State {
+        if !FOUR || state.made.line >= self.weights.len() {
+            return state;
+        }
+        let vectors = IntWeights::<FOUR, AFFINE>::VECTORS;
+        let tile: &mut [[u8; ROW]; ROWS] = bytemuck::cast_mut(&mut self.room[state.to]);
+        let lines = &self.weights[state.made.line..][..Self::LINES];
+        for group in 0..GROUPS {
+            for line in 0..vectors {
+                let (low, high) = s.nibbles(bytemuck::cast_ref(&lines[group * vectors + line]));
+                s.store_bytes(low, &mut tile[2 * group * vectors + line]);
+                s.store_bytes(high, &mut tile[(2 * group + 1) * vectors + line]);
+            }
+        }
+        let to = if state.to + 1 == self.ring() { 0 } else { state.to + 1 };
+        State { made: self.plan.next(state.made, Self::LINES), to, ..state }
+    }
+
+    /// Starts a product. Weights: bytes in the room, or if they are bytes already, where they lie.
+    #[inline(always)]
+    fn multiply(&mut self, x: &BandGroup, tile: usize, line: usize) {
+        let bytes: *const u8 =
+            if FOUR { self.room[tile].as_ptr() } else { self.weights[line..][..ROWS].as_ptr().cast() };
         // SAFETY: configured; activations and weights are tiles of sixteen rows in memory.
         #[allow(unsafe_code)]
         unsafe {
             self.unit.zero::<0>();
             self.unit.load::<1>((&raw const x.q).cast(), ROW);
-            self.unit.load::<2>(bytes.as_ptr(), ROW);
+            self.unit.load::<2>(bytes, ROW);
             self.unit.dot_bytes::<0, 1, 2>();
         }
-        self.multiplied = self.plan.next(at);
     }
 
     /// Stores the sums of the product under way.
     #[inline(always)]
-    fn store(&mut self) {
+    fn store(&mut self, turn: usize) {
         // SAFETY: configured; sums are a tile of sixteen rows in memory.
         #[allow(unsafe_code)]
         unsafe {
-            self.unit.store::<0>((&raw mut self.sums[self.turn]).cast(), ROW);
+            self.unit.store::<0>((&raw mut self.sums[turn % 2]).cast(), ROW);
         }
-        self.turn = 1 - self.turn;
     }
 
-    /// Sixteen outputs of a band whose first R rows are wanted.
+    /// Asks for the lines of a step, one panel later, to come into the second-level cache. Two bands share that.
     #[inline(always)]
-    fn band<S: Bf16Dot, const R: usize>(&mut self, s: S, first: At) {
-        let (job, weights, plan) = (&self.tiles.job, &self.tiles.job.weights, self.plan);
-        let (band, panel) = (first.band, weights.panel(first.panel));
-        let (row, count) = (band * ROWS, (self.rows.end - band * ROWS).min(R));
-        job.out.prefetch_rows(row, count, first.panel);
-        let mut acc = [s.splat(0.0); R];
-        // All bands together ask for the whole next panel.
-        let ask_count = panel.len().div_ceil(plan.steps * plan.bands);
-        let mut ask = (band - plan.first_band) * plan.steps * ask_count;
-        let mut next = Some(first);
-        while let Some(at) = next {
-            weights.ask_for_lines(at.panel + 1, ask, ask_count);
-            ask += ask_count;
-            if band == plan.first_band {
-                self.make(s);
+    fn ask(&self, at: Place, band: usize, many: bool) {
+        if band >= 2 {
+            return;
+        }
+        let (count, line) = if many { (Self::LINES / 2, band * Self::LINES / 2) } else { (Self::LINES, 0) };
+        for index in 0..count {
+            prefetch_far(self.weights.as_ptr(), (at.line + self.plan.lines + line + index) * LINE);
+        }
+        if band == 0 && at.left == 1 {
+            for index in 0..self.plan.constants {
+                prefetch_far(self.weights.as_ptr(), (at.line + self.plan.lines + Self::LINES + index) * LINE);
             }
-            let done = 1 - self.turn;
-            self.store();
-            self.multiply();
+        }
+    }
+
+    /// Sixteen outputs of a band whose first R rows are wanted. MANY: there are other bands.
+    #[inline(always)]
+    fn band<S: Bf16Dot, const R: usize, const MANY: bool>(
+        &mut self,
+        s: S,
+        mut state: State,
+        panel: usize,
+        band: usize,
+    ) -> State {
+        let (job, weights, plan) = (&self.tiles.job, &self.tiles.job.weights, self.plan);
+        let (steps, index) = (plan.steps, band - self.bands.start);
+        let (row, count) = (band * ROWS, (self.rows.end - band * ROWS).min(R));
+        job.out.prefetch_rows(row, count, self.panels.start + panel);
+        // What follows: the next band, or the first one with the next panel.
+        let (last_band, last_panel) = (index + 1 == self.bands.len(), panel + 1 == self.panels.len());
+        let (next_band, next_panel) =
+            if last_band { (self.bands.start, panel + 1) } else { (band + 1, panel) };
+        let x = &self.tiles.x[band * steps..][..steps];
+        let next_x = &self.tiles.x[next_band * steps..][..steps];
+        // Products go on into what follows.
+        let products = if last_band && last_panel { steps } else { steps + PRODUCT };
+        let mut bytes = plan.next(plan.next(plan.panel(panel), Self::LINES), Self::LINES);
+        let mut at = plan.panel(panel);
+        let mut acc = [s.splat(0.0); R];
+        for step in 0..steps {
+            self.ask(at, index, MANY);
+            if !MANY || index == 0 {
+                state = self.make(s, state);
+            }
+            self.store(state.turn);
+            state.turn = 1 - state.turn;
+            let product = step + PRODUCT;
+            if product < products {
+                let inside = product < steps;
+                let x = if inside { &x[product] } else { &next_x[product - steps] };
+                if product == steps {
+                    bytes = plan.panel(next_panel);
+                }
+                let tile = match (MANY, inside) {
+                    (false, _) => (panel * steps + product) % RING,
+                    (true, true) => panel % 2 * steps + product,
+                    (true, false) => next_panel % 2 * steps + product - steps,
+                };
+                self.multiply(x, tile, bytes.line);
+                bytes = plan.next(bytes, Self::LINES);
+            }
             let scale = weights.scale_of((plan.tiles - at.left) * GROUPS);
-            let constants = weights.constants(s, &panel[at.line + at.left * plan.vectors..], scale);
-            let (x, sums) = (&self.tiles.x[band * plan.steps + at.step], &self.sums[done].0);
+            let constants = weights.constants(s, &self.weights[at.line + at.left * Self::LINES..], scale);
+            let (x, sums) = (&x[step], &self.sums[state.turn % 2].0);
             for row in 0..R {
                 let offset = s.splat_i32(if AFFINE { WHOLE } else { x.start[row] });
                 let dot = s.offset_to_f32(s.add_i32(s.load_i32(&sums[row]), offset));
                 let of_x = (x.scale[row], x.bias_factor[row]);
                 acc[row] = IntJob::<FOUR, AFFINE>::accumulate(s, acc[row], dot, constants, of_x);
             }
-            next = plan.next_step(at);
+            at = plan.next(at, Self::LINES);
         }
-        for (index, acc) in acc.iter().enumerate().take(count) {
-            job.out.store(s, row + index, first.panel, *acc);
+        // Every row by its number: a loop over some of them would keep all in memory.
+        for index in 0..R {
+            if index < count {
+                job.out.store(s, row + index, self.panels.start + panel, acc[index]);
+            }
         }
+        state
     }
 }

@@ -18,4 +18,5 @@ mod tests;
 mod weights;
 
 pub(crate) use gemm::FEW_ROWS;
+pub(crate) use integers::MIN_COLS;
 pub(crate) use mlp::TiledMlp;
