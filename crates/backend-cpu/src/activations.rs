@@ -1,6 +1,8 @@
 //! Inputs of a linear layer in the form that the weight's kernel reads, in scratch memory that is kept.
 
 #[cfg(target_arch = "x86_64")]
+mod bands;
+#[cfg(target_arch = "x86_64")]
 mod bytes;
 
 use std::ops::Range;
@@ -12,8 +14,10 @@ use crate::level::Isa;
 use crate::pool::Pool;
 use crate::region::Region;
 use crate::shared::SharedMut;
-use crate::simd::{Bf16Dot, Bf16Kernel, Kernel, LANES, Simd, WHOLE};
+use crate::simd::{Bf16Dot, Bf16Kernel, Kernel, LANES, Simd};
 
+#[cfg(target_arch = "x86_64")]
+pub(crate) use bands::{BAND_COLS, BandGroup, Bands, QuantizeRuns, Run, Runs};
 #[cfg(target_arch = "x86_64")]
 pub(crate) use bytes::{BYTE_COLS, BYTE_PASS, Bf16Rows};
 
@@ -21,8 +25,6 @@ pub(crate) use bytes::{BYTE_COLS, BYTE_PASS, Bf16Rows};
 pub(crate) const TILE_ROWS: usize = 16;
 /// bf16 elements in a row of an AMX tile.
 pub(crate) const TILE_COLS: usize = 32;
-/// Bytes in a row of an AMX tile: columns that share a scale.
-pub(crate) const BAND_COLS: usize = MAX_SHARED * GROUP;
 /// Groups that share a scale, at most ([`millrace_backend::activation_group`]).
 const MAX_SHARED: usize = 2;
 /// Elements below which a conversion is not worth waking threads for.
@@ -46,19 +48,6 @@ pub(crate) struct QuantGroup {
     pad: u32,
 }
 
-/// Sixteen rows of [`BAND_COLS`] quantized activations, as a tile, and what their products need: see [`QuantGroup`].
-#[derive(Debug, Clone, Copy, Pod, Zeroable)]
-#[repr(C, align(64))]
-pub(crate) struct BandGroup {
-    /// `[row][column]`.
-    pub(crate) q: [[i8; BAND_COLS]; TILE_ROWS],
-    /// By row.
-    pub(crate) scale: [f32; TILE_ROWS],
-    /// Plus [`WHOLE`].
-    pub(crate) start: [i32; TILE_ROWS],
-    pub(crate) bias_factor: [f32; TILE_ROWS],
-}
-
 /// Scratch memory for converted activations; one form is in use at a time.
 #[derive(Default)]
 pub(crate) struct Activations {
@@ -70,7 +59,9 @@ pub(crate) struct Activations {
     /// Activated features of a feed-forward, as [`Activations::bf16_tiles`].
     pub(crate) gated: Region<u16>,
     groups: Region<QuantGroup>,
-    bands: Region<BandGroup>,
+    /// Quantized inputs of a layer, and of the layer after it.
+    #[cfg(target_arch = "x86_64")]
+    pub(crate) bands: [Region<BandGroup>; 2],
     /// Memory of each thread, for kernels that need some.
     pub(crate) rooms: Region<f32>,
 }
@@ -206,40 +197,6 @@ impl Activations {
     }
 }
 
-impl Activations {
-    /// The same for groups of which two share a scale, sixteen rows at a time: `[⌈rows / 16⌉][groups / 2]`. Rows that
-    /// pad the last band hold what an earlier batch left there.
-    pub(crate) fn quantized_bands(
-        &mut self,
-        isa: Isa,
-        pool: &Pool,
-        input: Input<'_>,
-        groups: usize,
-        zero_point: i32,
-    ) -> Result<&[BandGroup], BackendError> {
-        self.quantized(isa, pool, input, groups, MAX_SHARED, zero_point)?;
-        let (bands, per_band) = (input.rows.div_ceil(TILE_ROWS), groups / MAX_SHARED);
-        self.bands.reserve(bands * per_band, "quantized activations")?;
-        let (from, to) = (&self.groups, SharedMut::new(&mut self.bands));
-        pool.run(bands, &|band, _| {
-            // SAFETY: a band of rows belongs to one task.
-            #[allow(unsafe_code)]
-            let to = unsafe { to.slice(band * per_band, per_band) };
-            for row in band * TILE_ROWS..((band + 1) * TILE_ROWS).min(input.rows) {
-                let lane = row % TILE_ROWS;
-                let pairs = from[row * groups..][..groups].as_chunks::<MAX_SHARED>().0;
-                for (to, [first, second]) in to.iter_mut().zip(pairs) {
-                    to.q[lane] = bytemuck::cast([first.q, second.q]);
-                    to.scale[lane] = first.scale;
-                    to.start[lane] = first.start + WHOLE;
-                    to.bias_factor[lane] = first.bias_factor;
-                }
-            }
-        })?;
-        Ok(&self.bands[..bands * per_band])
-    }
-}
-
 /// bf16 bits of a value, ties to even; NaN stays NaN.
 #[inline(always)]
 pub(crate) fn bf16_bits(x: f32) -> u16 {
@@ -335,34 +292,37 @@ impl Kernel for QuantizeRow<'_> {
     }
 }
 
-/// Groups with one scale. Every step is exact or rounds once, so the bits are those of the definition.
+/// Groups with one scale.
 #[inline(always)]
 fn quantize_groups<S: Simd>(s: S, x: &[f32], out: &mut [QuantGroup], zero_point: i32) {
-    let x = x.as_chunks::<LANES>().0;
+    let mut q = [[0; LANES]; MAX_SHARED * GROUP / LANES];
+    let (scale, sum) = quantize_run(s, x.as_chunks().0, &mut q);
+    for (out, q) in out.iter_mut().zip(q.as_chunks::<{ GROUP / LANES }>().0) {
+        *out = QuantGroup { q: bytemuck::cast(*q), scale, ..QuantGroup::zeroed() };
+    }
+    if let Some(first) = out.first_mut() {
+        first.start = -zero_point * sum as i32;
+        first.bias_factor = scale * sum;
+    }
+}
+
+/// Values with one scale: it and the sum of what they become. Every step is exact or rounds once, so the bits are those of
+/// the definition.
+#[inline(always)]
+fn quantize_run<S: Simd>(s: S, x: &[[f32; LANES]], q: &mut [[i8; LANES]]) -> (f32, f32) {
     let mut max = s.splat(0.0);
     for x in x {
         max = larger(s, s.load(x), max);
     }
     let (scale, inverse) = unit(s, max);
     let mut sum = s.splat(0.0);
-    for (x, out) in x.chunks_exact(GROUP / LANES).zip(&mut *out) {
-        let mut q = [[0; LANES]; GROUP / LANES];
-        for (x, q) in x.iter().zip(&mut q) {
-            let x = quantized(s, s.load(x), inverse);
-            sum = s.add(sum, x);
-            *q = s.to_i8(x);
-        }
-        *out = QuantGroup { q: bytemuck::cast(q), ..QuantGroup::zeroed() };
+    for (x, q) in x.iter().zip(q) {
+        let x = quantized(s, s.load(x), inverse);
+        sum = s.add(sum, x);
+        *q = s.to_i8(x);
     }
     // Small whole numbers, so the sum is exact.
-    let sum = s.sum(sum);
-    for out in &mut *out {
-        out.scale = scale;
-    }
-    if let Some(first) = out.first_mut() {
-        first.start = -zero_point * sum as i32;
-        first.bias_factor = scale * sum;
-    }
+    (scale, s.sum(sum))
 }
 
 /// The larger of `max` and |x|. A NaN leaves it as it is.

@@ -184,9 +184,17 @@ impl CpuBackend {
         Output { values: SharedMut::new(values), cols: weight.rows, bias }
     }
 
-    /// A feed-forward of the first rows of x that leaves inner features in tiles.
+    /// A feed-forward of rows of x from `first` on that leaves inner features in tiles: bf16, or integers for tokens that
+    /// are not of prompts.
     #[cfg(target_arch = "x86_64")]
-    fn tiled_mlp(&mut self, x: Tensor, mlp: &Mlp, values: &mut [f32]) -> Result<(), BackendError> {
+    fn tiled_mlp(
+        &mut self,
+        x: Tensor,
+        first: usize,
+        mlp: &Mlp,
+        values: &mut [f32],
+        integers: bool,
+    ) -> Result<(), BackendError> {
         let mut scratch = std::mem::take(&mut self.activations);
         let weight = |matrix: Matrix| &self.matrices[matrix.id as usize];
         let (gate_up, down) = (weight(mlp.up), weight(mlp.down));
@@ -197,15 +205,16 @@ impl CpuBackend {
             gate_up_bias: mlp.up_bias.map(|bias| self.vector(bias)),
             act: mlp.act,
             down,
-            input: self.input(x, 0, values.len() / down.rows),
+            input: self.input(x, first, values.len() / down.rows),
             out: self.output(values, down, mlp.down_bias),
         };
-        let done = mlp.run(&mut scratch);
+        let done = if integers { mlp.run_integers(&mut scratch) } else { mlp.run(&mut scratch) };
         self.activations = scratch;
         done
     }
 
-    /// A feed-forward whose first `tiled` rows stay in tiles; for the others step by step in `room`.
+    /// A feed-forward whose first `tiled` rows stay in tiles, and the others too if they can be integers there; else those
+    /// are computed step by step in `room`.
     #[cfg(target_arch = "x86_64")]
     fn mlp_rows(
         &mut self,
@@ -216,13 +225,25 @@ impl CpuBackend {
         values: &mut [f32],
     ) -> Result<(), BackendError> {
         let (first, rest) = values.split_at_mut(tiled * mlp.down.rows);
-        self.tiled_mlp(x, mlp, first)?;
+        if tiled > 0 {
+            self.tiled_mlp(x, 0, mlp, first, false)?;
+        }
         let rows = rest.len() / mlp.down.rows;
+        if self.takes_integers(mlp, rows) {
+            return self.tiled_mlp(x, tiled, mlp, rest, true);
+        }
         self.lend(gate_up, rows, |me, values| {
             me.multiply_alike(x, tiled, mlp.up, mlp.up_bias, values, false)
         })?;
         self.lend(activated, rows, |me, values| me.gate(gate_up, mlp.act, values))?;
         self.multiply_alike(activated, 0, mlp.down, mlp.down_bias, rest, false)
+    }
+
+    /// Whether so many generated tokens meet a feed-forward as integers on tiles.
+    #[cfg(target_arch = "x86_64")]
+    fn takes_integers(&self, mlp: &Mlp, rows: usize) -> bool {
+        let weight = |matrix: Matrix| &self.matrices[matrix.id as usize];
+        mlp.gated && TiledMlp::fits_integers(self.isa, weight(mlp.up), weight(mlp.down), rows)
     }
 
     /// `values = act(gate) * up`.
@@ -492,7 +513,7 @@ impl Backend for CpuBackend {
             _ => self.batch.prompt_rows.min(out.rows),
         };
         match tiled {
-            0 => mlp.in_steps(self, x, room, out),
+            0 if !self.takes_integers(mlp, out.rows) => mlp.in_steps(self, x, room, out),
             _ => self.write_rows(out, out.rows, |me, values| me.mlp_rows(x, mlp, room, tiled, values)),
         }
     }

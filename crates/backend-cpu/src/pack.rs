@@ -61,6 +61,24 @@ impl IntPanels {
     }
 }
 
+/// Calls `$body` with two constants: whether integers have four bits, and whether scales have biases.
+macro_rules! with_form {
+    ($int:expr, |$four:ident, $affine:ident| $body:expr) => {
+        match ($int.form.bits == 4, $int.form.affine) {
+            (false, false) => with_form!(@ $four false, $affine false, $body),
+            (false, true) => with_form!(@ $four false, $affine true, $body),
+            (true, false) => with_form!(@ $four true, $affine false, $body),
+            (true, true) => with_form!(@ $four true, $affine true, $body),
+        }
+    };
+    (@ $four:ident $is_four:literal, $affine:ident $is_affine:literal, $body:expr) => {{
+        const $four: bool = $is_four;
+        const $affine: bool = $is_affine;
+        $body
+    }};
+}
+pub(crate) use with_form;
+
 fn zero_point(bits: u32) -> i32 {
     1 << (bits - 1)
 }

@@ -120,6 +120,12 @@ impl<'a, const FOUR: bool, const AFFINE: bool> IntWeights<'a, FOUR, AFFINE> {
         &self.lines[panels.start * self.panel_lines..panels.end * self.panel_lines]
     }
 
+    /// Where a panel lies, or would lie: for asking ahead.
+    #[cfg(target_arch = "x86_64")]
+    pub(crate) fn panel_address(&self, panel: usize) -> *const Line {
+        self.lines.as_ptr().wrapping_add(panel * self.panel_lines)
+    }
+
     /// A block of a panel: lines of integers, group by group, then of constants.
     #[inline(always)]
     pub(crate) fn block(&self, panel: usize, block: usize) -> &'a [Line] {

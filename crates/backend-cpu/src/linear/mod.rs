@@ -16,7 +16,7 @@ use millrace_backend::{BackendError, GROUP};
 use crate::activations::{Activations, Input};
 use crate::level::Isa;
 use crate::level::Level;
-use crate::pack::{IntPanels, Packed, Panels};
+use crate::pack::{IntPanels, Packed, Panels, with_form};
 use crate::pool::Pool;
 use crate::shared::SharedMut;
 use crate::simd::{Bf16Dot, Bf16Kernel, Kernel, LANES, Simd, prefetch};
@@ -199,6 +199,13 @@ impl Linear<'_> {
         isa.level() == Level::Amx && matches!(weight.data, Panels::Int(_))
     }
 
+    /// Whether so many generated tokens meet such weights as integers on tiles.
+    #[cfg(target_arch = "x86_64")]
+    fn takes_integer_tiles(isa: Isa, weight: &Packed, rows: usize) -> bool {
+        let shared = matches!(&weight.data, Panels::Int(int) if int.shared() > 1);
+        isa.level() == Level::Amx && rows >= TILED_ROWS && shared && weight.k >= amx::MIN_COLS
+    }
+
     /// Converts the inputs and computes the outputs.
     pub(crate) fn run(self, scratch: &mut Activations) -> Result<(), BackendError> {
         let isa = self.isa;
@@ -226,12 +233,9 @@ impl Linear<'_> {
                 let job = self.wide_job::<Bf16Wide>(scratch, w)?;
                 self.tasks(8, |rows, panels, _| isa.run(Task { job: &job, rows, panels }))
             }
-            Panels::Int(int) => match (int.form.bits == 4, int.form.affine) {
-                (false, false) => self.integers::<false, false>(int, scratch),
-                (false, true) => self.integers::<false, true>(int, scratch),
-                (true, false) => self.integers::<true, false>(int, scratch),
-                (true, true) => self.integers::<true, true>(int, scratch),
-            },
+            Panels::Int(int) => {
+                with_form!(int, |FOUR, AFFINE| self.integers::<FOUR, AFFINE>(int, scratch))
+            }
         }
     }
 
@@ -262,11 +266,7 @@ impl Linear<'_> {
             return self.layer(scratch);
         }
         #[cfg(target_arch = "x86_64")]
-        if isa.level() == Level::Amx
-            && self.input.rows >= TILED_ROWS
-            && int.shared() > 1
-            && self.weight.k >= amx::MIN_COLS
-        {
+        if Self::takes_integer_tiles(isa, self.weight, self.input.rows) {
             return self.integer_tiles::<FOUR, AFFINE>(int, scratch);
         }
         let x = scratch.quantized(isa, self.pool, self.input, groups, int.shared(), int.zero_point())?;

@@ -76,14 +76,15 @@ impl Gate<'_> {
         let tile = row / TILE_ROWS * (self.cols / TILE_COLS) + panel * LANES / TILE_COLS;
         (tile * TILE_ROWS + row % TILE_ROWS) * TILE_COLS + panel * LANES % TILE_COLS
     }
+}
 
-    #[inline(always)]
-    fn bias<S: Simd>(&self, s: S, panel: usize) -> S::V {
-        // No closure: it might become a function of its own, which has no vector instructions.
-        match self.bias.and_then(|bias| bias[panel * LANES..].first_chunk()) {
-            Some(bias) => s.load(bias),
-            None => s.splat(0.0),
-        }
+/// The bias of a whole panel, zeros if there is none.
+#[inline(always)]
+pub(super) fn bias_of<S: Simd>(s: S, bias: Option<&[f32]>, panel: usize) -> S::V {
+    // No closure: it might become a function of its own, which has no vector instructions.
+    match bias.and_then(|bias| bias[panel * LANES..].first_chunk()) {
+        Some(bias) => s.load(bias),
+        None => s.splat(0.0),
     }
 }
 
@@ -103,7 +104,7 @@ impl Finish for Gate<'_> {
 
     #[inline(always)]
     fn rows<S: Bf16Dot>(&self, s: S, row: usize, [gate, up]: [usize; 2], values: [&[[f32; LANES]]; 2]) {
-        let biases = [self.bias(s, gate), self.bias(s, up)];
+        let biases = [bias_of(s, self.bias, gate), bias_of(s, self.bias, up)];
         let first = self.place(row, gate);
         for (index, (opened, value)) in values[0].iter().zip(values[1]).enumerate() {
             let (opened, value) = (s.add(s.load(opened), biases[0]), s.add(s.load(value), biases[1]));

@@ -14,9 +14,10 @@ use millrace_backend::GROUP;
 
 use crate::activations::{BAND_COLS, BandGroup};
 use crate::level::Isa;
+use crate::linear::Output;
 use crate::linear::int::{IntJob, IntWeights};
 use crate::pack::Line;
-use crate::simd::{Bf16Dot, Bf16Kernel, LINE, WHOLE, prefetch_far};
+use crate::simd::{Bf16Dot, Bf16Kernel, LINE, Simd, WHOLE, prefetch_far};
 use crate::tile::{Config, ROW, ROWS, Tile, Unit};
 
 /// Groups of [`GROUP`] columns in a tile of weights.
@@ -34,23 +35,44 @@ const PRODUCT: usize = 2;
 /// Fewer input features would be over before the next product starts.
 pub(crate) const MIN_COLS: usize = PRODUCT * BAND_COLS;
 
-/// A linear layer whose scales are shared by [`BAND_COLS`] columns or a multiple of them, of which it has
-/// [`MIN_COLS`] or more.
-pub(crate) struct IntTiles<'a, const FOUR: bool, const AFFINE: bool> {
-    /// Weights and results.
-    pub(crate) job: IntJob<'a, FOUR, AFFINE>,
-    /// `[bands][k / 64]`.
-    pub(crate) x: &'a [BandGroup],
+/// Bytes that [`IntTiles::run`] needs for `k` input features: two panels.
+pub(crate) const fn room(k: usize) -> usize {
+    let tiles = 2 * k / BAND_COLS;
+    TILE * if tiles < RING { RING } else { tiles }
 }
 
-impl<const FOUR: bool, const AFFINE: bool> IntTiles<'_, FOUR, AFFINE> {
-    /// Bytes that [`IntTiles::run`] needs for `k` input features: two panels.
-    pub(crate) const fn room(k: usize) -> usize {
-        let tiles = 2 * k / BAND_COLS;
-        TILE * if tiles < RING { RING } else { tiles }
+/// Where outputs go.
+pub(crate) trait Sink: Sync {
+    /// Asks for the places of sixteen outputs of `count` rows from `row` on.
+    fn ask_for(&self, row: usize, count: usize, panel: usize);
+    /// Takes sixteen outputs of a row.
+    fn take<S: Simd>(&self, s: S, row: usize, panel: usize, v: S::V);
+}
+
+impl Sink for Output<'_> {
+    #[inline(always)]
+    fn ask_for(&self, row: usize, count: usize, panel: usize) {
+        self.prefetch_rows(row, count, panel);
     }
 
-    /// Computes rows, starting at a multiple of sixteen, for some panels.
+    #[inline(always)]
+    fn take<S: Simd>(&self, s: S, row: usize, panel: usize, v: S::V) {
+        self.store(s, row, panel, v);
+    }
+}
+
+/// A linear layer whose scales are shared by [`BAND_COLS`] columns or a multiple of them, of which it has
+/// [`MIN_COLS`] or more.
+pub(crate) struct IntTiles<'a, K, const FOUR: bool, const AFFINE: bool> {
+    pub(crate) weights: IntWeights<'a, FOUR, AFFINE>,
+    /// `[bands][k / 64]`.
+    pub(crate) x: &'a [BandGroup],
+    pub(crate) sink: K,
+}
+
+impl<K: Sink, const FOUR: bool, const AFFINE: bool> IntTiles<'_, K, FOUR, AFFINE> {
+    /// Computes rows, starting at a multiple of sixteen, for some panels. The room has [`room`] bytes; `then` is the panel
+    /// whose weights are asked for at the end.
     ///
     /// # Panics
     /// If the room is too small.
@@ -60,13 +82,14 @@ impl<const FOUR: bool, const AFFINE: bool> IntTiles<'_, FOUR, AFFINE> {
         unit: &mut U,
         rows: Range<usize>,
         panels: Range<usize>,
+        then: usize,
         room: &mut [u8],
     ) {
         if rows.is_empty() || panels.is_empty() {
             return;
         }
         let bands = rows.start / ROWS..rows.end.div_ceil(ROWS);
-        let weights = &self.job.weights;
+        let weights = &self.weights;
         debug_assert!(weights.groups >= PRODUCT * GROUPS);
         let plan = Plan {
             steps: weights.groups / GROUPS,
@@ -75,9 +98,10 @@ impl<const FOUR: bool, const AFFINE: bool> IntTiles<'_, FOUR, AFFINE> {
             lines: weights.panel_bytes() / LINE,
         };
         let sums = [Tile([[0; 16]; ROWS]); 2];
+        let then = weights.panel_address(then);
         let weights = weights.panels(panels.clone());
         let room = room.as_chunks_mut().0;
-        let run = Run { tiles: self, unit, rows, bands, panels, weights, room, plan, sums };
+        let run = Run { tiles: self, unit, rows, bands, panels, weights, then, room, plan, sums };
         isa.run_bf16(run);
     }
 }
@@ -117,14 +141,16 @@ impl Plan {
     }
 }
 
-struct Run<'a, U, const FOUR: bool, const AFFINE: bool> {
-    tiles: &'a IntTiles<'a, FOUR, AFFINE>,
+struct Run<'a, U, K, const FOUR: bool, const AFFINE: bool> {
+    tiles: &'a IntTiles<'a, K, FOUR, AFFINE>,
     unit: &'a mut U,
     rows: Range<usize>,
     bands: Range<usize>,
     panels: Range<usize>,
     /// Of these panels.
     weights: &'a [Line],
+    /// The panel that is probably needed after them.
+    then: *const Line,
     /// Tiles of bytes.
     room: &'a mut [[u8; TILE]],
     plan: Plan,
@@ -142,7 +168,7 @@ struct State {
     turn: usize,
 }
 
-impl<U: Unit, const FOUR: bool, const AFFINE: bool> Bf16Kernel for Run<'_, U, FOUR, AFFINE> {
+impl<U: Unit, K: Sink, const FOUR: bool, const AFFINE: bool> Bf16Kernel for Run<'_, U, K, FOUR, AFFINE> {
     type Out = ();
     #[inline(always)]
     fn run<S: Bf16Dot>(mut self, s: S) {
@@ -174,7 +200,7 @@ impl<U: Unit, const FOUR: bool, const AFFINE: bool> Bf16Kernel for Run<'_, U, FO
     }
 }
 
-impl<U: Unit, const FOUR: bool, const AFFINE: bool> Run<'_, U, FOUR, AFFINE> {
+impl<U: Unit, K: Sink, const FOUR: bool, const AFFINE: bool> Run<'_, U, K, FOUR, AFFINE> {
     /// Lines of integers in a step.
     const LINES: usize = GROUPS * IntWeights::<FOUR, AFFINE>::VECTORS;
 
@@ -229,19 +255,20 @@ impl<U: Unit, const FOUR: bool, const AFFINE: bool> Run<'_, U, FOUR, AFFINE> {
         }
     }
 
-    /// Asks for the lines of a step, one panel later, to come into the second-level cache. Two bands share that.
+    /// Asks for a step's lines of the next panel to come into the second-level cache. `from` is where that panel lies, minus
+    /// where this one does. Two bands share that.
     #[inline(always)]
-    fn ask(&self, at: Place, band: usize, many: bool) {
+    fn ask(&self, at: Place, from: *const Line, band: usize, many: bool) {
         if band >= 2 {
             return;
         }
         let (count, line) = if many { (Self::LINES / 2, band * Self::LINES / 2) } else { (Self::LINES, 0) };
         for index in 0..count {
-            prefetch_far(self.weights.as_ptr(), (at.line + self.plan.lines + line + index) * LINE);
+            prefetch_far(from, (at.line + line + index) * LINE);
         }
         if band == 0 && at.left == 1 {
             for index in 0..self.plan.constants {
-                prefetch_far(self.weights.as_ptr(), (at.line + self.plan.lines + Self::LINES + index) * LINE);
+                prefetch_far(from, (at.line + Self::LINES + index) * LINE);
             }
         }
     }
@@ -255,14 +282,18 @@ impl<U: Unit, const FOUR: bool, const AFFINE: bool> Run<'_, U, FOUR, AFFINE> {
         panel: usize,
         band: usize,
     ) -> State {
-        let (job, weights, plan) = (&self.tiles.job, &self.tiles.job.weights, self.plan);
+        let (sink, weights, plan) = (&self.tiles.sink, &self.tiles.weights, self.plan);
         let (steps, index) = (plan.steps, band - self.bands.start);
         let (row, count) = (band * ROWS, (self.rows.end - band * ROWS).min(R));
-        job.out.prefetch_rows(row, count, self.panels.start + panel);
+        sink.ask_for(row, count, self.panels.start + panel);
         // What follows: the next band, or the first one with the next panel.
         let (last_band, last_panel) = (index + 1 == self.bands.len(), panel + 1 == self.panels.len());
         let (next_band, next_panel) =
             if last_band { (self.bands.start, panel + 1) } else { (band + 1, panel) };
+        let asked = match last_panel {
+            true => self.then.wrapping_sub(panel * plan.lines),
+            false => self.weights.as_ptr().wrapping_add(plan.lines),
+        };
         let x = &self.tiles.x[band * steps..][..steps];
         let next_x = &self.tiles.x[next_band * steps..][..steps];
         // Products go on into what follows.
@@ -271,7 +302,7 @@ impl<U: Unit, const FOUR: bool, const AFFINE: bool> Run<'_, U, FOUR, AFFINE> {
         let mut at = plan.panel(panel);
         let mut acc = [s.splat(0.0); R];
         for step in 0..steps {
-            self.ask(at, index, MANY);
+            self.ask(at, asked, index, MANY);
             if !MANY || index == 0 {
                 state = self.make(s, state);
             }
@@ -306,7 +337,7 @@ impl<U: Unit, const FOUR: bool, const AFFINE: bool> Run<'_, U, FOUR, AFFINE> {
         // Every row by its number: a loop over some of them would keep all in memory.
         for index in 0..R {
             if index < count {
-                job.out.store(s, row + index, self.panels.start + panel, acc[index]);
+                sink.take(s, row + index, self.panels.start + panel, acc[index]);
             }
         }
         state

@@ -8,6 +8,7 @@
 mod bytes;
 mod finish;
 mod gemm;
+mod integer_mlp;
 mod integers;
 mod layer;
 mod mlp;

@@ -4,12 +4,12 @@ use millrace_backend::{BackendError, GROUP};
 
 use super::finish::{Finish, Store};
 use super::gemm::{Gemm, MAX_PAIRS, MAX_ROWS, Room};
-use super::integers::IntTiles;
+use super::integers::{IntTiles, room};
 use super::layer::{Inputs, Layer};
 use super::weights::{Bf16Weights, Weights};
-use crate::activations::Activations;
+use crate::activations::{Activations, BandGroup};
 use crate::linear::Linear;
-use crate::linear::int::IntJob;
+use crate::linear::int::IntWeights;
 use crate::pack::IntPanels;
 use crate::pool::Pool;
 use crate::region::Region;
@@ -17,7 +17,7 @@ use crate::shared::SharedMut;
 use crate::tile::{Hardware, ROWS};
 
 /// What memory is for.
-const ROOM: &str = "scratch memory for tiles";
+pub(super) const ROOM: &str = "scratch memory for tiles";
 /// Tasks per thread, for balance.
 const TASKS_PER_THREAD: usize = 4;
 
@@ -85,19 +85,30 @@ impl Linear<'_> {
         int: &IntPanels,
         scratch: &mut Activations,
     ) -> Result<(), BackendError> {
-        let (isa, groups) = (self.isa, self.weight.k / GROUP);
-        let mut rooms = std::mem::take(&mut scratch.rooms);
-        let size = IntTiles::<FOUR, AFFINE>::room(self.weight.k) / size_of::<f32>();
+        let Activations { bands, rooms, .. } = scratch;
+        let (k, zero) = (self.weight.k, int.zero_point());
+        let x = self.input.quantized_bands(self.isa, self.pool, &mut bands[0], k, zero)?;
+        self.multiply_bands::<FOUR, AFFINE>(int, x, rooms)
+    }
+
+    /// The same with inputs that are quantized already, `[⌈rows / 16⌉][k / 64]`.
+    pub(super) fn multiply_bands<const FOUR: bool, const AFFINE: bool>(
+        &self,
+        int: &IntPanels,
+        x: &[BandGroup],
+        rooms: &mut Region<f32>,
+    ) -> Result<(), BackendError> {
+        let (isa, k) = (self.isa, self.weight.k);
+        let size = room(k) / size_of::<f32>();
         rooms.reserve(size * self.pool.threads(), ROOM)?;
-        let x = scratch.quantized_bands(isa, self.pool, self.input, groups, int.zero_point())?;
-        let tiles = IntTiles { job: IntJob::<FOUR, AFFINE>::new(int, groups, &[], self.out), x };
-        let memory = SharedMut::new(&mut rooms);
-        let done = self.tasks(3, |rows, panels, thread| {
+        let weights = IntWeights::<FOUR, AFFINE>::new(int, k / GROUP);
+        let tiles = IntTiles { weights, x, sink: self.out };
+        let memory = SharedMut::new(rooms);
+        self.tasks(3, |rows, panels, thread| {
             // SAFETY: each thread has a room of its own, used by one task at a time.
             let room = unsafe { memory.slice(thread * size, size) };
-            tiles.run(isa, &mut Hardware::new(isa), rows, panels, bytemuck::cast_slice_mut(room));
-        });
-        scratch.rooms = rooms;
-        done
+            let then = panels.end;
+            tiles.run(isa, &mut Hardware::new(isa), rows, panels, then, bytemuck::cast_slice_mut(room));
+        })
     }
 }

@@ -8,7 +8,7 @@ use millrace_backend::{Activation, BackendError, Encoding, GROUP, MatrixSource, 
 use super::bytes::ByteWeights;
 use super::finish::{Gate, Store};
 use super::gemm::{Gemm, Room};
-use super::integers::IntTiles;
+use super::integers::{IntTiles, room};
 use super::product::Product;
 use super::weights::{Bf16Weights, Weights};
 use crate::activations::{Activations, BYTE_PASS, Input, TILE_COLS};
@@ -286,12 +286,13 @@ fn check_integers<const FOUR: bool, const AFFINE: bool>(weight: &Packed) {
     });
     let by_tiles = compute(&|out| {
         let mut scratch = Activations::default();
-        let x = scratch.quantized_bands(isa, &pool, input, groups, int.zero_point()).unwrap();
-        let tiles = IntTiles { job: IntJob::<FOUR, AFFINE>::new(int, groups, &[], out), x };
-        let mut room = Region::zeroed(IntTiles::<FOUR, AFFINE>::room(weight.k), "a test").unwrap();
+        let memory = &mut scratch.bands[0];
+        let x = input.quantized_bands(isa, &pool, memory, weight.k, int.zero_point()).unwrap();
+        let tiles = IntTiles { weights: IntWeights::<FOUR, AFFINE>::new(int, groups), x, sink: out };
+        let mut room = Region::zeroed(room(weight.k), "a test").unwrap();
         for rows in [0..32, 32..ROWS_OF_GEMM] {
             for panels in [0..3, 3..PANELS] {
-                tiles.run(isa, &mut Model::new(), rows.clone(), panels, &mut room);
+                tiles.run(isa, &mut Model::new(), rows.clone(), panels, 0, &mut room);
             }
         }
     });
