@@ -27,22 +27,24 @@ pub(crate) const TILE: usize = LANES;
 pub(crate) const PAIR: usize = 2 * LANES;
 /// The head dimension of keys is padded to a multiple of this.
 pub(crate) const DIM_STEP: usize = 32;
-/// How many tokens of a head in advance the memory of single ones is asked for, which lies far apart.
+/// How many heads in advance the memory of single tokens is asked for, which lies far apart.
 const AHEAD: usize = 2;
 /// Elements below which a write is not worth waking threads for.
-const PARALLEL: usize = 16 * 1024;
+const PARALLEL: usize = 2 * 1024;
 
 /// An element type of the cache.
 pub(crate) trait Element: Copy + Send + Sync + Zeroable {
     /// Whether every head of every token has a scale.
     const SCALED: bool;
+    /// Whether [`Element::write_tile`] is implemented.
+    const TILES: bool = false;
     /// Place of the first (0) or second (1) element of a lane in a pair vector.
     fn index(which: usize, lane: usize) -> usize;
     /// `x` in units of the scale, whose inverse is given (1 if there are no scales).
     fn encode(x: f32, inverse: f32) -> Self;
     /// The first and the second elements.
     fn load<S: Simd>(s: S, from: &[Self; PAIR]) -> (S::V, S::V);
-    /// Writes [`TILE`] tokens of a head at once; false if that is not implemented.
+    /// Writes [`TILE`] tokens of a head at once.
     #[inline(always)]
     fn write_tile<S: Simd>(
         _s: S,
@@ -50,8 +52,7 @@ pub(crate) trait Element: Copy + Send + Sync + Zeroable {
         _k: &[&[f32]; TILE],
         _v: &[&[f32]; TILE],
         _data: &mut [Self],
-    ) -> bool {
-        false
+    ) {
     }
 }
 
@@ -82,6 +83,7 @@ impl Element for f32 {
 
 impl Element for bf16 {
     const SCALED: bool = false;
+    const TILES: bool = true;
     #[inline(always)]
     fn index(which: usize, lane: usize) -> usize {
         2 * lane + which
@@ -96,13 +98,7 @@ impl Element for bf16 {
     }
     /// Keys are transposed, two head dimensions at a time; of values, neighbouring tokens are interleaved.
     #[inline(always)]
-    fn write_tile<S: Simd>(
-        s: S,
-        shape: Shape,
-        k: &[&[f32]; TILE],
-        v: &[&[f32]; TILE],
-        data: &mut [Self],
-    ) -> bool {
+    fn write_tile<S: Simd>(s: S, shape: Shape, k: &[&[f32]; TILE], v: &[&[f32]; TILE], data: &mut [Self]) {
         let (keys, values) = data.split_at_mut(shape.lens().0);
         for (index, places) in keys.as_chunks_mut::<{ PAIR * LANES }>().0.iter_mut().enumerate() {
             let pairs: &mut [[u32; LANES]; TILE] = bytemuck::cast_mut(places);
@@ -128,7 +124,6 @@ impl Element for bf16 {
                 }
             }
         }
-        true
     }
 }
 
@@ -299,11 +294,12 @@ impl<E: Element> Layer<E> {
         let Shape { heads, dim, .. } = self.shape;
         let (data, scales) = (SharedMut::new(&mut self.data), SharedMut::new(&mut self.scales));
         let writing = Writing { shape: self.shape, data, scales, rows, layout, slots };
-        if slots.len() * heads * dim < PARALLEL {
-            pool.run(1, &|_, _| isa.run(WriteHeads { writing: &writing, heads: 0..heads }))?;
-        } else {
-            pool.run(heads, &|head, _| isa.run(WriteHeads { writing: &writing, heads: head..head + 1 }))?;
-        }
+        let tasks = if slots.len() * heads * dim < PARALLEL { 1 } else { pool.threads().min(heads) };
+        let each = heads.div_ceil(tasks);
+        pool.run(heads.div_ceil(each), &|index, _| {
+            let heads = index * each..((index + 1) * each).min(heads);
+            isa.run(WriteHeads { writing: &writing, heads });
+        })?;
         Ok(())
     }
 }
@@ -333,41 +329,43 @@ impl<E: Element> Kernel for WriteHeads<'_, E> {
         let (len, dim) = (shape.lens().1, shape.dim);
         let scales_len = if E::SCALED { 2 * LANES } else { 0 };
         let cols = layout.fused_cols();
-        // Heads one after another, with all tokens.
-        let place = |at: usize| {
-            let (head, row) = (self.heads.start + at / slots.len(), at % slots.len());
+        // Heads of a token lie side by side.
+        let place = |row: usize, head: usize| {
             let slot = slots[row] as usize;
             let (block, offset) = (slot / shape.block_size, slot % shape.block_size);
-            (head, row, shape.tile(block, head, offset), offset % TILE)
+            (shape.tile(block, head, offset), offset % TILE)
         };
-        let (mut at, end) = (0, self.heads.len() * slots.len());
-        while at < end {
-            let (head, row, tile, token) = place(at);
-            let (first_k, first_v) =
-                (layout.q_cols() + head * dim, layout.q_cols() + (shape.heads + head) * dim);
-            // SAFETY: tiles of a head are written by one task.
-            #[allow(unsafe_code)]
-            let (tile_data, scales) =
-                unsafe { (data.slice(tile * len, len), scales.slice(tile * scales_len, scales_len)) };
-            if fills_tile(&slots[row..]) {
-                let (mut k, mut v) = ([&[][..]; TILE], [&[][..]; TILE]);
-                for (token, (k, v)) in k.iter_mut().zip(&mut v).enumerate() {
-                    let row = &rows[(row + token) * cols..][..cols];
-                    (*k, *v) = (&row[first_k..][..dim], &row[first_v..][..dim]);
-                }
-                if E::write_tile(s, *shape, &k, &v, tile_data) {
-                    at += TILE;
+        let mut row = 0;
+        while row < slots.len() {
+            let whole = E::TILES && fills_tile(&slots[row..]);
+            for head in self.heads.clone() {
+                let (tile, token) = place(row, head);
+                let (first_k, first_v) =
+                    (layout.q_cols() + head * dim, layout.q_cols() + (shape.heads + head) * dim);
+                // SAFETY: tiles of a head are written by one task.
+                #[allow(unsafe_code)]
+                let (tile_data, scales) =
+                    unsafe { (data.slice(tile * len, len), scales.slice(tile * scales_len, scales_len)) };
+                if whole {
+                    let (mut k, mut v) = ([&[][..]; TILE], [&[][..]; TILE]);
+                    for (token, (k, v)) in k.iter_mut().zip(&mut v).enumerate() {
+                        let row = &rows[(row + token) * cols..][..cols];
+                        (*k, *v) = (&row[first_k..][..dim], &row[first_v..][..dim]);
+                    }
+                    E::write_tile(s, *shape, &k, &v, tile_data);
                     continue;
                 }
+                let next = head - self.heads.start + AHEAD;
+                let (down, right) = (next / self.heads.len(), next % self.heads.len());
+                if row + down < slots.len() {
+                    let (tile, token) = place(row + down, self.heads.start + right);
+                    ask_for::<E>(*shape, data.address(tile * len), token);
+                }
+                let values = &rows[row * cols..][..cols];
+                let (k, v) = (&values[first_k..][..dim], &values[first_v..][..dim]);
+                write_token(*shape, token, k, v, tile_data, scales);
             }
-            if at + AHEAD < end {
-                let (_, _, tile, token) = place(at + AHEAD);
-                ask_for::<E>(*shape, data.address(tile * len), token);
-            }
-            let values = &rows[row * cols..][..cols];
-            let (k, v) = (&values[first_k..][..dim], &values[first_v..][..dim]);
-            write_token(*shape, token, k, v, tile_data, scales);
-            at += 1;
+            row += if whole { TILE } else { 1 };
         }
     }
 }
