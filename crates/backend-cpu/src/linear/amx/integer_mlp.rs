@@ -21,7 +21,7 @@ use crate::linear::{Linear, runs};
 use crate::pack::{IntPanels, Packed, Panels, with_form};
 use crate::shared::SharedMut;
 use crate::simd::{LANES, Simd};
-use crate::tile::{Hardware, ROWS};
+use crate::tile::{Hardware, ROWS, Unit};
 
 /// Panels of [`BAND_COLS`] features: runs are multiples of them.
 const STEP: usize = BAND_COLS / LANES;
@@ -57,7 +57,8 @@ impl TiledMlp<'_> {
         let memory = SharedMut::new(rooms);
         let (threads, bias) = (pool.threads(), self.gate_up_bias);
         let runs = || runs(cols / LANES, threads, most);
-        let opening = Opening { isa, int: gate_up, k: self.gate_up.k, x, bands, rows, act: self.act, bias };
+        let (weight, act) = (self.gate_up, self.act);
+        let opening = Opening { isa, int: gate_up, weight, x, bands, rows, act, bias };
         pool.run(runs().count(), &|index, thread| {
             // SAFETY: each thread has a room of its own, used by one task at a time.
             let (tiles, kept) = unsafe {
@@ -66,12 +67,10 @@ impl TiledMlp<'_> {
             };
             if let Some(panels) = runs().nth(index) {
                 let tiles = bytemuck::cast_slice_mut(tiles);
-                with_form!(gate_up, |FOUR, AFFINE| opening.run::<FOUR, AFFINE>(
-                    panels,
-                    cols / LANES,
-                    tiles,
-                    kept
-                ));
+                let unit = &mut Hardware::new(isa);
+                with_form!(gate_up, |FOUR, AFFINE| {
+                    opening.run::<FOUR, AFFINE>(unit, panels, tiles, kept);
+                });
             }
         })?;
         let input = Input { values: &[], rows, cols };
@@ -82,37 +81,40 @@ impl TiledMlp<'_> {
 }
 
 /// The first layer.
-struct Opening<'a> {
-    isa: Isa,
-    int: &'a IntPanels,
-    k: usize,
-    x: &'a [BandGroup],
-    rows: usize,
-    bias: Option<&'a [f32]>,
-    act: Activation,
+pub(super) struct Opening<'a> {
+    pub(super) isa: Isa,
+    /// Gates first, and its integers.
+    pub(super) weight: &'a Packed,
+    pub(super) int: &'a IntPanels,
+    /// `[bands][k / 64]`.
+    pub(super) x: &'a [BandGroup],
+    pub(super) rows: usize,
+    /// `[outputs]`.
+    pub(super) bias: Option<&'a [f32]>,
+    pub(super) act: Activation,
     /// What comes out.
-    bands: Bands<'a>,
+    pub(super) bands: Bands<'a>,
 }
 
 impl Opening<'_> {
-    /// Some of so many panels of gates, with room for tiles and for features `[panels][rows][16]`.
-    fn run<const FOUR: bool, const AFFINE: bool>(
+    /// Some panels of gates, with [`room`] for tiles and memory for features `[panels][rows][16]`.
+    pub(super) fn run<const FOUR: bool, const AFFINE: bool>(
         &self,
+        unit: &mut impl Unit,
         panels: Range<usize>,
-        gates: usize,
         tiles: &mut [u8],
         kept: &mut [f32],
     ) {
         let Self { isa, x, rows, bias, act, bands, .. } = *self;
+        let gates = self.weight.rows / 2 / LANES;
         let kept = Kept { values: SharedMut::new(kept), first: panels.start, rows };
         let opened = gates + panels.start..gates + panels.end;
         let (then, after) = (opened.start, opened.end);
-        let mut unit = Hardware::new(isa);
-        let weights = || IntWeights::<FOUR, AFFINE>::new(self.int, self.k / GROUP);
+        let weights = || IntWeights::<FOUR, AFFINE>::new(self.int, self.weight.k / GROUP);
         let first = IntTiles { weights: weights(), x, sink: Gates { kept, bias } };
-        first.run(isa, &mut unit, 0..rows, panels.clone(), then, tiles);
+        first.run(isa, unit, 0..rows, panels.clone(), then, tiles);
         let second = IntTiles { weights: weights(), x, sink: Opened { kept, bias, act, gates } };
-        second.run(isa, &mut unit, 0..rows, opened, after, tiles);
+        second.run(isa, unit, 0..rows, opened, after, tiles);
         let runs = panels.start / STEP..panels.end / STEP;
         for band in 0..rows.div_ceil(ROWS) {
             isa.run(QuantizeRuns { bands, from: &kept, band, runs: runs.clone() });

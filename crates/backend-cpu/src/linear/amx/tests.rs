@@ -8,10 +8,11 @@ use millrace_backend::{Activation, BackendError, Encoding, GROUP, MatrixSource, 
 use super::bytes::ByteWeights;
 use super::finish::{Gate, Store};
 use super::gemm::{Gemm, Room};
+use super::integer_mlp::Opening;
 use super::integers::{IntTiles, room};
 use super::product::Product;
 use super::weights::{Bf16Weights, Weights};
-use crate::activations::{Activations, BYTE_PASS, Input, TILE_COLS};
+use crate::activations::{Activations, BYTE_PASS, Bands, Input, TILE_COLS};
 use crate::elementwise::Gated;
 use crate::level::{Isa, Level};
 use crate::linear::Output;
@@ -322,6 +323,62 @@ fn integers_are_the_same_on_tiles_and_in_vectors() {
         };
         check_integers::<false, true>(&load(8));
         check_integers::<true, true>(&load(4));
+    }
+}
+
+/// Gates, what they open and its quantization in one pass are what three steps make.
+fn check_opening<const FOUR: bool, const AFFINE: bool>(weight: &Packed) {
+    let (isa, rows, inner) = (best_isa(), 23, weight.rows / 2);
+    if !isa.has_bf16_dot() {
+        return;
+    }
+    let Panels::Int(int) = &weight.data else { panic!("integers") };
+    let (pool, values, groups, zero) = (Pool::new(1), inputs(rows), weight.k / GROUP, 8);
+    let input = Input { values: &values, rows, cols: COLS };
+    let bias: Vec<f32> = (0..weight.rows).map(value).collect();
+    let mut scratch = Activations::default();
+    let x = scratch.quantized(isa, &pool, input, groups, int.shared(), int.zero_point()).unwrap();
+    let (mut plain, mut gated) = (vec![0.0; rows * weight.rows], vec![0.0; rows * inner]);
+    let out = Output { values: SharedMut::new(&mut plain), cols: weight.rows, bias: Some(&bias) };
+    IntJob::<FOUR, AFFINE>::new(int, groups, x, out).run(isa, 0..rows, 0..weight.panels());
+    for (out, row) in gated.chunks_exact_mut(inner).zip(plain.chunks_exact(weight.rows)) {
+        let (gate, up) = row.split_at(inner);
+        isa.run(Gated { gate, up, act: Activation::Silu, out });
+    }
+    let [mut of_steps, mut of_one, mut of_input] = [(); 3].map(|()| Region::empty());
+    let steps = Input { values: &gated, rows, cols: inner };
+    let expected = steps.quantized_bands(isa, &pool, &mut of_steps, inner, zero).unwrap();
+    let x = input.quantized_bands(isa, &pool, &mut of_input, weight.k, int.zero_point()).unwrap();
+    let bands = Bands::new(&mut of_one, rows, inner, zero).unwrap();
+    let (bias, act) = (Some(&bias[..]), Activation::Silu);
+    let opening = Opening { isa, weight, int, x, rows, bias, act, bands };
+    let mut tiles = Region::zeroed(room(weight.k), "a test").unwrap();
+    for panels in [0..4, 4..inner / LANES] {
+        let mut kept = vec![0.0; panels.len() * rows * LANES];
+        opening.run::<FOUR, AFFINE>(&mut Model::new(), panels, &mut tiles, &mut kept);
+    }
+    for (index, (got, expected)) in of_one.iter().zip(expected).enumerate() {
+        assert!(bytemuck::bytes_of(got) == bytemuck::bytes_of(expected), "group {index}");
+    }
+}
+
+#[test]
+fn a_feed_forward_opens_in_one_pass() {
+    let (pool, rows) = (Pool::new(1), 384);
+    for bits in [4, 8] {
+        let load = |encoding, format| {
+            let mut source = Source { rows, cols: COLS, encoding };
+            pack::load(best_isa(), &pool, &mut Arena::default(), &mut source, format).unwrap()
+        };
+        let dense = load(Encoding::F32, WeightFormat::Quantize { bits, group: 64 });
+        let affine = load(Encoding::Affine { bits, group: 64 }, WeightFormat::Native);
+        if bits == 4 {
+            check_opening::<true, false>(&dense);
+            check_opening::<true, true>(&affine);
+        } else {
+            check_opening::<false, false>(&dense);
+            check_opening::<false, true>(&affine);
+        }
     }
 }
 
