@@ -294,8 +294,8 @@ impl<E: Element> Layer<E> {
         let Shape { heads, dim, .. } = self.shape;
         let (data, scales) = (SharedMut::new(&mut self.data), SharedMut::new(&mut self.scales));
         let writing = Writing { shape: self.shape, data, scales, rows, layout, slots };
-        let tasks = if slots.len() * heads * dim < PARALLEL { 1 } else { pool.threads().min(heads) };
-        let each = heads.div_ceil(tasks);
+        let few = slots.len() * heads * dim < PARALLEL;
+        let each = if few { heads } else { heads.div_ceil(pool.threads()) };
         pool.run(heads.div_ceil(each), &|index, _| {
             let heads = index * each..((index + 1) * each).min(heads);
             isa.run(WriteHeads { writing: &writing, heads });

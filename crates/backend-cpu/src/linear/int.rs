@@ -45,11 +45,11 @@ pub(crate) struct IntWeights<'a, const FOUR: bool, const AFFINE: bool> {
 
 /// Without biases, the zero point is in [`QuantGroup::start`].
 pub(crate) struct IntJob<'a, const FOUR: bool, const AFFINE: bool> {
-    pub(crate) weights: IntWeights<'a, FOUR, AFFINE>,
+    weights: IntWeights<'a, FOUR, AFFINE>,
     /// How many groups share a scale with the activations beside them; divides `per_scale`.
     shared: usize,
     x: &'a [QuantGroup],
-    pub(crate) out: Output<'a>,
+    out: Output<'a>,
 }
 
 /// Panels that a kernel takes at a time, at most.

@@ -17,14 +17,15 @@ use crate::activations::{Activations, BAND_COLS, BandGroup, Bands, Input, Quanti
 use crate::elementwise::gated;
 use crate::level::Isa;
 use crate::linear::int::IntWeights;
-use crate::linear::{Linear, runs};
+use crate::linear::{Linear, PANEL_STEP, runs};
 use crate::pack::{IntPanels, Packed, Panels, with_form};
 use crate::shared::SharedMut;
 use crate::simd::{LANES, Simd};
 use crate::tile::{Hardware, ROWS, Unit};
 
-/// Panels of [`BAND_COLS`] features: runs are multiples of them.
+/// Panels of [`BAND_COLS`] features: [`runs`] are multiples of them.
 const STEP: usize = BAND_COLS / LANES;
+const _: () = assert!(PANEL_STEP.is_multiple_of(STEP));
 /// Panels in a run at most: gates and what they open are two streams, and long ones are faster.
 const MAX_RUN: usize = 32;
 /// Floats of a run's features that stay near.
@@ -75,8 +76,7 @@ impl TiledMlp<'_> {
         })?;
         let input = Input { values: &[], rows, cols };
         let next = Linear { isa, pool, weight: self.down, input, out: self.out, prompt: false };
-        let x = &inner[..rows.div_ceil(ROWS) * cols / BAND_COLS];
-        with_form!(down, |FOUR, AFFINE| next.multiply_bands::<FOUR, AFFINE>(down, x, rooms))
+        with_form!(down, |FOUR, AFFINE| next.multiply_bands::<FOUR, AFFINE>(down, inner, rooms))
     }
 }
 
@@ -159,9 +159,6 @@ struct Gates<'a> {
 
 impl Sink for Gates<'_> {
     #[inline(always)]
-    fn ask_for(&self, _: usize, _: usize, _: usize) {}
-
-    #[inline(always)]
     fn take<S: Simd>(&self, s: S, row: usize, panel: usize, v: S::V) {
         s.store(s.add(v, bias_of(s, self.bias, panel)), self.kept.place(row, panel));
     }
@@ -177,9 +174,6 @@ struct Opened<'a> {
 }
 
 impl Sink for Opened<'_> {
-    #[inline(always)]
-    fn ask_for(&self, _: usize, _: usize, _: usize) {}
-
     #[inline(always)]
     fn take<S: Simd>(&self, s: S, row: usize, panel: usize, v: S::V) {
         let place = self.kept.place(row, panel - self.gates);

@@ -43,8 +43,9 @@ pub(crate) const fn room(k: usize) -> usize {
 
 /// Where outputs go.
 pub(crate) trait Sink: Sync {
-    /// Asks for the places of sixteen outputs of `count` rows from `row` on.
-    fn ask_for(&self, row: usize, count: usize, panel: usize);
+    /// Asks for the places of sixteen outputs of `count` rows from `row` on, if they may be far.
+    #[inline(always)]
+    fn ask_for(&self, _row: usize, _count: usize, _panel: usize) {}
     /// Takes sixteen outputs of a row.
     fn take<S: Simd>(&self, s: S, row: usize, panel: usize, v: S::V);
 }

@@ -91,7 +91,7 @@ impl Linear<'_> {
         self.multiply_bands::<FOUR, AFFINE>(int, x, rooms)
     }
 
-    /// The same with inputs that are quantized already, `[⌈rows / 16⌉][k / 64]`.
+    /// The same with inputs that are quantized already, `[⌈rows / 16⌉][k / 64]` or more.
     pub(super) fn multiply_bands<const FOUR: bool, const AFFINE: bool>(
         &self,
         int: &IntPanels,
