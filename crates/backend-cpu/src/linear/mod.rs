@@ -281,12 +281,22 @@ impl Linear<'_> {
         half_bytes: usize,
         task: impl Fn(Range<usize>, Range<usize>, usize) + Sync,
     ) -> Result<(), BackendError> {
+        let most = if self.input.rows < BUSY_ROWS { MAX_RUN } else { MAX_BUSY_RUN };
+        self.tasks_of(half_bytes, most, task)
+    }
+
+    /// The same with runs of at most so many panels.
+    fn tasks_of(
+        &self,
+        half_bytes: usize,
+        most: usize,
+        task: impl Fn(Range<usize>, Range<usize>, usize) + Sync,
+    ) -> Result<(), BackendError> {
         let (rows, panels) = (self.input.rows, self.weight.panels());
         let fitting = ROW_BLOCK_BYTES * 2 / (self.weight.k * half_bytes);
         let block = (fitting / ROW_STEP).max(2) * ROW_STEP;
         let blocks = rows.div_ceil(block);
         let threads = self.pool.threads();
-        let most = if rows < BUSY_ROWS { MAX_RUN } else { MAX_BUSY_RUN };
         let runs = runs(panels, threads, most).count();
         self.pool.run(blocks * runs, &|index, thread| {
             let row = index / runs * block;

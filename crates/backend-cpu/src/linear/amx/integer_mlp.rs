@@ -10,7 +10,7 @@ use std::ops::Range;
 use millrace_backend::{Activation, BackendError, GROUP};
 
 use super::finish::bias_of;
-use super::integers::{IntTiles, Sink, room};
+use super::integers::{CHUNK, IntTiles, Sink};
 use super::mlp::TiledMlp;
 use super::tasks::ROOM;
 use crate::activations::{Activations, BAND_COLS, BandGroup, Bands, Input, QuantizeRuns, Run, Runs};
@@ -53,30 +53,24 @@ impl TiledMlp<'_> {
         let x = self.input.quantized_bands(isa, pool, inputs, self.gate_up.k, gate_up.zero_point())?;
         let bands = Bands::new(inner, rows, cols, down.zero_point())?;
         let most = (KEPT / (rows * LANES)).clamp(STEP, MAX_RUN) / STEP * STEP;
-        let (tiles, kept) = (room(self.gate_up.k) / size_of::<f32>(), most * rows * LANES);
-        rooms.reserve((tiles + kept) * pool.threads(), ROOM)?;
+        let kept = most * rows * LANES;
+        rooms.reserve(kept * pool.threads(), ROOM)?;
         let memory = SharedMut::new(rooms);
         let (threads, bias) = (pool.threads(), self.gate_up_bias);
         let runs = || runs(cols / LANES, threads, most);
         let (weight, act) = (self.gate_up, self.act);
         let opening = Opening { isa, int: gate_up, weight, x, bands, rows, act, bias };
         pool.run(runs().count(), &|index, thread| {
-            // SAFETY: each thread has a room of its own, used by one task at a time.
-            let (tiles, kept) = unsafe {
-                let first = thread * (tiles + kept);
-                (memory.slice(first, tiles), memory.slice(first + tiles, kept))
-            };
+            // SAFETY: each thread has memory of its own, used by one task at a time.
+            let kept = unsafe { memory.slice(thread * kept, kept) };
             if let Some(panels) = runs().nth(index) {
-                let tiles = bytemuck::cast_slice_mut(tiles);
                 let unit = &mut Hardware::new(isa);
-                with_form!(gate_up, |FOUR, AFFINE| {
-                    opening.run::<FOUR, AFFINE>(unit, panels, tiles, kept);
-                });
+                with_form!(gate_up, |FOUR, AFFINE| opening.run::<FOUR, AFFINE>(unit, panels, kept));
             }
         })?;
         let input = Input { values: &[], rows, cols };
         let next = Linear { isa, pool, weight: self.down, input, out: self.out, prompt: false };
-        with_form!(down, |FOUR, AFFINE| next.multiply_bands::<FOUR, AFFINE>(down, inner, rooms))
+        with_form!(down, |FOUR, AFFINE| next.multiply_bands::<FOUR, AFFINE>(down, inner))
     }
 }
 
@@ -97,12 +91,11 @@ pub(super) struct Opening<'a> {
 }
 
 impl Opening<'_> {
-    /// Some panels of gates, with [`room`] for tiles and memory for features `[panels][rows][16]`.
+    /// Some panels of gates, with memory for features `[panels][rows][16]`.
     pub(super) fn run<const FOUR: bool, const AFFINE: bool>(
         &self,
         unit: &mut impl Unit,
         panels: Range<usize>,
-        tiles: &mut [u8],
         kept: &mut [f32],
     ) {
         let Self { isa, x, rows, bias, act, bands, .. } = *self;
@@ -111,10 +104,11 @@ impl Opening<'_> {
         let opened = gates + panels.start..gates + panels.end;
         let (then, after) = (opened.start, opened.end);
         let weights = || IntWeights::<FOUR, AFFINE>::new(self.int, self.weight.k / GROUP);
-        let first = IntTiles { weights: weights(), x, sink: Gates { kept, bias } };
-        first.run(isa, unit, 0..rows, panels.clone(), then, tiles);
-        let second = IntTiles { weights: weights(), x, sink: Opened { kept, bias, act, gates } };
-        second.run(isa, unit, 0..rows, opened, after, tiles);
+        let first = IntTiles { weights: weights(), x, sink: Gates { kept, bias }, chunk: CHUNK };
+        first.run(isa, unit, 0..rows, panels.clone(), then);
+        let second =
+            IntTiles { weights: weights(), x, sink: Opened { kept, bias, act, gates }, chunk: CHUNK };
+        second.run(isa, unit, 0..rows, opened, after);
         let runs = panels.start / STEP..panels.end / STEP;
         for band in 0..rows.div_ceil(ROWS) {
             isa.run(QuantizeRuns { bands, from: &kept, band, runs: runs.clone() });

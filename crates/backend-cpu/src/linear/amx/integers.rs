@@ -24,22 +24,17 @@ use crate::tile::{Config, ROW, ROWS, Tile, Unit};
 const GROUPS: usize = BAND_COLS / GROUP;
 /// Up to so many rows of a band are summed up apart from the rest, which nobody needs.
 const FEW_ROWS: usize = 8;
-/// Bytes of a tile.
-const TILE: usize = ROWS * ROW;
 /// How many steps before its product a tile of bytes is made.
 const AHEAD: usize = 4;
-/// Tiles of bytes in memory if one band uses them, and then nobody.
+/// Tiles of bytes in memory.
 const RING: usize = 2 * AHEAD;
 /// How many steps before its sums are needed a product starts.
 const PRODUCT: usize = 2;
 /// Fewer input features would be over before the next product starts.
 pub(crate) const MIN_COLS: usize = PRODUCT * BAND_COLS;
-
-/// Bytes that [`IntTiles::run`] needs for `k` input features: two panels.
-pub(crate) const fn room(k: usize) -> usize {
-    let tiles = 2 * k / BAND_COLS;
-    TILE * if tiles < RING { RING } else { tiles }
-}
+/// Bytes of panels that several bands meet one after another ([`IntTiles::chunk`]): they stay in the second-level cache
+/// together with as many that are asked for, and are long enough for a pass that has to start anew.
+pub(crate) const CHUNK: usize = 72 << 10;
 
 /// Where outputs go.
 pub(crate) trait Sink: Sync {
@@ -69,14 +64,16 @@ pub(crate) struct IntTiles<'a, K, const FOUR: bool, const AFFINE: bool> {
     /// `[bands][k / 64]`.
     pub(crate) x: &'a [BandGroup],
     pub(crate) sink: K,
+    /// Bytes of weights that bands go through one after another: [`CHUNK`].
+    pub(crate) chunk: usize,
 }
 
 impl<K: Sink, const FOUR: bool, const AFFINE: bool> IntTiles<'_, K, FOUR, AFFINE> {
-    /// Computes rows, starting at a multiple of sixteen, for some panels. The room has [`room`] bytes; `then` is the panel
-    /// whose weights are asked for at the end.
+    /// Computes rows, starting at a multiple of sixteen, for some panels. `then` is the panel whose weights are asked for
+    /// at the end.
     ///
-    /// # Panics
-    /// If the room is too small.
+    /// Several bands go through a few panels one after another, and unpack them anew: that costs less than activations
+    /// of all bands for every panel, which the first-level cache does not hold.
     pub(crate) fn run<U: Unit>(
         &self,
         isa: Isa,
@@ -84,11 +81,7 @@ impl<K: Sink, const FOUR: bool, const AFFINE: bool> IntTiles<'_, K, FOUR, AFFINE
         rows: Range<usize>,
         panels: Range<usize>,
         then: usize,
-        room: &mut [u8],
     ) {
-        if rows.is_empty() || panels.is_empty() {
-            return;
-        }
         let bands = rows.start / ROWS..rows.end.div_ceil(ROWS);
         let weights = &self.weights;
         debug_assert!(weights.groups >= PRODUCT * GROUPS);
@@ -98,13 +91,48 @@ impl<K: Sink, const FOUR: bool, const AFFINE: bool> IntTiles<'_, K, FOUR, AFFINE
             constants: weights.block_lines() - weights.per_block * IntWeights::<FOUR, AFFINE>::VECTORS,
             lines: weights.panel_bytes() / LINE,
         };
-        let sums = [Tile([[0; 16]; ROWS]); 2];
-        let then = weights.panel_address(then);
-        let weights = weights.panels(panels.clone());
-        let room = room.as_chunks_mut().0;
-        let run = Run { tiles: self, unit, rows, bands, panels, weights, then, room, plan, sums };
-        isa.run_bf16(run);
+        let mut room = Room { bytes: [Bytes([[0; ROW]; ROWS]); RING], sums: [Tile([[0; 16]; ROWS]); 2] };
+        // Also for bands with fewer rows: another configuration would cost more than the rows that nobody needs.
+        unit.configure(&Config::new(&[(ROWS, ROW); 3]));
+        let chunk = if bands.len() == 1 { panels.len() } else { self.chunk / weights.panel_bytes() }.max(1);
+        for first in panels.clone().step_by(chunk) {
+            let here = first..(first + chunk).min(panels.end);
+            let next = if here.end < panels.end { here.end } else { then };
+            for (index, band) in bands.clone().enumerate() {
+                let asked = match bands.len() {
+                    1 => Asked { first: first + 1, last: then, part: 0, parts: 1 },
+                    _ => Asked { first: next, last: next + here.len() - 1, part: index, parts: 2 },
+                };
+                let (rows, panels, room) = (rows.clone(), here.clone(), &mut room);
+                let weights = weights.panels(here.clone());
+                let x = &self.x[band * plan.steps..][..plan.steps];
+                isa.run_bf16(Pass { tiles: self, unit, rows, band, panels, weights, x, asked, room, plan });
+            }
+        }
     }
+}
+
+/// A tile of weights.
+#[derive(Clone, Copy)]
+#[repr(align(64))]
+struct Bytes([[u8; ROW]; ROWS]);
+
+/// Memory of a task.
+struct Room {
+    bytes: [Bytes; RING],
+    /// Of two products, in turn.
+    sums: [Tile<i32>; 2],
+}
+
+/// The panels whose weights a pass asks for: of each a part, if other passes ask for the rest.
+#[derive(Clone, Copy)]
+struct Asked {
+    /// Beside the first panel of the pass; beside others those that follow.
+    first: usize,
+    /// Beside the last one.
+    last: usize,
+    part: usize,
+    parts: usize,
 }
 
 /// What a panel consists of.
@@ -123,7 +151,7 @@ struct Plan {
 /// A step of a panel.
 #[derive(Clone, Copy)]
 struct Place {
-    /// Where its integers begin, among the lines of all panels of the task.
+    /// Where its integers begin, among the lines of all panels of the pass.
     line: usize,
     /// Steps left in its block.
     left: usize,
@@ -142,24 +170,24 @@ impl Plan {
     }
 }
 
-struct Run<'a, U, K, const FOUR: bool, const AFFINE: bool> {
+/// Some panels for sixteen rows.
+struct Pass<'a, U, K, const FOUR: bool, const AFFINE: bool> {
     tiles: &'a IntTiles<'a, K, FOUR, AFFINE>,
     unit: &'a mut U,
+    /// All that are wanted, in this band and in others.
     rows: Range<usize>,
-    bands: Range<usize>,
+    band: usize,
     panels: Range<usize>,
     /// Of these panels.
     weights: &'a [Line],
-    /// The panel that is probably needed after them.
-    then: *const Line,
-    /// Tiles of bytes.
-    room: &'a mut [[u8; TILE]],
+    /// Of this band, `[k / 64]`.
+    x: &'a [BandGroup],
+    asked: Asked,
+    room: &'a mut Room,
     plan: Plan,
-    /// Of two products, in turn.
-    sums: [Tile<i32>; 2],
 }
 
-/// How far a task has come, beside its sums.
+/// How far a pass has come, beside its sums.
 #[derive(Clone, Copy)]
 struct State {
     /// The step whose bytes are made next, and the tile that they go to.
@@ -169,47 +197,31 @@ struct State {
     turn: usize,
 }
 
-impl<U: Unit, K: Sink, const FOUR: bool, const AFFINE: bool> Bf16Kernel for Run<'_, U, K, FOUR, AFFINE> {
+impl<U: Unit, K: Sink, const FOUR: bool, const AFFINE: bool> Bf16Kernel for Pass<'_, U, K, FOUR, AFFINE> {
     type Out = ();
     #[inline(always)]
     fn run<S: Bf16Dot>(mut self, s: S) {
-        // Also for bands with fewer rows: another configuration would cost more than the rows that nobody needs.
-        self.unit.configure(&Config::new(&[(ROWS, ROW); 3]));
         let mut state = State { made: self.plan.panel(0), to: 0, turn: 0 };
-        // Never so far that a panel's bytes are made while those of the one before the last are still needed.
-        let ahead = if self.bands.len() == 1 { AHEAD } else { AHEAD.min(self.plan.steps) };
-        for _ in 0..ahead {
+        for _ in 0..AHEAD {
             state = self.make(s, state);
         }
-        let x = &self.tiles.x[self.bands.start * self.plan.steps..];
         let first = self.plan.panel(0);
-        self.multiply(&x[0], 0, first.line);
+        self.multiply(0, 0, first.line);
         self.store(state.turn);
         state.turn = 1 - state.turn;
-        self.multiply(&x[1], 1, self.plan.next(first, Self::LINES).line);
+        self.multiply(1, 1, self.plan.next(first, Self::LINES).line);
         for panel in 0..self.panels.len() {
-            for band in self.bands.clone() {
-                let few = self.rows.end - band * ROWS <= FEW_ROWS;
-                state = match (few, self.bands.len() > 1) {
-                    (true, false) => self.band::<S, FEW_ROWS, false>(s, state, panel, band),
-                    (false, false) => self.band::<S, ROWS, false>(s, state, panel, band),
-                    (true, true) => self.band::<S, FEW_ROWS, true>(s, state, panel, band),
-                    (false, true) => self.band::<S, ROWS, true>(s, state, panel, band),
-                };
-            }
+            state = match self.rows.end - self.band * ROWS {
+                ..=FEW_ROWS => self.panel::<S, FEW_ROWS>(s, state, panel),
+                _ => self.panel::<S, ROWS>(s, state, panel),
+            };
         }
     }
 }
 
-impl<U: Unit, K: Sink, const FOUR: bool, const AFFINE: bool> Run<'_, U, K, FOUR, AFFINE> {
+impl<U: Unit, K: Sink, const FOUR: bool, const AFFINE: bool> Pass<'_, U, K, FOUR, AFFINE> {
     /// Lines of integers in a step.
     const LINES: usize = GROUPS * IntWeights::<FOUR, AFFINE>::VECTORS;
-
-    /// Tiles of bytes in use: a few, or those of two panels, which several bands meet.
-    #[inline(always)]
-    fn ring(&self) -> usize {
-        if self.bands.len() == 1 { RING } else { 2 * self.plan.steps }
-    }
 
     /// Makes the next tile of bytes, if there is one.
     #[inline(always)]
@@ -218,7 +230,7 @@ impl<U: Unit, K: Sink, const FOUR: bool, const AFFINE: bool> Run<'_, U, K, FOUR,
             return state;
         }
         let vectors = IntWeights::<FOUR, AFFINE>::VECTORS;
-        let tile: &mut [[u8; ROW]; ROWS] = bytemuck::cast_mut(&mut self.room[state.to]);
+        let tile = &mut self.room.bytes[state.to].0;
         let lines = &self.weights[state.made.line..][..Self::LINES];
         for group in 0..GROUPS {
             for line in 0..vectors {
@@ -227,15 +239,18 @@ impl<U: Unit, K: Sink, const FOUR: bool, const AFFINE: bool> Run<'_, U, K, FOUR,
                 s.store_bytes(high, &mut tile[(2 * group + 1) * vectors + line]);
             }
         }
-        let to = if state.to + 1 == self.ring() { 0 } else { state.to + 1 };
-        State { made: self.plan.next(state.made, Self::LINES), to, ..state }
+        State { made: self.plan.next(state.made, Self::LINES), to: (state.to + 1) % RING, ..state }
     }
 
-    /// Starts a product. Weights: bytes in the room, or if they are bytes already, where they lie.
+    /// Starts a product of a run of activations with weights: bytes in the room, or if they are bytes already, where they
+    /// lie.
     #[inline(always)]
-    fn multiply(&mut self, x: &BandGroup, tile: usize, line: usize) {
-        let bytes: *const u8 =
-            if FOUR { self.room[tile].as_ptr() } else { self.weights[line..][..ROWS].as_ptr().cast() };
+    fn multiply(&mut self, run: usize, tile: usize, line: usize) {
+        let bytes: *const u8 = match FOUR {
+            true => (&raw const self.room.bytes[tile % RING]).cast(),
+            false => self.weights[line..][..ROWS].as_ptr().cast(),
+        };
+        let x = &self.x[run];
         // SAFETY: configured; activations and weights are tiles of sixteen rows in memory.
         #[allow(unsafe_code)]
         unsafe {
@@ -252,81 +267,61 @@ impl<U: Unit, K: Sink, const FOUR: bool, const AFFINE: bool> Run<'_, U, K, FOUR,
         // SAFETY: configured; sums are a tile of sixteen rows in memory.
         #[allow(unsafe_code)]
         unsafe {
-            self.unit.store::<0>((&raw mut self.sums[turn % 2]).cast(), ROW);
+            self.unit.store::<0>((&raw mut self.room.sums[turn % 2]).cast(), ROW);
         }
     }
 
-    /// Asks for a step's lines of the next panel to come into the second-level cache. `from` is where that panel lies, minus
-    /// where this one does. Two bands share that.
+    /// Asks for a step's lines of another panel to come into the second-level cache. `from` is where that panel lies, minus
+    /// where this one does.
     #[inline(always)]
-    fn ask(&self, at: Place, from: *const Line, band: usize, many: bool) {
-        if band >= 2 {
-            return;
+    fn ask(&self, at: Place, from: *const Line) {
+        let Asked { part, parts, .. } = self.asked;
+        match (part, parts) {
+            (_, 1) => Self::ask_for(from, at.line, Self::LINES),
+            (..2, _) => Self::ask_for(from, at.line + part * Self::LINES / 2, Self::LINES / 2),
+            _ => return,
         }
-        let (count, line) = if many { (Self::LINES / 2, band * Self::LINES / 2) } else { (Self::LINES, 0) };
-        for index in 0..count {
-            prefetch_far(from, (at.line + line + index) * LINE);
-        }
-        if band == 0 && at.left == 1 {
-            for index in 0..self.plan.constants {
-                prefetch_far(from, (at.line + Self::LINES + index) * LINE);
-            }
+        if part == 0 && at.left == 1 {
+            Self::ask_for(from, at.line + Self::LINES, self.plan.constants);
         }
     }
 
-    /// Sixteen outputs of a band whose first R rows are wanted. MANY: there are other bands.
+    /// The same for some lines.
     #[inline(always)]
-    fn band<S: Bf16Dot, const R: usize, const MANY: bool>(
-        &mut self,
-        s: S,
-        mut state: State,
-        panel: usize,
-        band: usize,
-    ) -> State {
+    fn ask_for(from: *const Line, line: usize, count: usize) {
+        let first = from.wrapping_add(line);
+        (0..count).for_each(|index| prefetch_far(first, index * LINE));
+    }
+
+    /// Sixteen outputs of the band, whose first R rows are wanted.
+    #[inline(always)]
+    fn panel<S: Bf16Dot, const R: usize>(&mut self, s: S, mut state: State, panel: usize) -> State {
         let (sink, weights, plan) = (&self.tiles.sink, &self.tiles.weights, self.plan);
-        let (steps, index) = (plan.steps, band - self.bands.start);
-        let (row, count) = (band * ROWS, (self.rows.end - band * ROWS).min(R));
+        let (row, count) = (self.band * ROWS, (self.rows.end - self.band * ROWS).min(R));
         sink.ask_for(row, count, self.panels.start + panel);
-        // What follows: the next band, or the first one with the next panel.
-        let (last_band, last_panel) = (index + 1 == self.bands.len(), panel + 1 == self.panels.len());
-        let (next_band, next_panel) =
-            if last_band { (self.bands.start, panel + 1) } else { (band + 1, panel) };
-        let asked = match last_panel {
-            true => self.then.wrapping_sub(panel * plan.lines),
-            false => self.weights.as_ptr().wrapping_add(plan.lines),
-        };
-        let x = &self.tiles.x[band * steps..][..steps];
-        let next_x = &self.tiles.x[next_band * steps..][..steps];
-        // Products go on into what follows.
-        let products = if last_band && last_panel { steps } else { steps + PRODUCT };
+        let last = panel + 1 == self.panels.len();
+        let asked = if last { self.asked.last } else { self.asked.first + panel };
+        let asked = weights.panel_address(asked).wrapping_sub(panel * plan.lines);
+        // Products go on into the next panel.
+        let products = if last { plan.steps } else { plan.steps + PRODUCT };
         let mut bytes = plan.next(plan.next(plan.panel(panel), Self::LINES), Self::LINES);
         let mut at = plan.panel(panel);
         let mut acc = [s.splat(0.0); R];
-        for step in 0..steps {
-            self.ask(at, asked, index, MANY);
-            if !MANY || index == 0 {
-                state = self.make(s, state);
-            }
+        for step in 0..plan.steps {
+            self.ask(at, asked);
+            state = self.make(s, state);
             self.store(state.turn);
             state.turn = 1 - state.turn;
             let product = step + PRODUCT;
             if product < products {
-                let inside = product < steps;
-                let x = if inside { &x[product] } else { &next_x[product - steps] };
-                if product == steps {
-                    bytes = plan.panel(next_panel);
-                }
-                let tile = match (MANY, inside) {
-                    (false, _) => (panel * steps + product) % RING,
-                    (true, true) => panel % 2 * steps + product,
-                    (true, false) => next_panel % 2 * steps + product - steps,
-                };
-                self.multiply(x, tile, bytes.line);
+                let run = if product < plan.steps { product } else { product - plan.steps };
+                self.multiply(run, panel * plan.steps + product, bytes.line);
                 bytes = plan.next(bytes, Self::LINES);
             }
             let scale = weights.scale_of((plan.tiles - at.left) * GROUPS);
             let constants = weights.constants(s, &self.weights[at.line + at.left * Self::LINES..], scale);
-            let (x, sums) = (&x[step], &self.sums[state.turn % 2].0);
+            let x = &self.x[step];
+            let sums = &self.room.sums[state.turn % 2].0;
             for row in 0..R {
                 let offset = s.splat_i32(if AFFINE { WHOLE } else { x.start[row] });
                 let dot = s.offset_to_f32(s.add_i32(s.load_i32(&sums[row]), offset));

@@ -4,12 +4,12 @@ use millrace_backend::{BackendError, GROUP};
 
 use super::finish::{Finish, Store};
 use super::gemm::{Gemm, MAX_PAIRS, MAX_ROWS, Room};
-use super::integers::{IntTiles, room};
+use super::integers::{CHUNK, IntTiles};
 use super::layer::{Inputs, Layer};
 use super::weights::{Bf16Weights, Weights};
 use crate::activations::{Activations, BandGroup};
-use crate::linear::Linear;
 use crate::linear::int::IntWeights;
+use crate::linear::{Linear, MAX_RUN};
 use crate::pack::IntPanels;
 use crate::pool::Pool;
 use crate::region::Region;
@@ -85,10 +85,9 @@ impl Linear<'_> {
         int: &IntPanels,
         scratch: &mut Activations,
     ) -> Result<(), BackendError> {
-        let Activations { bands, rooms, .. } = scratch;
         let (k, zero) = (self.weight.k, int.zero_point());
-        let x = self.input.quantized_bands(self.isa, self.pool, &mut bands[0], k, zero)?;
-        self.multiply_bands::<FOUR, AFFINE>(int, x, rooms)
+        let x = self.input.quantized_bands(self.isa, self.pool, &mut scratch.bands[0], k, zero)?;
+        self.multiply_bands::<FOUR, AFFINE>(int, x)
     }
 
     /// The same with inputs that are quantized already, `[⌈rows / 16⌉][k / 64]` or more.
@@ -96,19 +95,12 @@ impl Linear<'_> {
         &self,
         int: &IntPanels,
         x: &[BandGroup],
-        rooms: &mut Region<f32>,
     ) -> Result<(), BackendError> {
-        let (isa, k) = (self.isa, self.weight.k);
-        let size = room(k) / size_of::<f32>();
-        rooms.reserve(size * self.pool.threads(), ROOM)?;
-        let weights = IntWeights::<FOUR, AFFINE>::new(int, k / GROUP);
-        let tiles = IntTiles { weights, x, sink: self.out };
-        let memory = SharedMut::new(rooms);
-        self.tasks(3, |rows, panels, thread| {
-            // SAFETY: each thread has a room of its own, used by one task at a time.
-            let room = unsafe { memory.slice(thread * size, size) };
+        let weights = IntWeights::<FOUR, AFFINE>::new(int, self.weight.k / GROUP);
+        let (isa, tiles) = (self.isa, IntTiles { weights, x, sink: self.out, chunk: CHUNK });
+        self.tasks_of(3, MAX_RUN, |rows, panels, _| {
             let then = panels.end;
-            tiles.run(isa, &mut Hardware::new(isa), rows, panels, then, bytemuck::cast_slice_mut(room));
+            tiles.run(isa, &mut Hardware::new(isa), rows, panels, then);
         })
     }
 }

@@ -9,7 +9,7 @@ use super::bytes::ByteWeights;
 use super::finish::{Gate, Store};
 use super::gemm::{Gemm, Room};
 use super::integer_mlp::Opening;
-use super::integers::{IntTiles, room};
+use super::integers::IntTiles;
 use super::product::Product;
 use super::weights::{Bf16Weights, Weights};
 use crate::activations::{Activations, BYTE_PASS, Bands, Input, TILE_COLS};
@@ -289,11 +289,13 @@ fn check_integers<const FOUR: bool, const AFFINE: bool>(weight: &Packed) {
         let mut scratch = Activations::default();
         let memory = &mut scratch.bands[0];
         let x = input.quantized_bands(isa, &pool, memory, weight.k, int.zero_point()).unwrap();
-        let tiles = IntTiles { weights: IntWeights::<FOUR, AFFINE>::new(int, groups), x, sink: out };
-        let mut room = Region::zeroed(room(weight.k), "a test").unwrap();
+        let weights = IntWeights::<FOUR, AFFINE>::new(int, groups);
+        // Chunks of two panels.
+        let chunk = 2 * weights.panel_bytes();
+        let tiles = IntTiles { weights, x, sink: out, chunk };
         for rows in [0..32, 32..ROWS_OF_GEMM] {
             for panels in [0..3, 3..PANELS] {
-                tiles.run(isa, &mut Model::new(), rows.clone(), panels, 0, &mut room);
+                tiles.run(isa, &mut Model::new(), rows.clone(), panels, 0);
             }
         }
     });
@@ -352,10 +354,9 @@ fn check_opening<const FOUR: bool, const AFFINE: bool>(weight: &Packed) {
     let bands = Bands::new(&mut of_one, rows, inner, zero).unwrap();
     let (bias, act) = (Some(&bias[..]), Activation::Silu);
     let opening = Opening { isa, weight, int, x, rows, bias, act, bands };
-    let mut tiles = Region::zeroed(room(weight.k), "a test").unwrap();
     for panels in [0..4, 4..inner / LANES] {
         let mut kept = vec![0.0; panels.len() * rows * LANES];
-        opening.run::<FOUR, AFFINE>(&mut Model::new(), panels, &mut tiles, &mut kept);
+        opening.run::<FOUR, AFFINE>(&mut Model::new(), panels, &mut kept);
     }
     for (index, (got, expected)) in of_one.iter().zip(expected).enumerate() {
         assert!(bytemuck::bytes_of(got) == bytemuck::bytes_of(expected), "group {index}");
