@@ -10,6 +10,9 @@ use serde_json::Value;
 const SMALL: [&str; 8] =
     ["--input-len", "8", "--output-len", "4", "--num-iters", "2", "--kv-cache-memory", "16M"];
 
+/// Both requests are in their answers at some time, even if a busy machine lets the second one come late.
+const LONG: &str = "8:100:2";
+
 fn json(args: &[&str]) -> Value {
     serde_json::from_str(&stdout(&[args, &["--json"]].concat(), "")).unwrap()
 }
@@ -42,18 +45,9 @@ fn latency_of_a_shape_without_weights() {
     std::fs::write(&config, shape).unwrap();
     for (path, quantize, unit) in [(config.as_path(), "none", "bf16"), (folder.path(), "q4", "int8")] {
         let model = path.to_str().unwrap();
-        let args = [
-            "bench",
-            "latency",
-            model,
-            "--load-format",
-            "dummy",
-            "--batch-size",
-            "2",
-            "--quantize",
-            quantize,
-        ];
-        let result = json(&[&args, &SMALL[..]].concat());
+        let shape = ["bench", "latency", model, "--load-format", "dummy", "--quantize", quantize];
+        let result =
+            json(&[&shape[..], &["--case", LONG, "--num-iters", "2", "--kv-cache-memory", "16M"]].concat());
         assert_eq!(result["random_weights"], true);
         assert_eq!(result["ceilings"]["ops_type"], unit);
         positive(&result["decode_tokens_per_second"]);
@@ -66,12 +60,12 @@ fn latency_of_a_shape_without_weights() {
 fn one_process_measures_many_cases() {
     let args =
         ["bench", "latency", "--json", "--num-iters", "1", "--no-ceilings", "--kv-cache-memory", "16M"];
-    let cases = ["--case", "8:4:2", "--case", "-"];
+    let cases = ["--case", LONG, "--case", "-"];
     let lines = stdout(&[&args[..], &cases[..]].concat(), "16:1:1\n\n4:3:3\n");
     let results: Vec<Value> = lines.lines().map(|line| serde_json::from_str(line).unwrap()).collect();
     let shapes: Vec<_> =
         results.iter().map(|r| [&r["input_len"], &r["output_len"], &r["batch_size"]]).collect();
-    assert_eq!(shapes, [[8, 4, 2], [16, 1, 1], [4, 3, 3]]);
+    assert_eq!(shapes, [[8, 100, 2], [16, 1, 1], [4, 3, 3]]);
     positive(&results[0]["decode_tokens_per_second"]);
     assert!(results[1]["decode_tokens_per_second"].is_null(), "{lines}");
     assert_eq!(results[2]["first_token_ms"]["count"], 3);
@@ -99,9 +93,9 @@ fn operations_are_timed() {
         let of_kind = ops.iter().filter(|op| op["operation"] == name && op["prompts"] == prompts);
         of_kind.map(|op| op["calls"].as_u64().unwrap()).sum()
     };
-    // Two prompts and the first token of each; then three more steps.
+    // Two prompts and the first token of each, then three more steps; or one request after the other.
     let (prompts, answers) = (calls("begin", true), calls("begin", false));
-    assert!((1..=2).contains(&prompts) && (3..=4).contains(&answers), "{result}");
+    assert!((1..=2).contains(&prompts) && (3..=6).contains(&answers), "{result}");
     let layers = calls("attention", false) / answers;
     assert!(layers > 1 && calls("linear", false).is_multiple_of(layers), "{result}");
     assert!(ops.iter().all(|op| op["seconds"].as_f64().unwrap() > 0.0), "{result}");

@@ -77,6 +77,7 @@ impl Entry {
     fn report(&self) -> RequestOutput {
         RequestOutput {
             usage: self.usage,
+            sent: Some(Instant::now()),
             queue_time: self.queue_time.unwrap_or_else(|| self.arrival.elapsed()),
             preemptions: self.preemptions,
             ..RequestOutput::default()

@@ -1,6 +1,6 @@
 //! What comes back from the engine, step by step.
 
-use std::time::Duration;
+use std::time::{Duration, Instant};
 
 use crate::TokenId;
 
@@ -69,6 +69,8 @@ pub struct RequestOutput {
     pub error: Option<String>,
     /// Counts so far.
     pub usage: Usage,
+    /// When the engine sent this; its reader may come to it later. `None` if no engine did.
+    pub sent: Option<Instant>,
     /// Time between arrival and the first step that ran this request.
     pub queue_time: Duration,
     /// How often this request was preempted so far.

@@ -98,7 +98,7 @@ impl Run {
     }
 }
 
-/// When each token of a request came, since the start of the run.
+/// When the engine sent each token of a request, since the start of the run.
 struct Times {
     tokens: Vec<Duration>,
 }
@@ -115,8 +115,8 @@ impl Times {
 
 /// The time between two tokens from the moment when the last request began its answer until the first one ended.
 ///
-/// The clock is that last request's own: the tokens of one step reach their readers one after another, so that a
-/// window that starts by one reader's clock and ends by another's could be a step longer than it seems.
+/// The clock is that last request's own: the tokens of one step are sent one after another, so that a window that
+/// starts by one request's clock and ends by another's could be a step longer than it seems.
 fn step(requests: &[Times]) -> Option<Duration> {
     let slowest = requests.iter().max_by_key(|times| times.first())?;
     let until = requests.iter().filter_map(Times::last).min()?;
@@ -125,11 +125,13 @@ fn step(requests: &[Times]) -> Option<Duration> {
     Some((slowest.tokens[inside - 1] - slowest.tokens[0]) / steps)
 }
 
+/// Reads an answer to its end. Times are the engine's: on a busy machine the reader comes late, and may find all
+/// answers of a run complete.
 async fn follow(mut stream: ResponseStream, start: Instant) -> Result<Times> {
     let mut tokens = Vec::new();
     while let Some(output) = stream.recv().await {
-        let now = start.elapsed();
-        tokens.extend(output.tokens.iter().map(|_| now));
+        let sent = output.sent.unwrap_or_else(Instant::now).duration_since(start);
+        tokens.extend(output.tokens.iter().map(|_| sent));
         match output.finish {
             None => {}
             Some(finish) if finish.reason == FinishReason::Length => return Ok(Times { tokens }),
@@ -144,7 +146,9 @@ async fn follow(mut stream: ResponseStream, start: Instant) -> Result<Times> {
 
 #[cfg(test)]
 mod tests {
-    use millrace_engine::{Command, EngineInfo, channel};
+    use std::thread::JoinHandle;
+
+    use millrace_engine::{Command, EngineInfo, EnginePort, channel};
     use millrace_types::{Finish, RequestOutput};
 
     use super::*;
@@ -162,29 +166,46 @@ mod tests {
         }
     }
 
-    #[test]
-    fn a_run_counts_every_token_and_never_repeats_a_prompt() {
-        let (handle, mut port) = channel(info());
-        let shape = Shape { input_len: 20, output_len: 4, num_prompts: 3, batch_size: 3 };
-        let engine = std::thread::spawn(move || {
-            let mut prompts = Vec::new();
+    /// Answers `requests` requests, token number `n` of each sent `n` times 10 ms after the first request came, as far
+    /// as its outputs say. Returns the prompts.
+    fn engine(mut port: EnginePort, requests: usize) -> JoinHandle<Vec<Vec<TokenId>>> {
+        std::thread::spawn(move || {
+            let (mut prompts, mut waiting) = (Vec::new(), Vec::new());
             while let Some(Command::Submit(request, outputs)) = port.commands.blocking_recv() {
                 port.queued.fetch_sub(1, std::sync::atomic::Ordering::AcqRel);
-                for left in (0..request.sampling.max_tokens).rev() {
-                    let finish =
-                        (left == 0).then_some(Finish { reason: FinishReason::Length, stop_token: None });
-                    outputs
-                        .send(RequestOutput { tokens: vec![1], finish, ..RequestOutput::default() })
-                        .unwrap();
+                waiting.push((request, outputs));
+                if waiting.len() < requests {
+                    continue;
                 }
-                prompts.push(request.prompt);
+                let begin = Instant::now();
+                for (request, outputs) in waiting.drain(..) {
+                    for left in (0..request.sampling.max_tokens).rev() {
+                        let finish =
+                            (left == 0).then_some(Finish { reason: FinishReason::Length, stop_token: None });
+                        let step = (request.sampling.max_tokens - left) as u32;
+                        let sent = Some(begin + step * Duration::from_millis(10));
+                        outputs
+                            .send(RequestOutput { tokens: vec![1], finish, sent, ..RequestOutput::default() })
+                            .unwrap();
+                    }
+                    prompts.push(request.prompt);
+                }
             }
             prompts
-        });
+        })
+    }
+
+    #[test]
+    fn a_run_counts_every_token_and_never_repeats_a_prompt() {
+        let (handle, port) = channel(info());
+        let shape = Shape { input_len: 20, output_len: 4, num_prompts: 3, batch_size: 3 };
+        let engine = engine(port, 3);
         let mut workload = Workload::new(handle.clone(), 7).unwrap();
         for _ in 0..2 {
             let run = workload.run(shape).unwrap();
             assert_eq!((run.first_tokens.len(), run.gaps.len()), (3, 9));
+            // All answers were complete before anybody read the second one.
+            assert_eq!(run.step, Some(Duration::from_millis(10)));
         }
         drop(workload);
         handle.shutdown();
