@@ -8,7 +8,7 @@ use super::{Activations, Input, TILE_COLS, TILE_ROWS, Tiles, larger, quantized, 
 use crate::level::Isa;
 use crate::pool::Pool;
 use crate::shared::SharedMut;
-use crate::simd::{Bf16Dot, Bf16Kernel, LANES};
+use crate::simd::{Bf16Dot, Bf16Kernel, LANES, prefetch};
 
 /// Bytes in a row of a tile.
 pub(crate) const BYTE_COLS: usize = 64;
@@ -21,6 +21,8 @@ const TILE: usize = TILE_ROWS * BYTE_COLS;
 pub(crate) trait Rows: Sync {
     /// Columns `16 · index ..` of a row; zeros where there are none.
     fn load<S: Bf16Dot>(&self, s: S, row: usize, index: usize) -> S::V;
+    /// Asks for what will be loaded after a pass of these columns.
+    fn ask_for(&self, row: usize, index: usize);
 }
 
 impl Rows for Input<'_> {
@@ -33,6 +35,13 @@ impl Rows for Input<'_> {
         };
         // The same bytes as from an earlier layer that left bf16 tiles.
         s.round_bf16(values)
+    }
+
+    /// The next pass of the row, or of the next one.
+    #[inline(always)]
+    fn ask_for(&self, row: usize, index: usize) {
+        let here = self.values.as_ptr().wrapping_add(row * self.cols + index * LANES);
+        prefetch(here, BYTE_PASS * size_of::<f32>());
     }
 }
 
@@ -56,6 +65,14 @@ impl Rows for Bf16Rows<'_> {
         const HALVES: usize = TILE_COLS / LANES;
         let tile = &self.tiles[row / TILE_ROWS * self.per_band + index / HALVES];
         s.load_bf16(&tile[row % TILE_ROWS * HALVES + index % HALVES])
+    }
+
+    /// The row after the next one, which lies behind it in the tile.
+    #[inline(always)]
+    fn ask_for(&self, row: usize, index: usize) {
+        let tile = row / TILE_ROWS * self.per_band + index * LANES / TILE_COLS;
+        let line = self.tiles.as_ptr().wrapping_add(tile);
+        prefetch(line, (row % TILE_ROWS + 2) * size_of::<[u16; TILE_COLS]>());
     }
 }
 
@@ -110,6 +127,7 @@ impl<R: Rows> Bf16Kernel for QuantizeBand<'_, R> {
                 let end = (first + BYTE_PASS / LANES).min(k / LANES);
                 let mut max = s.splat(0.0);
                 for index in first..end {
+                    from.ask_for(row, index);
                     max = larger(s, from.load(s, row, index), max);
                 }
                 let (scale, inverse) = unit(s, max);

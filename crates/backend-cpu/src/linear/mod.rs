@@ -68,25 +68,6 @@ impl Output<'_> {
         }
     }
 
-    /// Stores sixteen outputs of some rows from `row` on, with the bias.
-    #[cfg(target_arch = "x86_64")]
-    #[inline(always)]
-    pub(crate) fn store_rows<S: Simd>(&self, s: S, row: usize, panel: usize, values: &[[f32; LANES]]) {
-        let first = panel * LANES;
-        if self.bias.is_some() || self.cols - first < LANES {
-            for (index, values) in values.iter().enumerate() {
-                self.store(s, row + index, panel, s.load(values));
-            }
-            return;
-        }
-        for (index, values) in values.iter().enumerate() {
-            // SAFETY: this part of the row belongs to the task that computes it.
-            #[allow(unsafe_code)]
-            let out = unsafe { self.values.slice((row + index) * self.cols + first, LANES) };
-            out.copy_from_slice(values);
-        }
-    }
-
     /// Adds the bias and stores sixteen outputs of a row (fewer in the last panel).
     #[inline(always)]
     pub(crate) fn store<S: Simd>(&self, s: S, row: usize, panel: usize, v: S::V) {

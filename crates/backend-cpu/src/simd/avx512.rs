@@ -2,7 +2,7 @@
 
 #![allow(unsafe_code)]
 
-use std::arch::x86_64::*;
+use std::arch::{asm, x86_64::*};
 
 use super::{Bf16Dot, Bf16Kernel, Kernel, LANES, Simd, WHOLE};
 use crate::level::{Isa, Level};
@@ -15,10 +15,19 @@ pub(crate) struct Avx512(());
 #[derive(Clone, Copy)]
 pub(crate) struct Avx512Bf16(Avx512);
 
+/// Begins a kernel's code on a cache line. Otherwise every change anywhere in the program moves its loops about within
+/// lines, which made a decode step 3 to 4 % slower or faster.
+#[inline(always)]
+fn on_a_line() {
+    // SAFETY: nothing but padding.
+    unsafe { asm!(".p2align 6", options(nomem, nostack, preserves_flags)) };
+}
+
 pub(super) fn run<K: Kernel>(isa: Isa, kernel: K) -> K::Out {
     assert!(isa.level() >= Level::Avx512);
     #[target_feature(enable = "avx512f,avx512bw,avx512dq,avx512vl,avx512vnni,avx2,fma,f16c")]
     fn compiled<K: Kernel>(kernel: K) -> K::Out {
+        on_a_line();
         kernel.run(Avx512(()))
     }
     // SAFETY: the probe executed this level's instructions.
@@ -29,6 +38,7 @@ pub(super) fn run_bf16<K: Bf16Kernel>(isa: Isa, kernel: K) -> K::Out {
     assert!(isa.level() >= Level::Avx512Bf16);
     #[target_feature(enable = "avx512f,avx512bw,avx512dq,avx512vl,avx512vnni,avx512bf16,avx2,fma,f16c")]
     fn compiled<K: Bf16Kernel>(kernel: K) -> K::Out {
+        on_a_line();
         kernel.run(Avx512Bf16(Avx512(())))
     }
     // SAFETY: the probe executed this level's instructions.

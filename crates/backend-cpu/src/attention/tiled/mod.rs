@@ -27,7 +27,7 @@ use crate::tile::{self, Hardware};
 use room::{Room, Sizes};
 
 /// Rows of an item at most.
-const MAX_ROWS: usize = 128;
+const MAX_ROWS: usize = 256;
 
 /// The way of AMX: prompts on a tile unit, and generated tokens with a few query heads per KV head, which wait for memory
 /// and read it faster so, in vectors.

@@ -14,7 +14,7 @@ const PAIRS: usize = TILE / 2;
 
 impl<E: Bf16Element, U: tile::Unit> Tiled<'_, E, U> {
     /// Sums 0 and 1 and inputs 2 of as many rows as a band has, keys or values 3: no more registers than that, see
-    /// `linear/amx/gemm.rs`.
+    /// `linear/amx/block.rs`.
     pub(super) fn configure(&mut self) {
         let (a, b) = ((self.rows.min(BAND), ROW), (ROWS, ROW));
         self.unit.configure(&Config::new(&[a, a, a, b]));

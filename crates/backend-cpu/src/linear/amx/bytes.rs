@@ -9,16 +9,18 @@ use std::ops::Range;
 use millrace_backend::GROUP;
 
 use super::product::Bytes;
-use super::weights::{TILE, Weights};
+use super::weights::Weights;
 use crate::activations::BYTE_COLS;
 use crate::linear::int::IntWeights;
 use crate::pack::Line;
-use crate::simd::{Bf16Dot, LANES, prefetch};
+use crate::simd::{Bf16Dot, LANES, LINE, prefetch};
 
 /// The largest byte.
 const MOST: f32 = 127.0;
 /// The largest nibble.
 const LAST: f32 = 15.0;
+/// Lines of a group of nibbles.
+const VECTORS: usize = GROUP / 8;
 /// What factors and offsets are multiples of.
 const FRACTION: f32 = 256.0;
 
@@ -42,13 +44,17 @@ impl<'a, const AFFINE: bool> ByteWeights<'a, AFFINE> {
         })
     }
 
-    /// Scale number `index` of a panel and its bias.
+    /// The block of a panel's group, and which of its groups that is.
     #[inline(always)]
-    fn constants<S: Bf16Dot>(&self, s: S, panel: usize, index: usize) -> (S::V, S::V) {
-        let group = index << self.shift;
-        let block = self.weights.block(panel, group >> self.block_shift);
-        let scale = self.weights.scale_of(group & (self.weights.per_block - 1));
-        self.weights.scale_and_bias(s, block, scale)
+    fn block(&self, panel: usize, group: usize) -> (&'a [Line], usize) {
+        (self.weights.block(panel, group >> self.block_shift), group & (self.weights.per_block - 1))
+    }
+
+    /// Scale and bias of a panel's group.
+    #[inline(always)]
+    fn constants<S: Bf16Dot>(&self, s: S, panel: usize, group: usize) -> (S::V, S::V) {
+        let (block, first) = self.block(panel, group);
+        self.weights.scale_and_bias(s, block, self.weights.scale_of(first))
     }
 }
 
@@ -57,17 +63,19 @@ impl<const AFFINE: bool> Weights for ByteWeights<'_, AFFINE> {
     const IN_PLACE: bool = false;
 
     #[inline(always)]
-    fn scale<S: Bf16Dot>(&self, s: S, panel: usize, cols: Range<usize>) -> S::V {
+    fn scale<S: Bf16Dot>(&self, s: S, panel: usize, cols: Range<usize>) -> (S::V, S::V) {
         let per_scale = GROUP << self.shift;
         let zero = s.splat(0.0);
         let mut most = zero;
-        for index in cols.start / per_scale..cols.end.div_ceil(per_scale) {
-            let (scale, bias) = self.constants(s, panel, index);
+        for group in (cols.start / per_scale..cols.end.div_ceil(per_scale)).map(|scale| scale << self.shift) {
+            let (scale, bias) = self.constants(s, panel, group);
             let last = s.fma(scale, s.splat(LAST), bias);
             most = s.max(s.max(bias, s.sub(zero, bias)), most);
             most = s.max(s.max(last, s.sub(zero, last)), most);
         }
-        s.mul(most, s.splat(1.0 / MOST))
+        let scale = s.mul(most, s.splat(1.0 / MOST));
+        let inverse = s.div(s.splat(FRACTION), scale);
+        (scale, s.select_ge(scale, s.splat(f32::MIN_POSITIVE), inverse, zero))
     }
 
     #[inline(always)]
@@ -75,37 +83,28 @@ impl<const AFFINE: bool> Weights for ByteWeights<'_, AFFINE> {
         &self,
         s: S,
         panel: usize,
-        tile: usize,
+        group: usize,
         stride: usize,
-        scale: &[f32; LANES],
-        room: &mut [u16; TILE],
+        factor: &[f32; LANES],
+        out: &mut [u16],
     ) {
-        let zero = s.splat(0.0);
-        let scale = s.load(scale);
-        let inverse = s.select_ge(scale, s.splat(f32::MIN_POSITIVE), s.div(s.splat(FRACTION), scale), zero);
-        let (mut factor, mut offset) = (s.words(zero), s.words(zero));
-        let block = self.weights.block(panel, (2 * tile) >> self.block_shift);
-        let first = (2 * tile) & (self.weights.per_block - 1);
-        let q: &[[Line; 4]; 2] = &block.as_chunks().0[first..].as_chunks().0[0];
-        let out: &mut [[[[u8; 64]; 4]; 2]; 2] = bytemuck::cast_mut(room);
+        let (block, first) = self.block(panel, group);
+        let (scale, bias) = self.weights.scale_and_bias(s, block, self.weights.scale_of(first));
+        let inverse = s.load(factor);
+        let factor = s.words(s.mul(scale, inverse));
+        // Half a unit more, since the fraction is cut off.
+        let offset = s.words(s.fma(bias, inverse, s.splat(FRACTION / 2.0)));
         let ahead = stride * self.weights.panel_bytes();
         if first == 0 {
             self.weights.ask_for_constants(block, ahead);
         }
-        for half in 0..2 {
-            if half == 0 || self.shift == 0 {
-                let index = (2 * tile + half) >> self.shift;
-                let (scale, bias) = self.constants(s, panel, index);
-                factor = s.words(s.mul(scale, inverse));
-                // Half a unit more, since the fraction is cut off.
-                offset = s.words(s.fma(bias, inverse, s.splat(FRACTION / 2.0)));
-            }
-            for step in 0..4 {
-                prefetch(&q[half][step], ahead);
-                let (low, high) = s.nibbles(bytemuck::cast_ref(&q[half][step]));
-                s.store_bytes(s.requantize(low, factor, offset), &mut out[half][0][step]);
-                s.store_bytes(s.requantize(high, factor, offset), &mut out[half][1][step]);
-            }
+        let out: &mut [[u8; LINE]] = bytemuck::cast_slice_mut(out);
+        let (low, high) = out.split_at_mut(VECTORS);
+        for ((line, low), high) in block.as_chunks::<VECTORS>().0[first].iter().zip(low).zip(high) {
+            prefetch(line, ahead);
+            let nibbles = s.nibbles(bytemuck::cast_ref(line));
+            s.store_bytes(s.requantize(nibbles.0, factor, offset), low);
+            s.store_bytes(s.requantize(nibbles.1, factor, offset), high);
         }
     }
 }

@@ -2,6 +2,8 @@
 
 #![allow(unsafe_code)]
 
+use std::ops::Range;
+
 use millrace_backend::Activation;
 
 use crate::activations::{TILE_COLS, TILE_ROWS};
@@ -14,10 +16,38 @@ use crate::simd::{Bf16Dot, LANES, Simd, prefetch};
 pub(crate) trait Finish: Sync {
     /// Panels of pair number `index`; the second is the first again if there is none. Pairs are equally far apart.
     fn pair(&self, index: usize) -> [usize; 2];
-    /// Asks for the places of results of `count` rows of a band.
-    fn ask_for(&self, row: usize, count: usize, panels: [usize; 2]);
-    /// Takes sixteen outputs of each panel of a pair for some rows of a band from `row` on.
-    fn rows<S: Bf16Dot>(&self, s: S, row: usize, panels: [usize; 2], values: [&[[f32; LANES]]; 2]);
+    /// Where results of a band that begins with `row` go.
+    fn place(&self, row: usize, panels: [usize; 2]) -> Place;
+    /// Asks for the places of some of its rows.
+    fn ask_for(&self, place: &Place, rows: Range<usize>);
+    /// Takes sixteen outputs of each panel for one of its rows.
+    fn row<S: Bf16Dot>(&self, s: S, place: &Place, row: usize, values: [S::V; 2]);
+}
+
+/// Where results of a band and a pair of panels go, and what is added to them.
+#[derive(Clone, Copy)]
+pub(crate) struct Place {
+    /// The first row's, by panel.
+    first: [usize; 2],
+    /// From a row to the next.
+    stride: usize,
+    /// Outputs of each panel.
+    lanes: [usize; 2],
+    biases: [[f32; LANES]; 2],
+}
+
+/// The bias of a panel, zeros where there is none.
+#[inline(always)]
+fn biases(bias: Option<&[f32]>, panels: [usize; 2]) -> [[f32; LANES]; 2] {
+    let mut biases = [[0.0; LANES]; 2];
+    if let Some(bias) = bias {
+        for (out, panel) in biases.iter_mut().zip(panels) {
+            let bias = &bias[panel * LANES..];
+            let count = bias.len().min(LANES);
+            out[..count].copy_from_slice(&bias[..count]);
+        }
+    }
+    biases
 }
 
 /// Neighbours; results are stored as they are.
@@ -39,17 +69,36 @@ impl Finish for Store<'_> {
     }
 
     #[inline(always)]
-    fn ask_for(&self, row: usize, count: usize, panels: [usize; 2]) {
-        for panel in panels {
-            self.out.prefetch_rows(row, count, panel);
+    fn place(&self, row: usize, panels: [usize; 2]) -> Place {
+        let (cols, bias) = (self.out.cols, self.out.bias);
+        Place {
+            first: panels.map(|panel| row * cols + panel * LANES),
+            stride: cols,
+            lanes: panels.map(|panel| (cols - panel * LANES).min(LANES)),
+            biases: biases(bias, panels),
         }
     }
 
     #[inline(always)]
-    fn rows<S: Bf16Dot>(&self, s: S, row: usize, panels: [usize; 2], values: [&[[f32; LANES]]; 2]) {
-        self.out.store_rows(s, row, panels[0], values[0]);
-        if panels[1] != panels[0] {
-            self.out.store_rows(s, row, panels[1], values[1]);
+    fn ask_for(&self, place: &Place, rows: Range<usize>) {
+        for row in rows {
+            for first in place.first {
+                prefetch(self.out.values.address(first + row * place.stride), 0);
+            }
+        }
+    }
+
+    #[inline(always)]
+    fn row<S: Bf16Dot>(&self, s: S, place: &Place, row: usize, values: [S::V; 2]) {
+        for which in 0..2 {
+            let value = s.add(values[which], s.load(&place.biases[which]));
+            // SAFETY: this part of the row belongs to the task that computes it.
+            let out =
+                unsafe { self.out.values.slice(place.first[which] + row * place.stride, place.lanes[which]) };
+            match out.as_mut_array() {
+                Some(out) => s.store(value, out),
+                None => s.store_partial(value, out),
+            }
         }
     }
 }
@@ -72,7 +121,7 @@ impl Gate<'_> {
 
     /// Where a row's sixteen features of a panel lie; those of the band's next row, [`TILE_COLS`] further on.
     #[inline(always)]
-    fn place(&self, row: usize, panel: usize) -> usize {
+    fn first(&self, row: usize, panel: usize) -> usize {
         let tile = row / TILE_ROWS * (self.cols / TILE_COLS) + panel * LANES / TILE_COLS;
         (tile * TILE_ROWS + row % TILE_ROWS) * TILE_COLS + panel * LANES % TILE_COLS
     }
@@ -95,24 +144,26 @@ impl Finish for Gate<'_> {
     }
 
     #[inline(always)]
-    fn ask_for(&self, row: usize, count: usize, [gate, _]: [usize; 2]) {
-        let first = self.tiles.address(self.place(row, gate));
-        for index in 0..count {
-            prefetch(first, index * size_of::<[u16; TILE_COLS]>());
+    fn place(&self, row: usize, panels: [usize; 2]) -> Place {
+        let first = [self.first(row, panels[0]); 2];
+        Place { first, stride: TILE_COLS, lanes: [LANES; 2], biases: biases(self.bias, panels) }
+    }
+
+    #[inline(always)]
+    fn ask_for(&self, place: &Place, rows: Range<usize>) {
+        for row in rows {
+            prefetch(self.tiles.address(place.first[0] + row * place.stride), 0);
         }
     }
 
     #[inline(always)]
-    fn rows<S: Bf16Dot>(&self, s: S, row: usize, [gate, up]: [usize; 2], values: [&[[f32; LANES]]; 2]) {
-        let biases = [bias_of(s, self.bias, gate), bias_of(s, self.bias, up)];
-        let first = self.place(row, gate);
-        for (index, (opened, value)) in values[0].iter().zip(values[1]).enumerate() {
-            let (opened, value) = (s.add(s.load(opened), biases[0]), s.add(s.load(value), biases[1]));
-            // SAFETY: this part of the row belongs to the task that computes it.
-            let place = unsafe { self.tiles.slice(first + index * TILE_COLS, LANES) };
-            if let Some(place) = place.as_mut_array() {
-                s.store_bf16(gated(s, self.act, opened, value), place);
-            }
+    fn row<S: Bf16Dot>(&self, s: S, place: &Place, row: usize, values: [S::V; 2]) {
+        let gate = s.add(values[0], s.load(&place.biases[0]));
+        let up = s.add(values[1], s.load(&place.biases[1]));
+        // SAFETY: this part of the row belongs to the task that computes it.
+        let out = unsafe { self.tiles.slice(place.first[0] + row * place.stride, LANES) };
+        if let Some(out) = out.as_mut_array() {
+            s.store_bf16(gated(s, self.act, gate, up), out);
         }
     }
 }

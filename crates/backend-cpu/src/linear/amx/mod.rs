@@ -5,12 +5,14 @@
 
 #![allow(unsafe_code)]
 
+mod block;
 mod bytes;
 mod finish;
 mod gemm;
 mod integer_mlp;
 mod integers;
 mod layer;
+mod making;
 mod mlp;
 mod product;
 mod tasks;

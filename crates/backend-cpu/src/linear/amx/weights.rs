@@ -26,21 +26,22 @@ pub(crate) trait Weights: Sync {
     fn in_place(&self, _panel: usize, _cols: Range<usize>) -> Option<&[u16]> {
         None
     }
-    /// What one stands for in a pass over these columns of a panel.
+    /// What one stands for in a pass over these columns of a panel, and what [`make`](Self::make) multiplies them with.
     #[inline(always)]
-    fn scale<S: Bf16Dot>(&self, s: S, _panel: usize, _cols: Range<usize>) -> S::V {
-        s.splat(1.0)
+    fn scale<S: Bf16Dot>(&self, s: S, _panel: usize, _cols: Range<usize>) -> (S::V, S::V) {
+        (s.splat(1.0), s.splat(1.0))
     }
-    /// Makes a tile in `room`, for a pass of that [`scale`](Self::scale), or brings it close if it lies in memory, and
-    /// asks for the same of the panel that lies `stride` panels further on.
+    /// Makes a [group](millrace_backend::GROUP) of columns of a panel, which are half a tile of bytes or a whole one of
+    /// bf16, or brings them close if they lie in memory, and asks for the same of the panel that lies `stride` panels
+    /// further on.
     fn make<S: Bf16Dot>(
         &self,
         s: S,
         panel: usize,
-        tile: usize,
+        group: usize,
         stride: usize,
-        scale: &[f32; LANES],
-        room: &mut [u16; TILE],
+        factor: &[f32; LANES],
+        out: &mut [u16],
     );
 }
 
@@ -61,16 +62,8 @@ impl Weights for Bf16Weights<'_> {
     }
 
     #[inline(always)]
-    fn make<S: Bf16Dot>(
-        &self,
-        _: S,
-        panel: usize,
-        tile: usize,
-        _: usize,
-        _: &[f32; LANES],
-        _: &mut [u16; TILE],
-    ) {
-        let tile = &self.panels[panel * self.k * LANES + tile * TILE..][..TILE];
+    fn make<S: Bf16Dot>(&self, _: S, panel: usize, group: usize, _: usize, _: &[f32; LANES], _: &mut [u16]) {
+        let tile = &self.panels[panel * self.k * LANES + group * TILE..][..TILE];
         tile.as_chunks::<PAIR>().0.iter().for_each(|line| prefetch(line, 0));
     }
 }
@@ -84,19 +77,19 @@ impl<const FOUR: bool, const AFFINE: bool> Weights for IntWeights<'_, FOUR, AFFI
         &self,
         s: S,
         panel: usize,
-        tile: usize,
+        group: usize,
         stride: usize,
         _: &[f32; LANES],
-        room: &mut [u16; TILE],
+        out: &mut [u16],
     ) {
-        let (number, first) = (tile / self.per_block, tile % self.per_block);
+        let (number, first) = (group / self.per_block, group % self.per_block);
         let block = self.block(panel, number);
         let (scale, bias) = self.scale_and_bias(s, block, self.scale_of(first));
         if first == 0 {
             self.ask_for_constants(block, stride * self.panel_bytes());
         }
         let q = &block[first * Self::VECTORS..][..Self::VECTORS];
-        let pairs = room.as_chunks_mut::<PAIR>().0;
+        let pairs = out.as_chunks_mut::<PAIR>().0;
         for (step, line) in q.iter().enumerate() {
             let bytes = bytemuck::cast_ref(line);
             prefetch(line, stride * self.panel_bytes());
