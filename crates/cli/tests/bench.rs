@@ -86,16 +86,17 @@ fn tables_have_their_rooflines() {
 
 #[test]
 fn operations_are_timed() {
-    let args = ["bench", "latency", "--ops", "--num-iters", "1", "--no-ceilings", "--case", "8:4:2"];
+    // One request: which step a second one joined would depend on how busy the machine is.
+    let args = ["bench", "latency", "--ops", "--num-iters", "1", "--no-ceilings", "--case", "8:4:1"];
     let result = json(&[&args[..], &["--kv-cache-memory", "16M"]].concat());
     let ops = result["operations"].as_array().unwrap();
     let calls = |name: &str, prompts: bool| -> u64 {
         let of_kind = ops.iter().filter(|op| op["operation"] == name && op["prompts"] == prompts);
         of_kind.map(|op| op["calls"].as_u64().unwrap()).sum()
     };
-    // Two prompts and the first token of each, then three more steps; or one request after the other.
+    // The prompt and the first token; then three more steps.
     let (prompts, answers) = (calls("begin", true), calls("begin", false));
-    assert!((1..=2).contains(&prompts) && (3..=6).contains(&answers), "{result}");
+    assert_eq!((prompts, answers), (1, 3), "{result}");
     let layers = calls("attention", false) / answers;
     assert!(layers > 1 && calls("linear", false).is_multiple_of(layers), "{result}");
     assert!(ops.iter().all(|op| op["seconds"].as_f64().unwrap() > 0.0), "{result}");

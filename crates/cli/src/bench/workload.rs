@@ -166,8 +166,8 @@ mod tests {
         }
     }
 
-    /// Answers `requests` requests, token number `n` of each sent `n` times 10 ms after the first request came, as far
-    /// as its outputs say. Returns the prompts.
+    /// Answers requests once so many have come, token number `n` of each sent `n` times 10 ms later, as far as its
+    /// outputs say. Returns the prompts.
     fn engine(mut port: EnginePort, requests: usize) -> JoinHandle<Vec<Vec<TokenId>>> {
         std::thread::spawn(move || {
             let (mut prompts, mut waiting) = (Vec::new(), Vec::new());
