@@ -5,7 +5,8 @@
 
 use millrace_backend::{
     Activation, AttentionSpec, Backend, BackendError, Batch, HeadLayout, KvSpec, Mask, Matrix, MatrixSource,
-    Mlp, Pool as Pooling, QkNorm, Rope, RowIndex, StepResult, Tensor, Ticket, WeightFormat, sampling,
+    Mlp, Pool as Pooling, Projection, QkNorm, Rope, RowIndex, StepResult, Tensor, Ticket, WeightFormat,
+    sampling,
 };
 
 use crate::activations::{Activations, Input};
@@ -16,7 +17,7 @@ use crate::kv::{KvCache, LayerKv};
 use crate::layer_norm::LayerNorm;
 use crate::level::{Isa, Level};
 #[cfg(target_arch = "x86_64")]
-use crate::linear::amx::{FEW_ROWS, TiledMlp};
+use crate::linear::amx::{FEW_ROWS, Heads, TiledMlp, TiledProjection};
 use crate::linear::{Linear, Output};
 use crate::pack::{self, Packed};
 use crate::pool::{Pool, TaskPanicked};
@@ -182,6 +183,91 @@ impl CpuBackend {
     fn output<'a>(&'a self, values: &'a mut [f32], weight: &Packed, bias: Option<Tensor>) -> Output<'a> {
         let bias = bias.map(|bias| self.vector(bias));
         Output { values: SharedMut::new(values), cols: weight.rows, bias }
+    }
+
+    /// How many rows of a step with so many pass through such weights on tiles, with nothing between in rows.
+    #[cfg(target_arch = "x86_64")]
+    fn tiled_rows<const N: usize>(&self, weights: [&Packed; N], rows: usize) -> usize {
+        match weights.iter().any(|weight| Linear::tells_prompts_apart(self.isa, weight)) {
+            true => self.batch.prompt_rows.min(rows),
+            false if rows > FEW_ROWS => rows,
+            false => 0,
+        }
+    }
+
+    /// Hands over what normalises and rotates rows from `first` on.
+    fn norm_rope<E: Into<BackendError>>(
+        &mut self,
+        (heads, norm, rope): (HeadLayout, Option<QkNorm>, Option<Rope>),
+        first: usize,
+        user: impl FnOnce(&Self, QkNormRope<'_>) -> Result<(), E>,
+    ) -> Result<(), BackendError> {
+        let mut tables = std::mem::take(&mut self.rope);
+        let table =
+            rope.map(|rope| tables.get(&self.pool, &rope, self.vector(rope.inv_freq), &self.batch.positions));
+        let done = table.transpose().map_err(Into::into).and_then(|table| {
+            let norm = norm.map(|norm| (self.vector(norm.q), self.vector(norm.k), norm.eps));
+            let table = table.map(|(table, width)| (&table[first * width..], width));
+            user(self, QkNormRope { heads, norm, table }).map_err(Into::into)
+        });
+        self.rope = tables;
+        done
+    }
+
+    /// Stores k and v of fused rows, the first of which is the batch's row number `first`.
+    fn cache(
+        &mut self,
+        layer: usize,
+        heads: HeadLayout,
+        first: usize,
+        rows: &[f32],
+    ) -> Result<(), BackendError> {
+        let kv = self.kv.as_mut().ok_or_else(no_cache)?;
+        let (isa, pool, slots) = (self.isa, &self.pool, &self.batch.slots[first..]);
+        match &mut kv.layers[layer] {
+            LayerKv::F32(layer) => layer.write(isa, pool, rows, heads, slots),
+            LayerKv::Int8(layer) => layer.write(isa, pool, rows, heads, slots),
+            LayerKv::Bf16(layer) => layer.write(isa, pool, rows, heads, slots),
+        }
+    }
+
+    /// q, k and v of which the first `tiled` rows come from tiles, and the others step by step.
+    #[cfg(target_arch = "x86_64")]
+    fn project_rows(
+        &mut self,
+        x: Tensor,
+        projection: &Projection,
+        layer: usize,
+        tiled: usize,
+        values: &mut [f32],
+    ) -> Result<(), BackendError> {
+        let Projection { qkv, bias, heads, norm, rope, .. } = *projection;
+        let (first, rest) = values.split_at_mut(tiled * heads.fused_cols());
+        let (mut scratch, mut kv) = (std::mem::take(&mut self.activations), self.kv.take());
+        let done = self.norm_rope((heads, norm, rope), 0, |me, norm_rope| {
+            let tiles = TiledProjection {
+                isa: me.isa,
+                pool: &me.pool,
+                weight: &me.matrices[qkv.id as usize],
+                input: me.input(x, 0, tiled),
+                heads: Heads {
+                    bias: bias.map(|bias| me.vector(bias)),
+                    norm_rope,
+                    out: SharedMut::new(first),
+                },
+                slots: &me.batch.slots,
+            };
+            let kv = kv.as_mut().ok_or_else(no_cache)?;
+            tiles.run(&mut kv.layers[layer], &mut scratch)
+        });
+        (self.activations, self.kv) = (scratch, kv);
+        done?;
+        if rest.is_empty() {
+            return Ok(());
+        }
+        self.multiply_alike(x, tiled, qkv, bias, rest, false)?;
+        self.norm_rope((heads, norm, rope), tiled, |me, norm_rope| norm_rope.run(me.isa, &me.pool, rest))?;
+        self.cache(layer, heads, tiled, rest)
     }
 
     /// A feed-forward of rows of x from `first` on that leaves inner features in tiles: bf16, or integers for tokens that
@@ -421,33 +507,26 @@ impl Backend for CpuBackend {
 
     fn qk_norm_rope(&mut self, qkv: Tensor, heads: HeadLayout, norm: Option<QkNorm>, rope: Option<Rope>) {
         self.write_rows(qkv, self.batch.positions.len(), |me, values| {
-            let mut tables = std::mem::take(&mut me.rope);
-            let table =
-                rope.map(|rope| tables.get(&me.pool, &rope, me.vector(rope.inv_freq), &me.batch.positions));
-            let done = table.transpose().and_then(|table| {
-                let norm = norm.map(|norm| (me.vector(norm.q), me.vector(norm.k), norm.eps));
-                QkNormRope { heads, norm, table }.run(me.isa, &me.pool, values)
-            });
-            me.rope = tables;
-            done
+            me.norm_rope((heads, norm, rope), 0, |me, norm_rope| norm_rope.run(me.isa, &me.pool, values))
         });
     }
 
     fn kv_write(&mut self, layer: usize, qkv: Tensor, heads: HeadLayout) {
-        if self.failed.is_some() {
-            return;
+        self.write_rows(qkv, self.batch.slots.len(), |me, rows| me.cache(layer, heads, 0, rows));
+    }
+
+    #[cfg(target_arch = "x86_64")]
+    fn project(&mut self, x: Tensor, projection: &Projection, out: Tensor) {
+        let weight = &self.matrices[projection.qkv.id as usize];
+        let tiled = match TiledProjection::fits(self.isa, weight, projection.heads) {
+            true => self.tiled_rows([weight], out.rows),
+            false => 0,
+        };
+        match projection.layer {
+            Some(layer) if tiled > 0 => self
+                .write_rows(out, out.rows, |me, values| me.project_rows(x, projection, layer, tiled, values)),
+            _ => projection.in_steps(self, x, out),
         }
-        let rows = &self.tensors[qkv.id as usize];
-        let Some(kv) = &mut self.kv else {
-            self.failed = Some(no_cache());
-            return;
-        };
-        let done = match &mut kv.layers[layer] {
-            LayerKv::F32(layer) => layer.write(self.isa, &self.pool, rows, heads, &self.batch.slots),
-            LayerKv::Int8(layer) => layer.write(self.isa, &self.pool, rows, heads, &self.batch.slots),
-            LayerKv::Bf16(layer) => layer.write(self.isa, &self.pool, rows, heads, &self.batch.slots),
-        };
-        self.failed = done.err();
     }
 
     fn attention(&mut self, layer: usize, qkv: Tensor, spec: &AttentionSpec, out: Tensor) {
@@ -505,12 +584,9 @@ impl Backend for CpuBackend {
     fn mlp(&mut self, x: Tensor, mlp: &Mlp, room: [Tensor; 2], out: Tensor) {
         let weight = |matrix: Matrix| &self.matrices[matrix.id as usize];
         let (gate_up, down) = (weight(mlp.up), weight(mlp.down));
-        let apart = [gate_up, down].map(|weight| Linear::tells_prompts_apart(self.isa, weight));
-        let tiled = match apart {
-            _ if !mlp.gated || !TiledMlp::fits(self.isa, gate_up, down) => 0,
-            [false, false] if out.rows > FEW_ROWS => out.rows,
-            [false, false] => 0,
-            _ => self.batch.prompt_rows.min(out.rows),
+        let tiled = match mlp.gated && TiledMlp::fits(self.isa, gate_up, down) {
+            true => self.tiled_rows([gate_up, down], out.rows),
+            false => 0,
         };
         match tiled {
             0 if !self.takes_integers(mlp, out.rows) => mlp.in_steps(self, x, room, out),

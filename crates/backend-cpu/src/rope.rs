@@ -29,22 +29,22 @@ impl RopeTables {
         }
     }
 
-    /// The table for these frequencies, `[T, 2 · inv_freq.len()]`.
+    /// The table for these frequencies, `[T, 2 · inv_freq.len()]`, and its width.
     pub(crate) fn get(
         &mut self,
         pool: &Pool,
         rope: &Rope,
         inv_freq: &[f32],
         positions: &[u32],
-    ) -> Result<&[f32], TaskPanicked> {
+    ) -> Result<(&[f32], usize), TaskPanicked> {
         let key = (rope.inv_freq.id, rope.magnitude.to_bits());
         let index = self.tables.iter().position(|table| table.key == key).unwrap_or_else(|| {
             self.tables.push(Table { key, current: false, values: Vec::new() });
             self.tables.len() - 1
         });
         let table = &mut self.tables[index];
+        let cols = 2 * inv_freq.len();
         if !table.current {
-            let cols = 2 * inv_freq.len();
             // Growing zeroes only what is new; all of it is overwritten.
             table.values.resize(positions.len() * cols, 0.0);
             for_rows(pool, &mut table.values, cols, &|row, values| {
@@ -52,7 +52,7 @@ impl RopeTables {
             })?;
             table.current = true;
         }
-        Ok(&table.values)
+        Ok((&table.values, cols))
     }
 }
 
@@ -70,20 +70,37 @@ pub(crate) struct QkNormRope<'a> {
     pub(crate) heads: HeadLayout,
     /// Weights for q and k, and eps.
     pub(crate) norm: Option<(&'a [f32], &'a [f32], f32)>,
-    /// From [`RopeTables::get`].
-    pub(crate) table: Option<&'a [f32]>,
+    /// From [`RopeTables::get`], and how much of it belongs to a row.
+    pub(crate) table: Option<(&'a [f32], usize)>,
 }
 
-impl QkNormRope<'_> {
+impl<'a> QkNormRope<'a> {
     /// Processes the rows of `qkv` `[T, fused_cols]`.
     pub(crate) fn run(&self, isa: Isa, pool: &Pool, qkv: &mut [f32]) -> Result<(), TaskPanicked> {
-        let cols = self.heads.fused_cols();
-        let tokens = qkv.len() / cols;
-        let width = self.table.map_or(0, |table| table.len() / tokens.max(1));
-        for_rows(pool, qkv, cols, &|row, values| {
-            let table = self.table.map(|table| &table[row * width..][..width]);
-            isa.run(Row { shared: self, table, values });
+        for_rows(pool, qkv, self.heads.fused_cols(), &|row, values| {
+            isa.run(Row { shared: self, table: self.table_of(row), values });
         })
+    }
+
+    /// Cosines and sines of a row's position.
+    #[inline(always)]
+    pub(crate) fn table_of(&self, row: usize) -> Option<&'a [f32]> {
+        self.table.map(|(table, width)| &table[row * width..][..width])
+    }
+
+    /// Processes head number `index` of a row, of q or k.
+    #[inline(always)]
+    pub(crate) fn head<S: Simd>(&self, s: S, index: usize, table: Option<&[f32]>, head: &mut [f32]) {
+        let dim = head.len();
+        if let Some((q, k, eps)) = self.norm {
+            normalise(s, head, &(if index < self.heads.q_heads { q } else { k })[..dim], eps);
+        }
+        match table {
+            // Where the caller knows how long a head is, so does this.
+            Some(table) if table.len() == dim => rotate(s, head, &table[..dim]),
+            Some(table) => rotate(s, head, table),
+            None => {}
+        }
     }
 }
 
@@ -100,12 +117,7 @@ impl Kernel for Row<'_> {
         let heads = self.shared.heads;
         let rotated = heads.q_heads + heads.kv_heads;
         for (index, head) in self.values.chunks_exact_mut(heads.head_dim).take(rotated).enumerate() {
-            if let Some((q, k, eps)) = self.shared.norm {
-                normalise(s, head, if index < heads.q_heads { q } else { k }, eps);
-            }
-            if let Some(table) = self.table {
-                rotate(s, head, table);
-            }
+            self.shared.head(s, index, self.table, head);
         }
     }
 }

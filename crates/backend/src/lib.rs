@@ -14,6 +14,7 @@ mod batch;
 mod handle;
 mod mlp;
 mod pooling;
+mod projection;
 mod quant;
 pub mod recording;
 pub mod reference;
@@ -26,6 +27,7 @@ pub use batch::{
 pub use handle::{Matrix, Tensor, Ticket};
 pub use mlp::Mlp;
 pub use pooling::{Mask, Pool, RowIndex, visible};
+pub use projection::Projection;
 pub use quant::{GROUP, activation_group, dequantize_row, quantize_activations, quantize_row};
 pub use weights::{Encoding, MatrixSource, RawFloats, RawRow, WeightFormat};
 
@@ -257,6 +259,11 @@ pub trait Backend: Send {
     fn qk_norm_rope(&mut self, qkv: Tensor, heads: HeadLayout, norm: Option<QkNorm>, rope: Option<Rope>);
     /// Stores k and v of each token at `batch.slots[t]` of a layer's cache.
     fn kv_write(&mut self, layer: usize, qkv: Tensor, heads: HeadLayout);
+    /// q, k and v of every token, as the operations of [`Projection::in_steps`] compute them; x `[T, hidden]`, out
+    /// `[T, fused_cols]`, whose columns of k and v are undefined if the KV cache took them.
+    fn project(&mut self, x: Tensor, projection: &Projection, out: Tensor) {
+        projection.in_steps(self, x, out);
+    }
     /// Causal attention of every query row over its sequence's cached keys, its own included (already written).
     /// qkv `[T, fused_cols]`, out `[T, q_cols]`.
     fn attention(&mut self, layer: usize, qkv: Tensor, spec: &AttentionSpec, out: Tensor);

@@ -16,7 +16,7 @@ pub use times::{Op, OpTime, OpTimes};
 
 use crate::{
     Activation, AttentionSpec, Backend, BackendError, Batch, HeadLayout, KvSpec, Mask, Matrix, MatrixSource,
-    Mlp, Pool, QkNorm, Rope, RowIndex, StepResult, Tensor, Ticket, WeightFormat,
+    Mlp, Pool, Projection, QkNorm, Rope, RowIndex, StepResult, Tensor, Ticket, WeightFormat,
 };
 
 type Run<B> = Box<dyn FnOnce(&mut B) + Send>;
@@ -167,6 +167,10 @@ impl<B: Backend> Backend for Recorder<B> {
     }
     fn kv_write(&mut self, layer: usize, qkv: Tensor, heads: HeadLayout) {
         self.record("kv_write", move |b| b.kv_write(layer, qkv, heads));
+    }
+    fn project(&mut self, x: Tensor, projection: &Projection, out: Tensor) {
+        let projection = *projection;
+        self.record_with("project", projection.qkv, move |b| b.project(x, &projection, out));
     }
     fn attention(&mut self, layer: usize, qkv: Tensor, spec: &AttentionSpec, out: Tensor) {
         let spec = *spec;

@@ -1,6 +1,6 @@
 //! A layer's weights in a backend, and how its two halves run.
 
-use millrace_backend::{AttentionSpec, Backend, Mask, Matrix, Mlp, QkNorm, Rope, Tensor};
+use millrace_backend::{AttentionSpec, Backend, Mask, Matrix, Mlp, Projection, QkNorm, Rope, Tensor};
 
 use crate::ModelError;
 use crate::load::{Loader, Module};
@@ -37,11 +37,7 @@ pub(crate) enum FeedForward {
 pub(crate) struct Attention {
     keys: Keys,
     spec: AttentionSpec,
-    /// q, k and v stacked: `[fused cols, hidden]`.
-    qkv: Matrix,
-    qkv_bias: Option<Tensor>,
-    qk_norm: Option<QkNorm>,
-    rope: Option<Rope>,
+    projection: Projection,
     /// `[hidden, q cols]`.
     o: Matrix,
     o_bias: Option<Tensor>,
@@ -110,12 +106,11 @@ impl Attention {
         let (heads, offset) = (gqa.heads, modules.norm_offset);
         let (qkv, o) = (modules.qkv, [modules.o]);
         let [q_norm, k_norm] = &modules.qk_norm;
-        Ok(Self {
-            keys,
-            spec: AttentionSpec { heads, scale: gqa.scale, window: gqa.window },
+        let projection = Projection {
             qkv: loader.matrix(&qkv, hidden)?,
-            qkv_bias: loader.bias(gqa.qkv_bias, &qkv)?,
-            qk_norm: match gqa.qk_norm {
+            bias: loader.bias(gqa.qkv_bias, &qkv)?,
+            heads,
+            norm: match gqa.qk_norm {
                 true => Some(QkNorm {
                     q: loader.shifted_norm(q_norm, heads.head_dim, offset)?,
                     k: loader.shifted_norm(k_norm, heads.head_dim, offset)?,
@@ -124,6 +119,15 @@ impl Attention {
                 false => None,
             },
             rope: gqa.rope.as_ref().map(|rope| ropes.get(rope, loader)).transpose()?,
+            layer: match keys {
+                Keys::Cached(layer) => Some(layer),
+                Keys::InBatch(_) => None,
+            },
+        };
+        Ok(Self {
+            keys,
+            spec: AttentionSpec { heads, scale: gqa.scale, window: gqa.window },
+            projection,
             o: loader.matrix(&o, heads.q_cols())?,
             o_bias: loader.bias(gqa.o_bias, &o)?,
             fused: loader.scratch("q, k, v", heads.fused_cols())?,
@@ -134,15 +138,9 @@ impl Attention {
     /// x `[T, hidden]` → out `[T, hidden]`.
     pub(crate) fn forward<B: Backend + ?Sized>(&self, backend: &mut B, x: Tensor, out: Tensor) {
         let (qkv, attended) = (self.fused.first(x.rows), self.attended.first(x.rows));
-        backend.linear(x, self.qkv, self.qkv_bias, qkv);
-        if self.qk_norm.is_some() || self.rope.is_some() {
-            backend.qk_norm_rope(qkv, self.spec.heads, self.qk_norm, self.rope);
-        }
+        backend.project(x, &self.projection, qkv);
         match self.keys {
-            Keys::Cached(layer) => {
-                backend.kv_write(layer, qkv, self.spec.heads);
-                backend.attention(layer, qkv, &self.spec, attended);
-            }
+            Keys::Cached(layer) => backend.attention(layer, qkv, &self.spec, attended),
             Keys::InBatch(mask) => backend.attend(qkv, &self.spec, mask, attended),
         }
         backend.linear(attended, self.o, self.o_bias, out);

@@ -1,7 +1,8 @@
 use half::bf16;
+use millrace_backend::HeadLayout;
 
 use super::*;
-use crate::level::Level;
+use crate::level::{Isa, Level};
 
 const HEADS: usize = 2;
 const TOKENS: usize = 75;

@@ -294,6 +294,7 @@ impl Simd for Avx512Bf16 {
         fn load_bf16_pairs(from: &[u16; 2 * LANES]) -> (__m512, __m512);
         fn load_f16(from: &[u16; LANES]) -> __m512;
         fn load_i8_pairs(from: &[i8; 2 * LANES]) -> (__m512, __m512);
+        fn transpose(block: &mut [[u32; LANES]; LANES]);
         fn to_i8(v: __m512) -> [i8; LANES];
         fn first(v: __m512) -> f32;
         fn splat_i32(x: i32) -> __m512i;

@@ -25,7 +25,7 @@ const TURNS: usize = 4;
 const TURN: usize = ROWS / TURNS;
 
 /// Sums of a band and two panels.
-pub(super) type Sums = [Tile<f32>; 2];
+pub(crate) type Sums = [Tile<f32>; 2];
 
 /// A band in a part.
 #[derive(Clone, Copy)]
@@ -42,7 +42,7 @@ pub(super) struct Block {
 pub(super) struct Finished<'a> {
     place: Place,
     rows: usize,
-    /// No pass came before, none follows.
+    /// No pass came before; none follows, and results are not kept.
     first: bool,
     last: bool,
     /// What one stands for in this pass.
@@ -64,7 +64,7 @@ pub(super) struct Blocks<'a, W, F, U> {
     pub(super) finished: Option<Finished<'a>>,
 }
 
-impl<W: Weights, F: Finish, U: Unit> Blocks<'_, W, F, U> {
+impl<'a, W: Weights, F: Finish, U: Unit> Blocks<'a, W, F, U> {
     /// Sums go on where they were left.
     #[inline(always)]
     pub(super) fn run<S: Bf16Dot>(
@@ -87,7 +87,7 @@ impl<W: Weights, F: Finish, U: Unit> Blocks<'_, W, F, U> {
         };
         let weights = [weights(0), weights(1)];
         let asks = block.alone && block.band == 0;
-        let (first, last) = (part.pass == 0, cols.end == gemm.k);
+        let (first, last) = (part.pass == 0, cols.end == gemm.k && !F::KEPT);
         let place = gemm.finish.place(row, part.panels);
         if let Some(making) = making {
             making.go_on(s, gemm, block.band);
@@ -140,14 +140,15 @@ impl<W: Weights, F: Finish, U: Unit> Blocks<'_, W, F, U> {
         }
     }
 
-    /// Gives away what the last block left.
+    /// Gives away what the last block left, or leaves it with the others.
     #[inline(always)]
-    pub(super) fn end<S: Bf16Dot>(self, s: S) {
+    pub(super) fn end<S: Bf16Dot>(self, s: S) -> &'a [Sums] {
         if let Some(last) = &self.finished {
             for turn in 0..TURNS {
                 last.give::<S, W::Product, F>(s, &self.gemm.finish, turn, self.results, self.sums);
             }
         }
+        self.sums
     }
 }
 

@@ -6,6 +6,7 @@ use std::ops::Range;
 
 use millrace_backend::Activation;
 
+use super::block::Sums;
 use crate::activations::{TILE_COLS, TILE_ROWS};
 use crate::elementwise::gated;
 use crate::linear::Output;
@@ -14,18 +15,28 @@ use crate::simd::{Bf16Dot, LANES, Simd, prefetch};
 
 /// Which panels are multiplied together, and where their results go.
 pub(crate) trait Finish: Sync {
+    /// Results stay where sums wait until their task is done, for [`Finish::kept`]; they have no other place.
+    const KEPT: bool = false;
+    /// Tasks have a multiple of so many pairs.
+    fn step(&self) -> usize {
+        1
+    }
     /// Panels of pair number `index`; the second is the first again if there is none. Pairs are equally far apart.
     fn pair(&self, index: usize) -> [usize; 2];
     /// Where results of a band that begins with `row` go.
-    fn place(&self, row: usize, panels: [usize; 2]) -> Place;
+    fn place(&self, _row: usize, _panels: [usize; 2]) -> Place {
+        Place::default()
+    }
     /// Asks for the places of some of its rows.
-    fn ask_for(&self, place: &Place, rows: Range<usize>);
+    fn ask_for(&self, _place: &Place, _rows: Range<usize>) {}
     /// Takes sixteen outputs of each panel for one of its rows.
-    fn row<S: Bf16Dot>(&self, s: S, place: &Place, row: usize, values: [S::V; 2]);
+    fn row<S: Bf16Dot>(&self, _s: S, _place: &Place, _row: usize, _values: [S::V; 2]) {}
+    /// Takes a task's results, `[pair][band]`.
+    fn kept(&self, _rows: Range<usize>, _pairs: Range<usize>, _results: &[Sums]) {}
 }
 
 /// Where results of a band and a pair of panels go, and what is added to them.
-#[derive(Clone, Copy)]
+#[derive(Clone, Copy, Default)]
 pub(crate) struct Place {
     /// The first row's, by panel.
     first: [usize; 2],
@@ -100,6 +111,32 @@ impl Finish for Store<'_> {
                 None => s.store_partial(value, out),
             }
         }
+    }
+}
+
+/// Takes the results of a task: its rows, its pairs, and `[pair][band]`.
+pub(crate) type Taker<'a> = dyn Fn(Range<usize>, Range<usize>, &[Sums]) + Sync + 'a;
+
+/// Neighbours; somebody takes what a task leaves.
+pub(crate) struct Keep<'a> {
+    pub(crate) step: usize,
+    pub(crate) taker: &'a Taker<'a>,
+}
+
+impl Finish for Keep<'_> {
+    const KEPT: bool = true;
+
+    fn step(&self) -> usize {
+        self.step
+    }
+
+    #[inline(always)]
+    fn pair(&self, index: usize) -> [usize; 2] {
+        [2 * index, 2 * index + 1]
+    }
+
+    fn kept(&self, rows: Range<usize>, pairs: Range<usize>, results: &[Sums]) {
+        (self.taker)(rows, pairs, results);
     }
 }
 

@@ -103,7 +103,8 @@ impl<W: Weights, F: Finish, U: Unit> Bf16Kernel for Task<'_, W, F, U> {
         let parts = Parts { pairs, pass, bands: rows.len().div_ceil(ROWS), gemm };
         let (bands, count) = (parts.bands, parts.count());
         unit.configure(&config(rows.len().min(ROWS)));
-        let mut blocks = Blocks { gemm, unit, rows, results: room.results, sums: room.sums, finished: None };
+        let (results, sums) = (room.results, room.sums);
+        let mut blocks = Blocks { gemm, unit, rows: rows.clone(), results, sums, finished: None };
         // What is read straight through from memory asks for itself.
         let made = pass <= W::Product::PASS;
         if made {
@@ -121,7 +122,8 @@ impl<W: Weights, F: Finish, U: Unit> Bf16Kernel for Task<'_, W, F, U> {
             }
             std::mem::swap(&mut now, &mut next);
         }
-        blocks.end(s);
+        let sums = blocks.end(s);
+        gemm.finish.kept(rows, parts.pairs, sums);
     }
 }
 

@@ -15,6 +15,7 @@ mod layer;
 mod making;
 mod mlp;
 mod product;
+mod projection;
 mod tasks;
 #[cfg(test)]
 mod tests;
@@ -23,3 +24,4 @@ mod weights;
 pub(crate) use gemm::FEW_ROWS;
 pub(crate) use integers::MIN_COLS;
 pub(crate) use mlp::TiledMlp;
+pub(crate) use projection::{Heads, TiledProjection};

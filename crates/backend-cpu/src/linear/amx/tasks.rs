@@ -35,15 +35,20 @@ impl<W: Weights, F: Finish> Gemm<'_, W, F> {
         let blocks = rows.div_ceil(MAX_ROWS);
         let block = rows.div_ceil(blocks).next_multiple_of(ROWS);
         let blocks = rows.div_ceil(block);
-        let run = pairs.div_ceil(pool.threads() * TASKS_PER_THREAD).min(MAX_PAIRS);
+        let (step, share) = (self.finish.step(), pairs.div_ceil(pool.threads() * TASKS_PER_THREAD));
+        let run = share.next_multiple_of(step).min(MAX_PAIRS / step * step);
         let runs = pairs.div_ceil(run);
-        pool.run(blocks * runs, &|index, thread| {
-            let (row, pair) = (index / runs * block, index % runs * run);
-            // SAFETY: each thread has a room of its own, used by one task at a time.
-            let room = Room::new(unsafe { memory.slice(thread * Room::SIZE, Room::SIZE) });
-            let (rows, pairs) = (row..(row + block).min(rows), pair..(pair + run).min(pairs));
-            self.run(&mut Hardware::new(self.isa), rows, pairs, room);
-        })?;
+        // Rows of two blocks may be tokens of the same tile of the KV cache, which only one task may write.
+        let (together, turns) = if F::KEPT { (1, blocks) } else { (blocks, 1) };
+        for turn in 0..turns {
+            pool.run(together * runs, &|index, thread| {
+                let (row, pair) = ((turn + index / runs) * block, index % runs * run);
+                // SAFETY: each thread has a room of its own, used by one task at a time.
+                let room = Room::new(unsafe { memory.slice(thread * Room::SIZE, Room::SIZE) });
+                let (rows, pairs) = (row..(row + block).min(rows), pair..(pair + run).min(pairs));
+                self.run(&mut Hardware::new(self.isa), rows, pairs, room);
+            })?;
+        }
         Ok(())
     }
 }

@@ -5,8 +5,9 @@ use std::ops::Range;
 
 use millrace_backend::{Activation, BackendError, Encoding, GROUP, MatrixSource, WeightFormat};
 
+use super::block::Sums;
 use super::bytes::ByteWeights;
-use super::finish::{Gate, Store};
+use super::finish::{Gate, Keep, Store};
 use super::gemm::{Gemm, Room};
 use super::integer_mlp::Opening;
 use super::integers::IntTiles;
@@ -108,6 +109,24 @@ fn products<W: Weights>(weight: &Packed, weights: impl Fn() -> W, values: &[f32]
         let middle = (rows / 2).next_multiple_of(ROWS).min(rows);
         for rows in [0..middle, middle..rows] {
             job.run(&mut Model::new(), rows, 0..pairs, Room::new(&mut memory));
+        }
+        // Whole pairs that stay where sums wait are the same.
+        let taker = |rows: Range<usize>, pairs: Range<usize>, kept: &[Sums]| {
+            let bands = rows.len().div_ceil(ROWS);
+            for (row, pair) in rows.clone().flat_map(|row| pairs.clone().map(move |pair| (row, pair))) {
+                let (index, first) = (row - rows.start, pair * 2 * LANES);
+                let kept = &kept[(pair - pairs.start) * bands + index / ROWS];
+                let kept = kept.map(|tile| tile.0[index % ROWS].map(f32::to_bits));
+                let stored = &results[row * OUT + first..][..2 * LANES];
+                assert!(
+                    kept.iter().flatten().copied().eq(stored.iter().map(|x| x.to_bits())),
+                    "row {row}, pair {pair}"
+                );
+            }
+        };
+        let job = Gemm { isa, weights: weights(), k: weight.k, x, finish: Keep { step: 1, taker: &taker } };
+        for rows in [0..middle, middle..rows] {
+            job.run(&mut Model::new(), rows, 1..OUT / (2 * LANES), Room::new(&mut memory));
         }
         results
     };
