@@ -11,8 +11,8 @@ use std::sync::atomic::{AtomicBool, AtomicUsize, Ordering::SeqCst};
 
 use common::{Random, Weights, cpu, levels, tensor};
 use millrace_backend::{
-    Activation, AttentionSpec, Backend, Batch, Encoding, HeadLayout, KvDtype, KvSpec, Penalties, QkNorm,
-    Rope, SampleKind, SampleSpec, SeqSpan, Span, StepResult, WeightFormat,
+    Activation, AttentionSpec, Backend, Batch, Encoding, HeadLayout, KvDtype, KvSpec, Mlp, Penalties,
+    Projection, QkNorm, Rope, SampleKind, SampleSpec, SeqSpan, Span, StepResult, WeightFormat,
 };
 use millrace_types::BlockId;
 
@@ -43,25 +43,26 @@ unsafe impl GlobalAlloc for Counting {
 #[global_allocator]
 static ALLOCATOR: Counting = Counting;
 
-/// Two sequences: one decodes, one prefills twenty rows.
+/// Two sequences: one prefills twenty rows, one decodes.
 fn batch() -> Batch {
-    let mut batch = Batch { block_tables: (1..9).map(BlockId).collect(), ..Batch::default() };
+    let block_tables = (1..9).map(BlockId).collect();
+    let mut batch = Batch { block_tables, prompt_rows: 20, ..Batch::default() };
     batch.seqs.push(SeqSpan {
-        query: Span { start: 0, len: 1 },
-        kv_len: 30,
-        blocks: Span { start: 0, len: 4 },
-    });
-    batch.seqs.push(SeqSpan {
-        query: Span { start: 1, len: 20 },
+        query: Span { start: 0, len: 20 },
         kv_len: 20,
         blocks: Span { start: 4, len: 4 },
     });
-    batch.slots.push(2 * 16 + 13);
+    batch.seqs.push(SeqSpan {
+        query: Span { start: 20, len: 1 },
+        kv_len: 30,
+        blocks: Span { start: 0, len: 4 },
+    });
     batch.slots.extend((0..20).map(|i| 5 * 16 + i));
-    batch.positions.push(29);
+    batch.slots.push(2 * 16 + 13);
     batch.positions.extend(0..20);
+    batch.positions.push(29);
     batch.tokens.extend((0..21).map(|i| i * 7));
-    for (row, temperature) in [(0, 0.0), (20, 0.8)] {
+    for (row, temperature) in [(20, 0.0), (19, 0.8)] {
         batch.samples.push(SampleSpec {
             row,
             kind: SampleKind::Sample,
@@ -84,7 +85,7 @@ fn batch() -> Batch {
 
 #[test]
 fn a_steady_step_does_not_allocate() {
-    let heads = HeadLayout { q_heads: 4, kv_heads: 2, head_dim: 32 };
+    let heads = HeadLayout { q_heads: 4, kv_heads: 2, head_dim: 64 };
     let (hidden, vocab) = (96, 256);
     for level in levels() {
         let mut random = Random(30);
@@ -106,15 +107,15 @@ fn a_steady_step_does_not_allocate() {
         let down =
             matrix(&mut backend, Encoding::F32, WeightFormat::Quantize { bits: 8, group: 64 }, hidden, 64);
         backend
-            .alloc_kv(&KvSpec { layers: vec![(2, 32)], num_blocks: 9, block_size: 16, dtype: KvDtype::Bf16 })
+            .alloc_kv(&KvSpec { layers: vec![(2, 64)], num_blocks: 9, block_size: 16, dtype: KvDtype::Bf16 })
             .unwrap();
         let ones = backend.load_vector(&[1.0; 96]).unwrap();
-        let inv_freq = backend.load_vector(&[0.1; 16]).unwrap();
+        let inv_freq = backend.load_vector(&[0.1; 32]).unwrap();
         let mut buffer = |cols: usize| tensor(&mut backend, 32, &vec![0.0; 32 * cols]);
         let (x, normed, qkv) = (buffer(hidden), buffer(hidden), buffer(heads.fused_cols()));
         let (attended, gate_up, act, logits) =
             (buffer(heads.q_cols()), buffer(128), buffer(64), buffer(vocab));
-        let head_norm = ones_of(ones, 32);
+        let head_norm = ones_of(ones, 64);
         let batch = batch();
         let mut result = StepResult::default();
         let mut step = |backend: &mut dyn Backend| {
@@ -122,16 +123,22 @@ fn a_steady_step_does_not_allocate() {
             backend.begin(&batch);
             backend.embed(table, x.first(rows));
             backend.rms_norm(x, ones, 1e-6, normed.first(rows));
-            backend.linear(normed, to_qkv, None, qkv.first(rows));
             let norm = QkNorm { q: head_norm, k: head_norm, eps: 1e-6 };
-            backend.qk_norm_rope(qkv, heads, Some(norm), Some(Rope { inv_freq, magnitude: 1.0 }));
-            backend.kv_write(0, qkv, heads);
+            let rope = Rope { inv_freq, magnitude: 1.0 };
+            let projection = Projection {
+                qkv: to_qkv,
+                bias: None,
+                heads,
+                norm: Some(norm),
+                rope: Some(rope),
+                layer: Some(0),
+            };
+            backend.project(normed, &projection, qkv.first(rows));
             backend.attention(0, qkv, &AttentionSpec { heads, scale: 0.2, window: None }, attended);
             backend.linear(attended, from_heads, None, normed.first(rows));
             backend.add_rms_norm(x, normed, ones, 1e-6, normed.first(rows));
-            backend.linear(normed, up, None, gate_up.first(rows));
-            backend.gated_activation(gate_up, Activation::Silu, act.first(rows));
-            backend.linear(act, down, None, normed.first(rows));
+            let mlp = Mlp { up, up_bias: None, gated: true, act: Activation::Silu, down, down_bias: None };
+            backend.mlp(normed, &mlp, [gate_up, act].map(|room| room.first(rows)), normed.first(rows));
             backend.gather_rows(normed, 0, x.first(2));
             backend.linear(x, table, None, logits.first(2));
             backend.sample(logits.first(2), 0);
