@@ -272,3 +272,39 @@ fn a_feed_forward_is_its_steps() {
         }
     }
 }
+
+/// The last rows of weights.
+fn tail(weights: &Weights, rows: usize) -> Weights {
+    let mut tail = weights.clone();
+    let from = weights.rows() - rows;
+    match &mut tail {
+        Weights::Dense { cols, values, .. } => drop(values.drain(..from * *cols)),
+        Weights::Affine { group, cols, q, scales, biases, .. } => {
+            let groups = *cols / *group;
+            q.drain(..from * *cols);
+            scales.drain(..from * groups);
+            biases.drain(..from * groups);
+        }
+    }
+    tail
+}
+
+#[test]
+fn as_many_outputs_as_a_vocabulary_are_their_parts() {
+    let (out, cols, last) = (20_000, 64, 100);
+    let mut random = Random(51);
+    for (encoding, format, _) in formats() {
+        let weights = Weights::random(&mut random, encoding, out, cols);
+        let part = tail(&weights, last);
+        let x = random.values(40 * cols);
+        for level in levels() {
+            for rows in [1, 8, 20, 40] {
+                let x = &x[..rows * cols];
+                let run = |weights| linear(&mut cpu(level, 1), weights, format, x, rows, None);
+                let (all, part) = (run(&weights), run(&part));
+                let ends: Vec<f32> = all.chunks(out).flat_map(|row| &row[out - last..]).copied().collect();
+                assert_eq!(bits(&ends), bits(&part), "{level:?} {encoding:?} {format:?}, {rows} rows");
+            }
+        }
+    }
+}

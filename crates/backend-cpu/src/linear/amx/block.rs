@@ -31,7 +31,7 @@ pub(crate) type Sums = [Tile<f32>; 2];
 #[derive(Clone, Copy)]
 pub(super) struct Block {
     pub(super) band: usize,
-    /// Where its sums wait between passes.
+    /// Where its sums wait between passes, if there are any.
     pub(super) sums: usize,
     /// Nobody makes or asks for weights ahead.
     pub(super) alone: bool,

@@ -78,7 +78,8 @@ impl<W: Weights, F: Finish> Gemm<'_, W, F> {
             return;
         }
         let one_pass = self.one_pass(rows.len());
-        assert!(one_pass || rows.len() <= MAX_ROWS && pairs.len() <= MAX_PAIRS);
+        let fits = rows.len() <= MAX_ROWS && pairs.len() <= MAX_PAIRS;
+        assert!(fits || one_pass && !F::KEPT);
         let pass = if one_pass { self.k } else { W::Product::PASS };
         self.isa.run_bf16(Task { gemm: self, unit, rows, pairs, room, pass });
     }
@@ -117,7 +118,10 @@ impl<W: Weights, F: Finish, U: Unit> Bf16Kernel for Task<'_, W, F, U> {
                 false => None,
             };
             for band in 0..bands {
-                let block = Block { band, sums: index % parts.pairs.len() * bands + band, alone: !made };
+                // In one pass no sums wait, and there may be more of them than the room has place for.
+                let waits = count > parts.pairs.len() || F::KEPT;
+                let sums = if waits { index % parts.pairs.len() * bands + band } else { 0 };
+                let block = Block { band, sums, alone: !made };
                 blocks.run(s, &part, now, block, making.as_mut());
             }
             std::mem::swap(&mut now, &mut next);

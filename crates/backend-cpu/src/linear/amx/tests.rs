@@ -168,6 +168,33 @@ fn bf16_products_are_right_and_independent_of_the_batch() {
     check_gemm(&weight, || Bf16Weights { panels, k: weight.k }, |n, w| weight.read_row(n, w));
 }
 
+#[test]
+fn bf16_weights_are_read_in_one_pass_however_many_they_are() {
+    // More pairs of panels than there is room for sums between passes.
+    let (rows, out, cols) = (20, 300 * 2 * LANES, 64);
+    let (isa, pool) = (best_isa(), Pool::new(1));
+    let mut source = Source { rows: out, cols, encoding: Encoding::Bf16 };
+    let weight = pack::load(isa, &pool, &mut Arena::default(), &mut source, WeightFormat::Native).unwrap();
+    let Panels::Bf16(panels) = &weight.data else { panic!("bf16") };
+    let values: Vec<f32> = (0..rows * cols).map(|i| value(i + 3)).collect();
+    let mut scratch = Activations::default();
+    let x = scratch.bf16_tiles(isa, &pool, Input { values: &values, rows, cols }, weight.k).unwrap();
+    let mut memory = Region::zeroed(Room::SIZE, "a test").unwrap();
+    let mut run = |each: usize| {
+        let mut results = vec![0.0; rows * out];
+        let output = Output { values: SharedMut::new(&mut results), cols: out, bias: None };
+        let finish = Store { out: output };
+        let pairs = finish.pairs();
+        let job = Gemm { isa, weights: Bf16Weights { panels, k: weight.k }, k: weight.k, x, finish };
+        for first in (0..pairs).step_by(each) {
+            let pairs = first..(first + each).min(pairs);
+            job.run(&mut Model::new(), 0..rows, pairs, Room::new(&mut memory));
+        }
+        results
+    };
+    assert_eq!(run(300), run(7));
+}
+
 fn check_dequantized<const FOUR: bool, const AFFINE: bool>(weight: &Packed) {
     let Panels::Int(int) = &weight.data else { panic!("integers") };
     let weights = || IntWeights::<FOUR, AFFINE>::new(int, weight.k / GROUP);
